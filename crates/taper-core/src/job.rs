@@ -1,0 +1,420 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    FieldError, Method, SpecError, TaskType, Training, Tuning, code,
+    fields::{Fields, shown},
+};
+
+/// What a user wants trained: the create body of a fine-tuning job, checked and with its defaults filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Name of a model folder.
+    pub model: String,
+    /// Id of an uploaded file.
+    pub training_file: String,
+    pub validation_file: Option<String>,
+    /// A user's own part of the tuned model's name.
+    pub suffix: Option<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub tuning: Tuning,
+    pub training: Training,
+    /// OpenAI's factor on the method's default learning rate.
+    pub learning_rate_multiplier: f64,
+    /// Fields of OpenAI's body that are accepted and not acted on.
+    pub ignored: Vec<String>,
+}
+
+/// What only a look at the model and the data can tell about a job's defaults.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    pub task_type: TaskType,
+    /// The usual LoRA targets of the model's family.
+    pub target_modules: Vec<String>,
+    /// The longest row in tokens that the model takes.
+    pub model_max_length: u64,
+}
+
+const METADATA_PAIRS: usize = 16;
+const METADATA_KEY_CHARS: usize = 64;
+const METADATA_VALUE_CHARS: usize = 512;
+const SUFFIX_CHARS: usize = 64;
+
+impl JobSpec {
+    /// Reads the create body and tells all that is wrong with it by itself; ids, model folder and data are checked later.
+    ///
+    /// # Errors
+    /// Every finding with the path of its field.
+    pub fn parse(body: &Value) -> Result<Self, SpecError> {
+        let Some(object) = body.as_object() else {
+            return Err(FieldError::invalid(
+                "",
+                format!("the body must be a JSON object, not {}", shown(body)),
+            )
+            .into());
+        };
+        let mut fields = Fields::new("", object);
+        let mut nested = Vec::new();
+        let model = required_name(&mut fields, "model");
+        let training_file = required_name(&mut fields, "training_file");
+        let validation_file = fields.string("validation_file").map(str::to_owned);
+        let suffix = suffix(&mut fields);
+        let metadata = metadata(&mut fields);
+        let mut training = Training::default();
+        if let Some(seed) = fields.integer("seed", 0..=i64::from(i32::MAX)) {
+            training.seed = seed as u64;
+        }
+        let mut hyperparameters = Hyperparameters::default();
+        if let Some(object) = fields.object("hyperparameters") {
+            hyperparameters.read("hyperparameters", object, &mut nested);
+        }
+        let method = fields
+            .object("method")
+            .and_then(|object| method(object, &mut hyperparameters, &mut nested));
+        hyperparameters.apply(&mut training);
+        let tuning = fields
+            .object("tuning")
+            .map(|object| Tuning::parse("tuning", object, &mut nested));
+        if tuning.is_some() && method.is_some() {
+            fields.reject(
+                "tuning",
+                "and a tuning method in 'method' say the same thing twice; leave one out",
+            );
+        }
+        if let Some(object) = fields.object("training") {
+            training = training.parse(object, &mut nested);
+        }
+        if validation_file.is_some() && training.eval_split.is_some() {
+            let message =
+                "'training.eval_split' and 'validation_file' exclude each other; leave one out";
+            nested.push(FieldError::invalid("training.eval_split", message));
+        }
+        needs_validation(&training, validation_file.is_some(), &mut nested);
+        let ignored = fields
+            .value("integrations")
+            .map(|_| "integrations".to_owned())
+            .into_iter()
+            .collect();
+        let mut errors = fields.finish();
+        errors.append(&mut nested);
+        SpecError::check(errors)?;
+        Ok(Self {
+            model,
+            training_file,
+            validation_file,
+            suffix,
+            metadata,
+            tuning: tuning.or(method).unwrap_or_default(),
+            training,
+            learning_rate_multiplier: hyperparameters.learning_rate_multiplier.unwrap_or(1.0),
+            ignored,
+        })
+    }
+
+    /// Fills in the defaults that depend on the model and the data, so that the job's answer shows every value in force.
+    ///
+    /// # Errors
+    /// A `tuning.task_type` that contradicts the data.
+    pub fn resolve(mut self, defaults: &Defaults) -> Result<Self, SpecError> {
+        let task = *self.tuning.task_type.get_or_insert(defaults.task_type);
+        if task != defaults.task_type {
+            return Err(FieldError::invalid(
+                "tuning.task_type",
+                "'tuning.task_type' contradicts the training data",
+            )
+            .into());
+        }
+        if let Method::Lora(lora) = &mut self.tuning.method {
+            lora.target_modules
+                .get_or_insert_with(|| defaults.target_modules.clone());
+        }
+        let rate = self.tuning.method.default_learning_rate(task) * self.learning_rate_multiplier;
+        self.training.learning_rate.get_or_insert(rate);
+        let limit = defaults.model_max_length;
+        let max_length = *self.training.max_length.get_or_insert(limit.min(512));
+        if max_length > limit {
+            let message = format!(
+                "'training.max_length' is {max_length}, but the model takes at most {limit} tokens; lower it"
+            );
+            return Err(FieldError::invalid("training.max_length", message).into());
+        }
+        Ok(self)
+    }
+}
+
+fn required_name(fields: &mut Fields<'_>, name: &'static str) -> String {
+    let read = fields.string(name);
+    fields.require(name, read.is_some());
+    read.unwrap_or_default().to_owned()
+}
+
+fn needs_validation(training: &Training, validation_file: bool, errors: &mut Vec<FieldError>) {
+    if validation_file || training.eval_split.is_some() {
+        return;
+    }
+    let wishes = [
+        (
+            "training.load_best_model_at_end",
+            training.load_best_model_at_end,
+        ),
+        (
+            "training.early_stopping_patience",
+            training.early_stopping_patience.is_some(),
+        ),
+        ("training.eval_steps", training.eval_steps.is_some()),
+    ];
+    for (param, _) in wishes.into_iter().filter(|(_, wished)| *wished) {
+        let message = format!(
+            "'{param}' needs validation data; add 'validation_file' or 'training.eval_split'"
+        );
+        errors.push(FieldError::invalid(param, message));
+    }
+}
+
+fn suffix(fields: &mut Fields<'_>) -> Option<String> {
+    let text = fields.string("suffix")?;
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
+    if text.is_empty() || text.len() > SUFFIX_CHARS || !text.chars().all(legal) {
+        fields.reject(
+            "suffix",
+            format_args!("takes 1 to {SUFFIX_CHARS} letters, digits, '-', '_', '.' and blanks"),
+        );
+        return None;
+    }
+    Some(text.replace(' ', "-"))
+}
+
+fn metadata(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    let Some(object) = fields.object("metadata") else {
+        return BTreeMap::new();
+    };
+    if object.len() > METADATA_PAIRS {
+        fields.reject(
+            "metadata",
+            format_args!("takes at most {METADATA_PAIRS} pairs, not {}", object.len()),
+        );
+    }
+    let mut pairs = BTreeMap::new();
+    for (key, value) in object {
+        match value.as_str() {
+            Some(text) if key.chars().count() <= METADATA_KEY_CHARS && text.chars().count() <= METADATA_VALUE_CHARS => {
+                pairs.insert(key.clone(), text.to_owned());
+            }
+            _ => fields.reject(
+                "metadata",
+                format_args!("takes strings: keys of at most {METADATA_KEY_CHARS} characters, values of at most {METADATA_VALUE_CHARS}"),
+            ),
+        }
+    }
+    pairs
+}
+
+/// OpenAI's hyperparameters, of the deprecated top level or of `method`; a later reading wins.
+#[derive(Default)]
+struct Hyperparameters {
+    n_epochs: Option<i64>,
+    batch_size: Option<i64>,
+    learning_rate_multiplier: Option<f64>,
+}
+
+impl Hyperparameters {
+    fn read(&mut self, path: &str, object: &Map<String, Value>, errors: &mut Vec<FieldError>) {
+        let given: Map<String, Value> = object
+            .iter()
+            .map(|(k, v)| (k.clone(), if v == "auto" { Value::Null } else { v.clone() }))
+            .collect();
+        let mut fields = Fields::new(path, &given);
+        self.n_epochs = fields.integer("n_epochs", 1..=50).or(self.n_epochs);
+        self.batch_size = fields.integer("batch_size", 1..=256).or(self.batch_size);
+        let multiplier = fields.number("learning_rate_multiplier", "greater than 0", |x| {
+            x > 0.0 && x <= 1e4
+        });
+        self.learning_rate_multiplier = multiplier.or(self.learning_rate_multiplier);
+        errors.append(&mut fields.finish());
+    }
+
+    fn apply(&self, training: &mut Training) {
+        if let Some(n) = self.n_epochs {
+            training.num_train_epochs = n as f64;
+        }
+        if let Some(n) = self.batch_size {
+            training.per_device_train_batch_size = n as u64;
+        }
+    }
+}
+
+/// OpenAI's `method`, where `supervised` leaves the tuning to `tuning`, and a tuning method of ours may stand under its own name.
+fn method(
+    object: &Map<String, Value>,
+    hyperparameters: &mut Hyperparameters,
+    errors: &mut Vec<FieldError>,
+) -> Option<Tuning> {
+    let mut fields = Fields::new("method", object);
+    let kind = fields.choice(
+        "type",
+        &[
+            ("supervised", "supervised"),
+            ("lora", "lora"),
+            ("full", "full"),
+        ],
+    );
+    fields.require("type", kind.is_some());
+    let mut tuning = None;
+    match kind {
+        Some("supervised") => {
+            if let Some(inner) = fields.object("supervised") {
+                let mut supervised = Fields::new("method.supervised", inner);
+                if let Some(object) = supervised.object("hyperparameters") {
+                    hyperparameters.read("method.supervised.hyperparameters", object, errors);
+                }
+                errors.append(&mut supervised.finish());
+            }
+        }
+        Some(name) => {
+            let mut own = fields.object(name).cloned().unwrap_or_default();
+            own.insert("type".to_owned(), Value::from(name));
+            tuning = Some(Tuning::parse(&format!("method.{name}"), &own, errors));
+        }
+        None => {
+            errors.append(&mut fields.errors);
+            return None;
+        }
+    }
+    errors.append(&mut fields.finish());
+    tuning
+}
+
+impl FieldError {
+    /// An unknown model, in the words that every route uses.
+    pub fn model_not_found(name: &str) -> Self {
+        let message = format!(
+            "the model {} does not exist; GET /v1/models lists what there is",
+            shown(&Value::from(name))
+        );
+        Self::new("model", code::MODEL_NOT_FOUND, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn findings(body: Value) -> Vec<(String, String)> {
+        let error = JobSpec::parse(&body).unwrap_err();
+        error
+            .findings()
+            .iter()
+            .map(|f| (f.param.clone(), f.message.clone()))
+            .collect()
+    }
+
+    fn with(extra: Value) -> Value {
+        let mut body = json!({"model": "m", "training_file": "file-1"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        body
+    }
+
+    #[test]
+    fn a_small_body_gets_defaults() {
+        let spec = JobSpec::parse(&with(json!({}))).unwrap();
+        assert_eq!(spec.tuning, Tuning::default());
+        assert_eq!(spec.training, Training::default());
+        let defaults = Defaults {
+            task_type: TaskType::SeqCls,
+            target_modules: vec!["query".to_owned()],
+            model_max_length: 256,
+        };
+        let spec = spec.resolve(&defaults).unwrap();
+        assert_eq!(spec.training.learning_rate, Some(1e-3));
+        assert_eq!(spec.training.max_length, Some(256));
+        let stored: JobSpec = serde_json::from_value(serde_json::to_value(&spec).unwrap()).unwrap();
+        assert_eq!(stored, spec);
+    }
+
+    #[test]
+    fn openai_hyperparameters_are_mapped_and_training_wins() {
+        let spec = JobSpec::parse(&with(json!({
+            "hyperparameters": {"n_epochs": 9, "batch_size": "auto"},
+            "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "learning_rate_multiplier": 0.5}}},
+            "training": {"per_device_train_batch_size": 4},
+            "integrations": [],
+        })))
+        .unwrap();
+        assert_eq!(
+            (
+                spec.training.num_train_epochs,
+                spec.training.per_device_train_batch_size
+            ),
+            (2.0, 4)
+        );
+        assert_eq!(
+            (spec.learning_rate_multiplier, spec.ignored),
+            (0.5, vec!["integrations".to_owned()])
+        );
+        let spec =
+            JobSpec::parse(&with(json!({"method": {"type": "lora", "lora": {"r": 4}}}))).unwrap();
+        assert!(matches!(spec.tuning.method, Method::Lora(lora) if lora.r == 4));
+    }
+
+    #[test]
+    fn every_finding_names_its_field() {
+        let got = findings(json!({
+            "training_file": 3, "trainning": {}, "suffix": "a/b",
+            "tuning": {"type": "lora", "r": 0, "lora_apha": 3},
+            "training": {"learning_rate": -1e-4, "num_train_epochs": 0, "max_steps": 0, "warmup_steps": 1, "warmup_ratio": 0.1},
+        }));
+        let params: Vec<_> = got.iter().map(|(p, _)| p.as_str()).collect();
+        assert_eq!(
+            params,
+            [
+                "model",
+                "training_file",
+                "suffix",
+                "trainning",
+                "tuning.r",
+                "tuning.lora_apha",
+                "training.num_train_epochs",
+                "training.max_steps",
+                "training.learning_rate",
+                "training.warmup_ratio",
+            ]
+        );
+        assert_eq!(
+            got[3].1,
+            "unknown parameter: 'trainning'; did you mean 'training'?"
+        );
+        assert_eq!(
+            got[5].1,
+            "unknown parameter: 'tuning.lora_apha'; did you mean 'tuning.lora_alpha'?"
+        );
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert_eq!(findings(json!([]))[0].0, "");
+        assert_eq!(
+            findings(with(json!({"tuning": {"type": "dora"}})))[0].0,
+            "tuning.type"
+        );
+        assert_eq!(
+            findings(with(json!({"method": {"type": "dpo"}})))[0].0,
+            "method.type"
+        );
+        assert_eq!(
+            findings(with(json!({"training": {"bf16": true}})))[0].0,
+            "training.bf16"
+        );
+        assert_eq!(
+            findings(with(json!({"training": {"eval_steps": 5}})))[0].0,
+            "training.eval_steps"
+        );
+        let both = with(json!({"validation_file": "file-2", "training": {"eval_split": 0.1}}));
+        assert_eq!(findings(both)[0].0, "training.eval_split");
+    }
+}

@@ -1,0 +1,28 @@
+//! The vocabulary of taper: what a job is, how it may be tuned and trained, which states it passes, what it reports,
+//! and how a trainer is called. Everything here is pure: no files, no network, no database, no tensors.
+//!
+//! Start with [`JobState`], then [`tuning`] and [`Training`], then [`JobSpec::parse`], then the [`Trainer`] trait.
+
+mod error;
+mod event;
+mod fields;
+mod job;
+mod metrics;
+mod schedule;
+mod state;
+mod trainer;
+mod training;
+pub mod tuning;
+
+pub use error::{FieldError, SpecError, code};
+pub use event::{Event, Level, NewEvent, RunEvent};
+pub use job::{Defaults, JobSpec};
+pub use metrics::Metrics;
+pub use schedule::SchedulerType;
+pub use state::{JobState, UnknownState};
+pub use trainer::{
+    CheckpointFiles, Command, Control, DataFile, Device, Outcome, Plan, PublishRefused, RunSink,
+    RunSpec, Stop, TrainError, Trainer,
+};
+pub use training::{Interval, Training};
+pub use tuning::{Method, TaskType, Tuning};

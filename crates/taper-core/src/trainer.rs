@@ -1,0 +1,258 @@
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{JobSpec, Metrics, RunEvent, SpecError};
+
+/// All that the runner knows of training. The engine implements it; tests of the runner and the server script it.
+pub trait Trainer: Send + Sync {
+    /// Looks at the model folder and the rows of the files, quickly, before a job is accepted, and fills in the defaults that depend on them.
+    ///
+    /// # Errors
+    /// What is wrong with the model, the targets or the rows (by line number), with `param`.
+    fn inspect(&self, run: &RunSpec) -> Result<JobSpec, SpecError>;
+
+    /// Tokenizes the data and counts what the run will do, without training.
+    ///
+    /// # Errors
+    /// What only the tokenizer can find wrong with the data; [`Stop`] when told to stop meanwhile.
+    fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError>;
+
+    /// Trains to the end, or until `control` says otherwise, and leaves the artifacts in [`RunSpec::output_dir`].
+    ///
+    /// # Errors
+    /// Why the run ended early.
+    fn train(
+        &self,
+        run: &RunSpec,
+        sink: &mut dyn RunSink,
+        control: &Control,
+    ) -> Result<Outcome, TrainError>;
+}
+
+/// Where a run reports to.
+pub trait RunSink {
+    /// Takes an event; never blocks on slow readers.
+    fn event(&mut self, event: RunEvent);
+
+    /// Makes a checkpoint known that lies whole on the disk.
+    ///
+    /// # Errors
+    /// When the run is an older attempt, or the record could not be kept; the run must stop.
+    fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused>;
+}
+
+/// A job made concrete: its specification and where everything lies.
+#[derive(Debug, Clone)]
+pub struct RunSpec {
+    pub job_id: String,
+    /// Grows with every start of the job; reports of an older attempt are refused.
+    pub attempt: u32,
+    pub spec: JobSpec,
+    pub model_dir: PathBuf,
+    pub training_file: DataFile,
+    pub validation_file: Option<DataFile>,
+    /// The job's own folder; checkpoints go to `checkpoints/`, the result to `output/`, through a `.tmp` name each.
+    pub run_dir: PathBuf,
+    pub device: Device,
+    /// Threads for the arithmetic.
+    pub threads: usize,
+    /// The folder of the checkpoint to go on from.
+    pub resume_from: Option<PathBuf>,
+}
+
+impl RunSpec {
+    /// Where the artifacts of a finished run lie.
+    pub fn output_dir(&self) -> PathBuf {
+        self.run_dir.join("output")
+    }
+
+    /// Where the checkpoint of an optimizer step lies.
+    pub fn checkpoint_dir(&self, step: u64) -> PathBuf {
+        self.run_dir
+            .join("checkpoints")
+            .join(format!("step-{step:08}"))
+    }
+}
+
+/// An uploaded file.
+#[derive(Debug, Clone)]
+pub struct DataFile {
+    pub id: String,
+    /// The name the user gave it; its ending tells CSV from JSONL.
+    pub filename: String,
+    pub path: PathBuf,
+    /// Hex.
+    pub sha256: String,
+}
+
+/// What a worker computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    Cuda(usize),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// What a run will do, known before it starts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    pub training_rows: u64,
+    pub validation_rows: u64,
+    /// Tokens of one pass over the training rows, special tokens included, padding excluded.
+    pub training_tokens: u64,
+    pub validation_tokens: u64,
+    /// Rows that `max_length` cuts.
+    pub truncated_rows: u64,
+    pub total_steps: u64,
+    pub trainable_parameters: u64,
+    pub total_parameters: u64,
+    /// Class names in the order of their ids.
+    pub classes: Vec<String>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} training rows ({} tokens), {} validation rows, {} classes, {} steps, {} of {} parameters trained",
+            self.training_rows,
+            self.training_tokens,
+            self.validation_rows,
+            self.classes.len(),
+            self.total_steps,
+            self.trainable_parameters,
+            self.total_parameters
+        )?;
+        if self.truncated_rows > 0 {
+            write!(f, "; {} rows cut to max_length", self.truncated_rows)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What somebody wants of a running job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Command {
+    Continue = 0,
+    /// Keep a checkpoint and leave the device.
+    Pause = 1,
+    /// Stop at once.
+    Cancel = 2,
+}
+
+/// The line to a running job: whoever holds a clone may give a command, the run looks at it before every micro-step.
+#[derive(Debug, Clone, Default)]
+pub struct Control(Arc<AtomicU8>);
+
+impl Control {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn give(&self, command: Command) {
+        self.0.store(command as u8, Ordering::Release);
+    }
+
+    pub fn command(&self) -> Command {
+        match self.0.load(Ordering::Acquire) {
+            0 => Command::Continue,
+            1 => Command::Pause,
+            _ => Command::Cancel,
+        }
+    }
+
+    /// Lets the run go on, or tells it why not.
+    ///
+    /// # Errors
+    /// The wish to stop.
+    pub fn check(&self) -> Result<(), Stop> {
+        match self.command() {
+            Command::Continue => Ok(()),
+            Command::Pause => Err(Stop::Paused),
+            Command::Cancel => Err(Stop::Cancelled),
+        }
+    }
+}
+
+/// A run that ended because somebody wished so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    #[error("paused")]
+    Paused,
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Why a run ended early.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TrainError {
+    #[error(transparent)]
+    Stopped(#[from] Stop),
+    #[error(transparent)]
+    Refused(#[from] PublishRefused),
+    /// The job's `error` in the API.
+    #[error("{message}")]
+    Failed {
+        /// For programs: `invalid_training_file`, `non_finite`, `internal`, …
+        code: String,
+        /// For people: which thing, what was wrong, what to do.
+        message: String,
+        param: Option<String>,
+        /// The optimizer step at which it happened.
+        step: Option<u64>,
+    },
+}
+
+impl From<SpecError> for TrainError {
+    fn from(error: SpecError) -> Self {
+        let first = error.first();
+        Self::Failed {
+            code: first.code.clone(),
+            message: error.to_string(),
+            param: Some(first.param.clone()),
+            step: None,
+        }
+    }
+}
+
+/// A report of a run that is no longer the job's current attempt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the report was refused: {0}")]
+pub struct PublishRefused(pub String);
+
+/// A checkpoint that lies whole on the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointFiles {
+    pub step: u64,
+    pub dir: PathBuf,
+    pub metrics: Metrics,
+    /// Steps of older checkpoints that are no longer needed; their rows go first, then their folders.
+    pub superseded: Vec<u64>,
+}
+
+/// A run that has ended well.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Last value of every figure.
+    pub metrics: Metrics,
+    pub trained_tokens: u64,
+}
