@@ -1,0 +1,24 @@
+use taper_core::{JobState, SpecError};
+use taper_store::StoreError;
+
+/// What can go wrong with a request to the runner.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error("the {what} {id} does not exist")]
+    NotFound { what: &'static str, id: String },
+    #[error("job {id} is {state}; it cannot be {action}")]
+    WrongState {
+        id: String,
+        state: JobState,
+        /// `cancelled`, …
+        action: &'static str,
+    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the worker threads could not be started: {0}")]
+    Workers(String),
+    #[error("looking at the model and the data broke down: {0}")]
+    Inspection(String),
+}
