@@ -1,1 +1,26 @@
+//! The arithmetic of training on the CPU: `f32` slices in, `f32` slices out, forward and backward.
+//!
+//! The crate owns SIMD (chosen at run time, so that a plain build is fast on any machine), the split
+//! of work over threads and the floating-point order of sums. It knows no tensors, models or files.
+//!
+//! Conventions, the same everywhere:
+//! - Matrices are row-major. Activations are packed: `[tokens, hidden]`, sequences of different
+//!   lengths laid end to end without padding.
+//! - The result comes first among the parameters. Names say what is overwritten (`out`, `dx`) and
+//!   what is added to (`dw`, `db`: gradients of parameters accumulate).
+//! - Work runs on the current rayon pool. Results are bit-identical between runs with the same
+//!   number of threads: sums have a fixed order that never depends on which thread came first.
+//! - A length that does not fit is a programming error and panics.
+//!
+//! Start reading with [`linear()`] and [`attention`]; `simd` and `parallel` hold the two mechanisms
+//! everything else is built on.
 
+pub mod gemm;
+pub mod linear;
+mod parallel;
+mod simd;
+#[cfg(test)]
+mod testing;
+
+pub use gemm::{View, matmul};
+pub use linear::{bias_backward, linear, linear_backward_input, linear_backward_weight};

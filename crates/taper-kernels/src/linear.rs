@@ -1,0 +1,191 @@
+//! Fully connected layers: `y = x·Wᵀ + b`, with `W` stored `[out, in]` as checkpoints have it.
+
+use rayon::prelude::*;
+
+use crate::gemm::{View, matmul};
+use crate::parallel::column_piece;
+use crate::simd;
+
+/// Computes `out = x·Wᵀ + bias` for `rows` rows; the sizes of `w` follow from the other lengths.
+pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], bias: Option<&[f32]>, rows: usize) {
+    if rows == 0 {
+        return;
+    }
+    let (inputs, outputs) = sizes(x, out, w, rows);
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), outputs, "length of the bias of a linear layer");
+        for row in out.chunks_exact_mut(outputs) {
+            row.copy_from_slice(bias);
+        }
+    }
+    let x = View::new(x, rows, inputs);
+    matmul(
+        out,
+        bias.is_some(),
+        1.0,
+        x,
+        View::new(w, outputs, inputs).t(),
+    );
+}
+
+/// Computes the gradient of the input: `dx = dy·W`, or `dx += dy·W` when `accumulate` is set.
+pub fn linear_backward_input(dx: &mut [f32], accumulate: bool, dy: &[f32], w: &[f32], rows: usize) {
+    if rows == 0 {
+        return;
+    }
+    let (inputs, outputs) = sizes(dx, dy, w, rows);
+    let dy = View::new(dy, rows, outputs);
+    matmul(dx, accumulate, 1.0, dy, View::new(w, outputs, inputs));
+}
+
+/// Adds the gradient of the weight: `dw += dyᵀ·x`.
+pub fn linear_backward_weight(dw: &mut [f32], dy: &[f32], x: &[f32], rows: usize) {
+    if rows == 0 {
+        return;
+    }
+    let (inputs, outputs) = sizes(x, dy, dw, rows);
+    let dy = View::new(dy, rows, outputs);
+    matmul(dw, true, 1.0, dy.t(), View::new(x, rows, inputs));
+}
+
+/// Adds the gradient of the bias: `db += ` the sum of the rows of `dy`.
+pub fn bias_backward(db: &mut [f32], dy: &[f32]) {
+    let cols = db.len();
+    if cols == 0 {
+        return;
+    }
+    assert_eq!(dy.len() % cols, 0, "dy must have whole rows of {cols}");
+    // Cut by columns: each is summed by one thread, in the order of the rows.
+    let piece = column_piece(cols, dy.len());
+    db.par_chunks_mut(piece).enumerate().for_each(|(i, db)| {
+        simd::dispatch(
+            #[inline(always)]
+            || add_rows(db, dy, cols, i * piece),
+        )
+    });
+}
+
+/// Adds the columns of `dy` from `first` on to `db`, four rows at a time.
+#[inline(always)]
+fn add_rows(db: &mut [f32], dy: &[f32], cols: usize, first: usize) {
+    let width = db.len();
+    let mut quads = dy.chunks_exact(4 * cols);
+    for quad in &mut quads {
+        let row = |r: usize| &quad[r * cols + first..][..width];
+        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+        for ((((sum, a), b), c), d) in db.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *sum += (a + b) + (c + d);
+        }
+    }
+    for row in quads.remainder().chunks_exact(cols) {
+        for (sum, dy) in db.iter_mut().zip(&row[first..][..width]) {
+            *sum += dy;
+        }
+    }
+}
+
+/// Returns the numbers of inputs and outputs of a layer, after checking the three lengths.
+fn sizes(x: &[f32], y: &[f32], w: &[f32], rows: usize) -> (usize, usize) {
+    let (inputs, outputs) = (x.len() / rows, y.len() / rows);
+    assert_eq!(
+        x.len(),
+        rows * inputs,
+        "the input must have {rows} whole rows"
+    );
+    assert_eq!(
+        y.len(),
+        rows * outputs,
+        "the output must have {rows} whole rows"
+    );
+    assert_eq!(
+        w.len(),
+        inputs * outputs,
+        "length of a weight [{outputs}, {inputs}]"
+    );
+    (inputs, outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, gradient, inner, random, repeatable, wide};
+
+    fn reference(x: &[f64], w: &[f64], b: &[f64], rows: usize) -> Vec<f64> {
+        let inputs = x.len() / rows;
+        let dot = |x: &[f64], w: &[f64]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
+        x.chunks(inputs)
+            .flat_map(|x| w.chunks(inputs).zip(b).map(move |(w, b)| dot(x, w) + b))
+            .collect()
+    }
+
+    #[test]
+    fn forward_and_backward_agree_with_the_definition() {
+        for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (9, 17, 4)] {
+            let (x, w) = (random(1, rows * inputs), random(2, outputs * inputs));
+            let (b, dy) = (random(3, outputs), random(4, rows * outputs));
+            let (xd, wd, bd) = (wide(&x), wide(&w), wide(&b));
+
+            let mut out = vec![f32::NAN; rows * outputs];
+            linear(&mut out, &x, &w, Some(&b), rows);
+            assert_close(&out, &reference(&xd, &wd, &bd, rows), 1e-6);
+
+            let mut dx = vec![f32::NAN; rows * inputs];
+            linear_backward_input(&mut dx, false, &dy, &w, rows);
+            let want = gradient(&x, |x| inner(&reference(x, &wd, &bd, rows), &dy));
+            assert_close(&dx, &want, 1e-5);
+
+            let mut dw = vec![0.0; outputs * inputs];
+            linear_backward_weight(&mut dw, &dy, &x, rows);
+            let want = gradient(&w, |w| inner(&reference(&xd, w, &bd, rows), &dy));
+            assert_close(&dw, &want, 1e-5);
+
+            let mut db = vec![0.0; outputs];
+            bias_backward(&mut db, &dy);
+            let want = gradient(&b, |b| inner(&reference(&xd, &wd, b, rows), &dy));
+            assert_close(&db, &want, 1e-5);
+        }
+    }
+
+    #[test]
+    fn gradients_of_parameters_accumulate() {
+        let (x, w, dy) = (random(1, 2 * 3), random(2, 4 * 3), random(3, 2 * 4));
+        let (mut dw, mut db, mut dx) = (vec![0.0; 12], vec![0.0; 4], vec![0.0; 6]);
+        for _ in 0..2 {
+            linear_backward_weight(&mut dw, &dy, &x, 2);
+            linear_backward_input(&mut dx, true, &dy, &w, 2);
+            bias_backward(&mut db, &dy);
+        }
+        let (mut once_w, mut once_b, mut once_x) = (vec![0.0; 12], vec![0.0; 4], vec![0.0; 6]);
+        linear_backward_weight(&mut once_w, &dy, &x, 2);
+        linear_backward_input(&mut once_x, true, &dy, &w, 2);
+        bias_backward(&mut once_b, &dy);
+        let twice = |x: &[f32]| x.iter().map(|&x| 2.0 * f64::from(x)).collect::<Vec<_>>();
+        assert_close(&dw, &twice(&once_w), 1e-6);
+        assert_close(&db, &twice(&once_b), 1e-6);
+        assert_close(&dx, &twice(&once_x), 1e-6);
+    }
+
+    #[test]
+    fn many_rows_are_summed_exactly_enough_and_repeatably() {
+        let (rows, cols) = (1027, 83);
+        let dy = random(5, rows * cols);
+        let got = repeatable(|| {
+            let mut db = vec![0.0; cols];
+            bias_backward(&mut db, &dy);
+            db
+        });
+        let mut want = vec![0.0; cols];
+        for row in dy.chunks(cols) {
+            want.iter_mut()
+                .zip(row)
+                .for_each(|(w, &x)| *w += f64::from(x));
+        }
+        assert_close(&got, &want, 1e-5);
+    }
+
+    #[test]
+    #[should_panic(expected = "length of a weight [4, 3]")]
+    fn refuses_a_weight_of_another_size() {
+        linear(&mut [0.0; 8], &[0.0; 6], &[0.0; 11], None, 2);
+    }
+}

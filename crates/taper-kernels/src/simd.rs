@@ -1,0 +1,67 @@
+//! Run-time dispatch to the widest instruction set, and sums whose order is fixed.
+//!
+//! Kernels are plain loops over slices, written so that the compiler vectorises them. [`dispatch`]
+//! compiles the loop once per instruction set (AVX-512, AVX2 with FMA, NEON, scalar) and picks one
+//! at run time. Every function called inside must be `#[inline(always)]`: a call that is not
+//! inlined leaves the chosen instruction set.
+//!
+//! All versions compute the same operations in the same order (`mul_add` is fused everywhere), so
+//! results do not depend on the instruction set.
+
+use pulp::Arch;
+
+/// Independent partial sums. Enough to hide the latency of an addition at 16 lanes a register.
+pub(crate) const LANES: usize = 64;
+
+/// Runs `kernel` with the widest instruction set this machine has.
+#[inline(always)]
+pub(crate) fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(kernel)
+}
+
+/// Sums `term` over the elements of one slice.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut partial = [0.0f32; LANES];
+    let (blocks, tail) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for (p, &x) in partial.iter_mut().zip(block) {
+            *p += term(x);
+        }
+    }
+    for (p, &x) in partial.iter_mut().zip(tail) {
+        *p += term(x);
+    }
+    reduce(partial)
+}
+
+/// Sums `a[i] * b[i]`.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut partial = [0.0f32; LANES];
+    let (a_blocks, a_tail) = a.as_chunks::<LANES>();
+    let (b_blocks, b_tail) = b.as_chunks::<LANES>();
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for ((p, &a), &b) in partial.iter_mut().zip(a).zip(b) {
+            *p = a.mul_add(b, *p);
+        }
+    }
+    for ((p, &a), &b) in partial.iter_mut().zip(a_tail).zip(b_tail) {
+        *p = a.mul_add(b, *p);
+    }
+    reduce(partial)
+}
+
+/// Adds the partial sums pairwise, halving the width each time.
+#[inline(always)]
+pub(crate) fn reduce(mut partial: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        let (low, high) = partial.split_at_mut(width);
+        for (l, &h) in low.iter_mut().zip(&*high) {
+            *l += h;
+        }
+        width /= 2;
+    }
+    partial[0]
+}
