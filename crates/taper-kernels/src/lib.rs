@@ -15,12 +15,18 @@
 //! Start reading with [`linear()`] and [`attention`]; `simd` and `parallel` hold the two mechanisms
 //! everything else is built on.
 
+pub mod dropout;
+pub mod elementwise;
 pub mod gemm;
 pub mod linear;
+pub mod norm;
 mod parallel;
 mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use dropout::{Dropout, dropout, dropout_in_place};
+pub use elementwise::{add_assign, scale};
 pub use gemm::{View, matmul};
 pub use linear::{bias_backward, linear, linear_backward_input, linear_backward_weight};
+pub use norm::{LayerNorm, Normalised, Residual, add_layer_norm, layer_norm, layer_norm_backward};

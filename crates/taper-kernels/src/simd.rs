@@ -35,26 +35,26 @@ pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     reduce(partial)
 }
 
-/// Sums `a[i] * b[i]`.
+/// Sums `term` over the pairs of elements of two slices of one length.
 #[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut partial = [0.0f32; LANES];
     let (a_blocks, a_tail) = a.as_chunks::<LANES>();
     let (b_blocks, b_tail) = b.as_chunks::<LANES>();
     for (a, b) in a_blocks.iter().zip(b_blocks) {
         for ((p, &a), &b) in partial.iter_mut().zip(a).zip(b) {
-            *p = a.mul_add(b, *p);
+            *p += term(a, b);
         }
     }
     for ((p, &a), &b) in partial.iter_mut().zip(a_tail).zip(b_tail) {
-        *p = a.mul_add(b, *p);
+        *p += term(a, b);
     }
     reduce(partial)
 }
 
 /// Adds the partial sums pairwise, halving the width each time.
 #[inline(always)]
-pub(crate) fn reduce(mut partial: [f32; LANES]) -> f32 {
+fn reduce(mut partial: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         let (low, high) = partial.split_at_mut(width);
@@ -64,4 +64,12 @@ pub(crate) fn reduce(mut partial: [f32; LANES]) -> f32 {
         width /= 2;
     }
     partial[0]
+}
+
+/// Computes `out += x`.
+#[inline(always)]
+pub(crate) fn add(out: &mut [f32], x: &[f32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out += x;
+    }
 }
