@@ -15,16 +15,19 @@
 //! Start reading with [`linear()`] and [`attention`]; `simd` and `parallel` hold the two mechanisms
 //! everything else is built on.
 
+pub mod activation;
 pub mod dropout;
 pub mod elementwise;
 pub mod gemm;
 pub mod linear;
+mod math;
 pub mod norm;
 mod parallel;
 mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use activation::{gelu, gelu_backward, tanh, tanh_backward};
 pub use dropout::{Dropout, dropout, dropout_in_place};
 pub use elementwise::{add_assign, scale};
 pub use gemm::{View, matmul};

@@ -1,0 +1,203 @@
+//! Times every kernel at the shapes of fine-tuning; prints milliseconds (best of many) and, for
+//! products, the share of the machine's peak.
+//!
+//! `cargo bench -p taper-kernels --profile release -- [filter]`; `TAPER_BENCH_THREADS` sets the threads (default:
+//! all).
+
+#![expect(clippy::print_stdout, reason = "the figures are the result")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use taper_kernels::*;
+
+/// How long each kernel is repeated for.
+const BUDGET: Duration = Duration::from_millis(300);
+
+struct Bench {
+    filter: Option<String>,
+    /// Fused multiply-adds per second of one thread out of registers, times the threads.
+    peak: f64,
+}
+
+impl Bench {
+    /// Times `f`; `flops` is what it computes where the share of the peak is of interest.
+    fn run(&self, name: &str, flops: Option<f64>, mut f: impl FnMut()) {
+        if self
+            .filter
+            .as_ref()
+            .is_some_and(|filter| !name.contains(filter.as_str()))
+        {
+            return;
+        }
+        f();
+        let start = Instant::now();
+        let mut best = f64::MAX;
+        while start.elapsed() < BUDGET {
+            let begin = Instant::now();
+            f();
+            best = best.min(begin.elapsed().as_secs_f64());
+        }
+        let share = flops.map_or(String::new(), |flops| {
+            let rate = flops / best;
+            format!(
+                "{:6.0} GFLOPS {:3.0} %",
+                rate / 1e9,
+                100.0 * rate / self.peak
+            )
+        });
+        println!("{name:44} {:9.3} ms {share}", best * 1e3);
+    }
+}
+
+fn values(len: usize) -> Vec<f32> {
+    (0..len)
+        .map(|i| ((i * 7919) % 1999) as f32 / 1000.0 - 1.0)
+        .collect()
+}
+
+fn main() {
+    let threads = std::env::var("TAPER_BENCH_THREADS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.expect("threads can be started").install(|| {
+        let filter = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+        let peak = peak() * rayon::current_num_threads() as f64;
+        println!(
+            "{} threads, peak {:.0} GFLOPS",
+            rayon::current_num_threads(),
+            peak / 1e9
+        );
+        let bench = Bench { filter, peak };
+        products(&bench);
+        for (rows, cols) in [(480, 384), (480, 1536), (1024, 3072)] {
+            elementwise(&bench, rows, cols);
+        }
+    });
+}
+
+/// Measures the multiply-adds per second of one thread, operands in registers.
+fn peak() -> f64 {
+    const N: usize = 4_000_000;
+    const WIDTH: usize = 192;
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let sum = pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let (a, b) = (black_box(1.0f32), black_box(0.5f32));
+                let mut sum = [0.0f32; WIDTH];
+                for _ in 0..N {
+                    for s in &mut sum {
+                        *s = s.mul_add(a, b);
+                    }
+                }
+                sum
+            },
+        );
+        black_box(sum);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    (2 * N * WIDTH) as f64 / best
+}
+
+fn products(bench: &Bench) {
+    let shapes = [
+        (480, 384, 384),
+        (480, 384, 1536),
+        (480, 1536, 384),
+        (480, 384, 8),
+        (480, 8, 384),
+        (2000, 384, 1536),
+        (2000, 1536, 384),
+        (1024, 768, 3072),
+        (1024, 3072, 768),
+    ];
+    for (rows, inputs, outputs) in shapes {
+        let (x, w, b) = (
+            values(rows * inputs),
+            values(inputs * outputs),
+            values(outputs),
+        );
+        let (mut y, mut dx) = (values(rows * outputs), values(rows * inputs));
+        let (mut dw, mut db) = (values(inputs * outputs), values(outputs));
+        let flops = Some(2.0 * (rows * inputs * outputs) as f64);
+        let name = |what| format!("{what} {rows}x{inputs}->{outputs}");
+        bench.run(&name("linear"), flops, || {
+            linear(&mut y, &x, &w, Some(&b), rows)
+        });
+        bench.run(&name("linear_backward_input"), flops, || {
+            linear_backward_input(&mut dx, false, &y, &w, rows)
+        });
+        bench.run(&name("linear_backward_weight"), flops, || {
+            linear_backward_weight(&mut dw, &y, &x, rows)
+        });
+        bench.run(&name("bias_backward"), None, || bias_backward(&mut db, &y));
+    }
+}
+
+fn elementwise(bench: &Bench, rows: usize, cols: usize) {
+    let name = |what| format!("{what} {rows}x{cols}");
+    let (x, dy) = (values(rows * cols), values(rows * cols));
+    let (mut out, mut sum) = (values(rows * cols), values(rows * cols));
+    let mut stats = vec![0.0; rows * 2];
+    let (gamma, beta) = (values(cols), values(cols));
+    let (mut dgamma, mut dbeta) = (values(cols), values(cols));
+    let mask = Dropout { p: 0.1, key: 1 };
+    bench.run(&name("gelu"), None, || gelu(&mut out, &x));
+    bench.run(&name("gelu_backward"), None, || {
+        gelu_backward(&mut out, &dy, &x)
+    });
+    bench.run(&name("tanh"), None, || tanh(&mut out, &x));
+    bench.run(&name("tanh_backward"), None, || {
+        tanh_backward(&mut out, &dy, &x)
+    });
+    bench.run(&name("dropout"), None, || dropout(&mut out, &x, mask));
+    bench.run(&name("dropout_in_place"), None, || {
+        dropout_in_place(&mut out, mask)
+    });
+    bench.run(&name("add_assign"), None, || add_assign(&mut out, &x));
+    let norm = LayerNorm {
+        gamma: &gamma,
+        beta: &beta,
+        eps: 1e-12,
+    };
+    bench.run(&name("layer_norm"), None, || {
+        layer_norm(&mut out, &mut stats, &x, norm)
+    });
+    for (what, dropout) in [
+        ("add_layer_norm", None),
+        ("dropout+add_layer_norm", Some(mask)),
+    ] {
+        let residual = Residual {
+            values: &x,
+            dropout,
+        };
+        bench.run(&name(what), None, || {
+            add_layer_norm(&mut out, &mut stats, &mut sum, residual, norm);
+            if sum[0].abs() > 1e30 {
+                sum.fill(0.0);
+            }
+        });
+    }
+    layer_norm(&mut out, &mut stats, &x, norm);
+    let saved = Normalised {
+        x: &x,
+        stats: &stats,
+    };
+    bench.run(&name("layer_norm_backward frozen"), None, || {
+        layer_norm_backward(&mut out, None, &dy, saved, &gamma)
+    });
+    bench.run(&name("layer_norm_backward"), None, || {
+        layer_norm_backward(
+            &mut out,
+            Some((&mut dgamma, &mut dbeta)),
+            &dy,
+            saved,
+            &gamma,
+        )
+    });
+}
