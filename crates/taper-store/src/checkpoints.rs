@@ -1,8 +1,16 @@
-use std::path::PathBuf;
+use std::{fs, io, path::PathBuf};
 
-use taper_core::{CheckpointFiles, Metrics};
+use serde_json::json;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use taper_core::{CheckpointFiles, Level, Metrics, NewEvent};
 
-use crate::{Page, Store, StoreError};
+use crate::{
+    Page, Store, StoreError,
+    jobs::{metrics_from_json, metrics_to_json},
+    layout::Layout,
+    store::{blocking, new_id, now},
+    writer::{Command, Tx},
+};
 
 /// A checkpoint that lies whole on the disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +26,31 @@ pub struct Checkpoint {
     pub dir: PathBuf,
 }
 
+/// A checkpoint that asks to become known.
+pub(crate) struct Publication {
+    job: String,
+    attempt: u32,
+    superseded: Vec<u64>,
+    folder: String,
+    checkpoint: Checkpoint,
+}
+
+impl Checkpoint {
+    fn read(row: &SqliteRow, layout: &Layout, job: &str) -> Result<Self, StoreError> {
+        let id: String = row.try_get("id")?;
+        let metrics: String = row.try_get("metrics")?;
+        Ok(Self {
+            row: row.try_get("row")?,
+            step: row.try_get::<i64, _>("step")? as u64,
+            metrics: metrics_from_json(|| format!("checkpoint {id}"), &metrics)?,
+            bytes: row.try_get::<i64, _>("bytes")? as u64,
+            created_at: row.try_get("created_at")?,
+            dir: layout.checkpoint(job, &row.try_get::<String, _>("folder")?),
+            id,
+        })
+    }
+}
+
 impl Store {
     /// Makes a checkpoint known and forgets those it supersedes, rows first, then folders.
     ///
@@ -29,21 +62,171 @@ impl Store {
         attempt: u32,
         files: CheckpointFiles,
     ) -> Result<Checkpoint, StoreError> {
-        unimplemented!("{job} {attempt} {files:?}")
+        let name = files.dir.file_name().unwrap_or_default();
+        let folder = name.to_string_lossy().into_owned();
+        let dir = self.layout().checkpoint(job, &folder);
+        let measured = dir.clone();
+        let bytes = blocking("cannot read a checkpoint", move || bytes_under(&measured)).await?;
+        let publication = Publication {
+            job: job.to_owned(),
+            attempt,
+            superseded: files.superseded,
+            folder,
+            checkpoint: Checkpoint {
+                row: 0,
+                id: new_id("ftckpt"),
+                step: files.step,
+                metrics: files.metrics,
+                bytes,
+                created_at: now(),
+                dir,
+            },
+        };
+        let (checkpoint, gone) = self
+            .write(|reply| Command::PublishCheckpoint(publication, reply))
+            .await?;
+        let gone: Vec<_> = gone
+            .iter()
+            .map(|folder| self.layout().checkpoint(job, folder))
+            .collect();
+        blocking("cannot remove a superseded checkpoint", move || {
+            gone.iter().try_for_each(fs::remove_dir_all)
+        })
+        .await?;
+        Ok(checkpoint)
     }
 
     /// Lists a job's checkpoints, highest step first, after the one with the id `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCursor`] when `after` is no checkpoint of this job.
     pub async fn checkpoints(
         &self,
         job: &str,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<Checkpoint>, StoreError> {
-        unimplemented!("{job} {after:?} {limit}")
+        let mut reader = self.reader().await?;
+        let below = match after {
+            None => i64::MAX,
+            Some(id) => step_of(&mut reader, job, id).await?,
+        };
+        let rows = sqlx::query(
+            "select * from checkpoints where job = (select row from jobs where id = ?) and step < ?
+             order by step desc limit ?",
+        )
+        .bind(job)
+        .bind(below)
+        .bind(i64::from(limit) + 1)
+        .fetch_all(&mut *reader)
+        .await?;
+        let checkpoints: Result<_, _> = rows
+            .iter()
+            .map(|row| Checkpoint::read(row, self.layout(), job))
+            .collect();
+        Ok(Page::cut(checkpoints?, limit))
     }
 
     /// The checkpoint that a job goes on from.
     pub async fn last_checkpoint(&self, job: &str) -> Result<Option<Checkpoint>, StoreError> {
-        unimplemented!("{job}")
+        Ok(self.checkpoints(job, None, 1).await?.data.pop())
+    }
+}
+
+async fn step_of(
+    reader: &mut SqliteConnection,
+    job: &str,
+    checkpoint: &str,
+) -> Result<i64, StoreError> {
+    let step = sqlx::query_scalar(
+        "select step from checkpoints join jobs on jobs.row = checkpoints.job
+         where checkpoints.id = ? and jobs.id = ?",
+    )
+    .bind(checkpoint)
+    .bind(job)
+    .fetch_optional(reader)
+    .await?;
+    step.ok_or_else(|| StoreError::UnknownCursor(checkpoint.to_owned()))
+}
+
+fn bytes_under(dir: &PathBuf) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() {
+            bytes_under(&entry.path())?
+        } else {
+            entry.metadata()?.len()
+        };
+    }
+    Ok(bytes)
+}
+
+impl Tx<'_> {
+    /// Publishes and returns the folders that are no longer known.
+    pub(crate) async fn publish(
+        &mut self,
+        publication: Publication,
+    ) -> Result<(Checkpoint, Vec<String>), StoreError> {
+        let Publication {
+            job,
+            attempt,
+            superseded,
+            folder,
+            mut checkpoint,
+        } = publication;
+        let job = self.running(&job, attempt).await?;
+        let mut gone = Vec::new();
+        for step in superseded.iter().filter(|step| **step != checkpoint.step) {
+            let folder: Option<String> = sqlx::query_scalar(
+                "delete from checkpoints where job = ? and step = ? returning folder",
+            )
+            .bind(job.row)
+            .bind(*step as i64)
+            .fetch_optional(&mut *self.connection)
+            .await?;
+            gone.extend(folder);
+        }
+        checkpoint.row = sqlx::query_scalar(
+            "insert or replace into checkpoints (id, job, step, folder, created_at, bytes, metrics)
+             values (?, ?, ?, ?, ?, ?, ?) returning row",
+        )
+        .bind(&checkpoint.id)
+        .bind(job.row)
+        .bind(checkpoint.step as i64)
+        .bind(&folder)
+        .bind(checkpoint.created_at)
+        .bind(checkpoint.bytes as i64)
+        .bind(metrics_to_json(&checkpoint.metrics))
+        .fetch_one(&mut *self.connection)
+        .await?;
+        sqlx::query("update jobs set crashes = 0 where row = ?")
+            .bind(job.row)
+            .execute(&mut *self.connection)
+            .await?;
+        let message = format!("Checkpoint created at step {}", checkpoint.step);
+        let data = json!({"checkpoint": checkpoint.id, "step": checkpoint.step});
+        let event = NewEvent {
+            data: data.as_object().cloned(),
+            ..NewEvent::message(Level::Info, message)
+        };
+        self.log(&job, &[event]).await?;
+        Ok((checkpoint, gone))
+    }
+
+    /// Step and figures of a job's last checkpoint.
+    pub(crate) async fn last_step(&mut self, job: i64) -> Result<(u64, Metrics), StoreError> {
+        let row = sqlx::query(
+            "select step, metrics from checkpoints where job = ? order by step desc limit 1",
+        )
+        .bind(job)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        let Some(row) = row else {
+            return Ok((0, Metrics::new()));
+        };
+        let metrics: String = row.try_get("metrics")?;
+        let metrics = metrics_from_json(|| "a checkpoint".to_owned(), &metrics)?;
+        Ok((row.try_get::<i64, _>("step")? as u64, metrics))
     }
 }

@@ -15,8 +15,10 @@ pub enum StoreError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
-    #[error("the change was not committed, nothing has changed: {0}")]
-    NotCommitted(String),
+    #[error(
+        "the database could not commit the change, so nothing has changed; the server's log says why"
+    )]
+    NotCommitted,
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("the row of {what} cannot be read: {source}")]

@@ -1,6 +1,45 @@
-use taper_core::{Event, NewEvent};
+use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+use taper_core::{Event, Metrics, NewEvent};
 
-use crate::{Page, Store, StoreError};
+use crate::{
+    Page, Store, StoreError,
+    jobs::{from_json, metrics_from_json, metrics_to_json},
+    store::now,
+    writer::{Command, Tx},
+};
+
+/// What a run reports.
+pub(crate) struct Report {
+    pub(crate) job: String,
+    pub(crate) attempt: u32,
+    pub(crate) events: Vec<NewEvent>,
+}
+
+/// A job as rows refer to it.
+#[derive(Debug, Clone)]
+pub(crate) struct JobKey {
+    pub(crate) row: i64,
+    pub(crate) id: String,
+}
+
+const SELECT: &str =
+    "select events.*, jobs.id as job_id from events join jobs on jobs.row = events.job";
+
+fn read(row: &SqliteRow) -> Result<Event, StoreError> {
+    let what = || format!("event {}", row.get::<i64, _>("row"));
+    let data: Option<String> = row.try_get("data")?;
+    let level: String = row.try_get("level")?;
+    Ok(Event {
+        row: row.try_get("row")?,
+        job_id: row.try_get("job_id")?,
+        seq: row.try_get("seq")?,
+        created_at: row.try_get("created_at")?,
+        level: from_json(what, &format!("\"{level}\""))?,
+        kind: row.try_get("kind")?,
+        message: row.try_get("message")?,
+        data: data.map(|data| from_json(what, &data)).transpose()?,
+    })
+}
 
 impl Store {
     /// Appends what a run reports to its job's log, its curves and its last metrics.
@@ -13,7 +52,12 @@ impl Store {
         attempt: u32,
         events: Vec<NewEvent>,
     ) -> Result<(), StoreError> {
-        unimplemented!("{job} {attempt} {events:?}")
+        let report = Report {
+            job: job.to_owned(),
+            attempt,
+            events,
+        };
+        self.write(|reply| Command::Append(report, reply)).await
     }
 
     /// Events of a job after sequence number `seq`, oldest first.
@@ -23,17 +67,40 @@ impl Store {
         seq: i64,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        unimplemented!("{job} {seq} {limit}")
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+        query.push(" where jobs.id = ").push_bind(job.to_owned());
+        query.push(" and seq > ").push_bind(seq);
+        query.push(" order by seq limit ").push_bind(limit);
+        self.read_events(query).await
     }
 
     /// Events of a job, newest first, older than the one with the row number `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCursor`] when `after` is no event of this job.
     pub async fn events_page(
         &self,
         job: &str,
         after: Option<i64>,
         limit: u32,
     ) -> Result<Page<Event>, StoreError> {
-        unimplemented!("{job} {after:?} {limit}")
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+        query.push(" where jobs.id = ").push_bind(job.to_owned());
+        if let Some(after) = after {
+            let seq: Option<i64> = sqlx::query_scalar(
+                "select seq from events join jobs on jobs.row = events.job where events.row = ? and jobs.id = ?",
+            )
+            .bind(after)
+            .bind(job)
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
+            let seq = seq.ok_or_else(|| StoreError::UnknownCursor(after.to_string()))?;
+            query.push(" and seq < ").push_bind(seq);
+        }
+        query
+            .push(" order by seq desc limit ")
+            .push_bind(i64::from(limit) + 1);
+        Ok(Page::cut(self.read_events(query).await?, limit))
     }
 
     /// Events of all jobs, or of those named, after row number `row`, oldest first.
@@ -43,16 +110,139 @@ impl Store {
         jobs: Option<&[String]>,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        unimplemented!("{row} {jobs:?} {limit}")
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+        query.push(" where events.row > ").push_bind(row);
+        if let Some(jobs) = jobs {
+            query.push(" and jobs.id in (");
+            let mut ids = query.separated(", ");
+            for id in jobs {
+                ids.push_bind(id.clone());
+            }
+            ids.push_unseparated(")");
+        }
+        query.push(" order by events.row limit ").push_bind(limit);
+        self.read_events(query).await
     }
 
     /// The row number of the newest event of all jobs, 0 when there is none.
     pub async fn last_event_row(&self) -> Result<i64, StoreError> {
-        unimplemented!()
+        let row = sqlx::query_scalar("select coalesce(max(row), 0) from events")
+            .fetch_one(&mut *self.reader().await?)
+            .await?;
+        Ok(row)
     }
 
     /// The sequence number of a job's newest event, 0 when there is none.
     pub async fn last_event_seq(&self, job: &str) -> Result<i64, StoreError> {
-        unimplemented!("{job}")
+        let seq = sqlx::query_scalar(
+            "select coalesce(max(seq), 0) from events where job = (select row from jobs where id = ?)",
+        )
+        .bind(job)
+        .fetch_one(&mut *self.reader().await?)
+        .await?;
+        Ok(seq)
+    }
+
+    async fn read_events(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<Event>, StoreError> {
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+impl Tx<'_> {
+    pub(crate) async fn append(&mut self, report: Report) -> Result<(), StoreError> {
+        let key = self.running(&report.job, report.attempt).await?;
+        self.log(&key, &report.events).await
+    }
+
+    /// The job, if it is running under this attempt.
+    pub(crate) async fn running(&mut self, job: &str, attempt: u32) -> Result<JobKey, StoreError> {
+        let row: Option<i64> = sqlx::query_scalar(
+            "select row from jobs where id = ? and state = 'running' and attempt = ?",
+        )
+        .bind(job)
+        .bind(attempt)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        let id = job.to_owned();
+        match row {
+            Some(row) => Ok(JobKey { row, id }),
+            None => Err(StoreError::StaleAttempt { job: id, attempt }),
+        }
+    }
+
+    /// Writes events of a job, with their figures.
+    pub(crate) async fn log(
+        &mut self,
+        job: &JobKey,
+        events: &[NewEvent],
+    ) -> Result<(), StoreError> {
+        let mut figures = Metrics::new();
+        for event in events {
+            self.add_event(job, event).await?;
+            self.extend_curves(job, &event.metrics).await?;
+            figures.merge(&event.metrics);
+        }
+        if figures.is_empty() {
+            return Ok(());
+        }
+        self.merge_metrics(job, &figures).await
+    }
+
+    /// Takes figures over into the job's last metrics.
+    pub(crate) async fn merge_metrics(
+        &mut self,
+        job: &JobKey,
+        figures: &Metrics,
+    ) -> Result<(), StoreError> {
+        let text: String = sqlx::query_scalar("select metrics from jobs where row = ?")
+            .bind(job.row)
+            .fetch_one(&mut *self.connection)
+            .await?;
+        let mut metrics = metrics_from_json(|| format!("job {}", job.id), &text)?;
+        metrics.merge(figures);
+        self.set_metrics(job, &metrics).await
+    }
+
+    pub(crate) async fn set_metrics(
+        &mut self,
+        job: &JobKey,
+        metrics: &Metrics,
+    ) -> Result<(), StoreError> {
+        sqlx::query("update jobs set metrics = ? where row = ?")
+            .bind(metrics_to_json(metrics))
+            .bind(job.row)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn add_event(&mut self, job: &JobKey, event: &NewEvent) -> Result<(), StoreError> {
+        let created_at = now();
+        let data = event.data.clone().map(serde_json::Value::Object);
+        let row = sqlx::query(
+            "insert into events (job, seq, created_at, level, kind, message, data)
+             select ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6 from events where job = ?1
+             returning row, seq",
+        )
+        .bind(job.row)
+        .bind(created_at)
+        .bind(event.level.as_str())
+        .bind(event.kind)
+        .bind(&event.message)
+        .bind(data.map(|data| data.to_string()))
+        .fetch_one(&mut *self.connection)
+        .await?;
+        self.events.push(Event {
+            row: row.try_get("row")?,
+            job_id: job.id.clone(),
+            seq: row.try_get("seq")?,
+            created_at,
+            level: event.level,
+            kind: event.kind.to_owned(),
+            message: event.message.clone(),
+            data: event.data.clone(),
+        });
+        Ok(())
     }
 }

@@ -1,6 +1,12 @@
 use std::path::PathBuf;
 
-use crate::{Order, Page, Store, StoreError};
+use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+
+use crate::{
+    Order, Page, Store, StoreError,
+    store::blocking,
+    writer::{Command, Tx},
+};
 
 /// A file that lies whole on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,20 +33,61 @@ pub struct FileFilter {
     pub order: Order,
 }
 
+impl FileRecord {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            row: row.try_get("row")?,
+            id: row.try_get("id")?,
+            bytes: row.try_get::<i64, _>("bytes")? as u64,
+            created_at: row.try_get("created_at")?,
+            filename: row.try_get("filename")?,
+            purpose: row.try_get("purpose")?,
+            sha256: row.try_get("sha256")?,
+        })
+    }
+}
+
 impl Store {
     /// Finds a file by its id.
     pub async fn file(&self, id: &str) -> Result<Option<FileRecord>, StoreError> {
-        unimplemented!("{id}")
+        let row = sqlx::query("select * from files where id = ?")
+            .bind(id)
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
+        Ok(row.as_ref().map(FileRecord::read).transpose()?)
     }
 
     /// Lists files.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCursor`] when `after` names no file.
     pub async fn files(&self, filter: &FileFilter) -> Result<Page<FileRecord>, StoreError> {
-        unimplemented!("{filter:?}")
+        let mut reader = self.reader().await?;
+        let mut query = QueryBuilder::<Sqlite>::new("select * from files where true");
+        let (beyond, order) = match filter.order {
+            Order::Asc => (" and row > ", " order by row asc limit "),
+            Order::Desc => (" and row < ", " order by row desc limit "),
+        };
+        if let Some(after) = &filter.after {
+            let row: Option<i64> = sqlx::query_scalar("select row from files where id = ?")
+                .bind(after)
+                .fetch_optional(&mut *reader)
+                .await?;
+            let row = row.ok_or_else(|| StoreError::UnknownCursor(after.clone()))?;
+            query.push(beyond).push_bind(row);
+        }
+        if let Some(purpose) = &filter.purpose {
+            query.push(" and purpose = ").push_bind(purpose.clone());
+        }
+        query.push(order).push_bind(i64::from(filter.limit) + 1);
+        let rows = query.build().fetch_all(&mut *reader).await?;
+        let files: Result<_, _> = rows.iter().map(FileRecord::read).collect();
+        Ok(Page::cut(files?, filter.limit))
     }
 
     /// Where the bytes of a file lie. `id` must come from a [`FileRecord`], never from a client.
     pub fn file_path(&self, id: &str) -> PathBuf {
-        unimplemented!("{id}")
+        self.layout().file(id)
     }
 
     /// Deletes a file; false when there is none.
@@ -48,7 +95,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::FileInUse`] while a job that has not ended names it.
     pub async fn delete_file(&self, id: &str) -> Result<bool, StoreError> {
-        unimplemented!("{id}")
+        let id = id.to_owned();
+        let path = self.file_path(&id);
+        // The row goes first: a file without a row is swept at the next start, a row without a file would be a lie.
+        let deleted = self.write(|reply| Command::DeleteFile(id, reply)).await?;
+        if deleted {
+            blocking("cannot remove a file", move || std::fs::remove_file(path)).await?;
+        }
+        Ok(deleted)
     }
 
     /// Keeps a file that a job has made.
@@ -57,6 +111,59 @@ impl Store {
         filename: &str,
         bytes: &[u8],
     ) -> Result<FileRecord, StoreError> {
-        unimplemented!("{filename} {bytes:?}")
+        let mut upload = self.begin_upload().await?;
+        upload.write(bytes).await?;
+        upload.finish(filename, "fine-tune-results").await
+    }
+}
+
+impl Tx<'_> {
+    pub(crate) async fn add_file(&mut self, file: FileRecord) -> Result<FileRecord, StoreError> {
+        let row = sqlx::query_scalar(
+            "insert into files (id, bytes, created_at, filename, purpose, sha256)
+             values (?, ?, ?, ?, ?, ?) returning row",
+        )
+        .bind(&file.id)
+        .bind(file.bytes as i64)
+        .bind(file.created_at)
+        .bind(&file.filename)
+        .bind(&file.purpose)
+        .bind(&file.sha256)
+        .fetch_one(&mut *self.connection)
+        .await?;
+        Ok(FileRecord { row, ..file })
+    }
+
+    pub(crate) async fn delete_file(&mut self, id: &str) -> Result<bool, StoreError> {
+        let job: Option<String> = sqlx::query_scalar(
+            "select id from jobs
+             where state in ('validating_files', 'queued', 'running', 'paused')
+             and (training_file = ?1 or validation_file = ?1) limit 1",
+        )
+        .bind(id)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        if let Some(job) = job {
+            return Err(StoreError::FileInUse {
+                file: id.to_owned(),
+                job,
+            });
+        }
+        let deleted = sqlx::query("delete from files where id = ?")
+            .bind(id)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(deleted.rows_affected() == 1)
+    }
+
+    /// Makes sure that a file still exists, so that a job never names one that has gone.
+    pub(crate) async fn require_file(&mut self, id: &str) -> Result<(), StoreError> {
+        let found: Option<i64> = sqlx::query_scalar("select row from files where id = ?")
+            .bind(id)
+            .fetch_optional(&mut *self.connection)
+            .await?;
+        found
+            .map(drop)
+            .ok_or_else(|| StoreError::UnknownFile(id.to_owned()))
     }
 }

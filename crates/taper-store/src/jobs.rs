@@ -1,7 +1,15 @@
-use serde::{Deserialize, Serialize};
-use taper_core::{JobSpec, JobState, Metrics, Plan};
+use std::collections::BTreeMap;
 
-use crate::{Page, Store, StoreError};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, Plan};
+
+use crate::{
+    Page, Store, StoreError,
+    events::JobKey,
+    store::{new_id, now},
+    writer::{Command, Tx},
+};
 
 /// A job as it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +39,7 @@ pub struct Job {
     pub trained_tokens: Option<u64>,
     /// Ids of files.
     pub result_files: Vec<String>,
-    /// 1 for the next one to run; only while queued.
+    /// 1 for the next one to run; only while queued, and only when read by [`Store::job`] or [`Store::jobs`].
     pub queue_position: Option<u64>,
 }
 
@@ -57,22 +65,218 @@ pub struct JobFilter {
     pub metadata: Vec<(String, String)>,
 }
 
+/// A model that a succeeded job has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunedModel {
+    pub name: String,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+impl Job {
+    pub(crate) fn key(&self) -> JobKey {
+        JobKey {
+            row: self.row,
+            id: self.id.clone(),
+        }
+    }
+
+    fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        let id: String = row.try_get("id")?;
+        let what = || format!("job {id}");
+        let text = |column| row.try_get::<String, _>(column);
+        let optional = |column| row.try_get::<Option<String>, _>(column);
+        Ok(Self {
+            row: row.try_get("row")?,
+            created_at: row.try_get("created_at")?,
+            state: from_json(what, &format!("\"{}\"", text("state")?))?,
+            attempt: row.try_get("attempt")?,
+            crashes: row.try_get("crashes")?,
+            priority: row.try_get("priority")?,
+            spec: from_json(what, &text("spec")?)?,
+            plan: optional("plan")?
+                .map(|plan| from_json(what, &plan))
+                .transpose()?,
+            metrics: metrics_from_json(what, &text("metrics")?)?,
+            error: optional("error")?
+                .map(|error| from_json(what, &error))
+                .transpose()?,
+            started_at: row.try_get("started_at")?,
+            finished_at: row.try_get("finished_at")?,
+            fine_tuned_model: row.try_get("fine_tuned_model")?,
+            trained_tokens: row
+                .try_get::<Option<i64>, _>("trained_tokens")?
+                .map(|tokens| tokens as u64),
+            result_files: from_json(what, &text("result_files")?)?,
+            queue_position: None,
+            id,
+        })
+    }
+}
+
 impl Store {
     /// Puts a job in, in state `validating_files`, with its first event.
     ///
     /// # Errors
     /// [`StoreError::UnknownFile`] when a file it names has gone meanwhile.
     pub async fn create_job(&self, spec: JobSpec) -> Result<Job, StoreError> {
-        unimplemented!("{spec:?}")
+        self.write(|reply| Command::CreateJob(Box::new(spec), reply))
+            .await
     }
 
     /// Finds a job by its id.
     pub async fn job(&self, id: &str) -> Result<Option<Job>, StoreError> {
-        unimplemented!("{id}")
+        let mut reader = self.reader().await?;
+        let mut job = find(&mut reader, id).await?;
+        if let Some(job) = &mut job {
+            locate(&mut reader, job).await?;
+        }
+        Ok(job)
     }
 
     /// Lists jobs, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCursor`] when `after` names no job.
     pub async fn jobs(&self, filter: &JobFilter) -> Result<Page<Job>, StoreError> {
-        unimplemented!("{filter:?}")
+        let mut reader = self.reader().await?;
+        let mut query = QueryBuilder::<Sqlite>::new("select * from jobs where true");
+        if let Some(after) = &filter.after {
+            let row: Option<i64> = sqlx::query_scalar("select row from jobs where id = ?")
+                .bind(after)
+                .fetch_optional(&mut *reader)
+                .await?;
+            let row = row.ok_or_else(|| StoreError::UnknownCursor(after.clone()))?;
+            query.push(" and row < ").push_bind(row);
+        }
+        for (key, value) in &filter.metadata {
+            query.push(" and exists (select 1 from json_each(spec, '$.metadata') where key = ");
+            query.push_bind(key.clone()).push(" and value = ");
+            query.push_bind(value.clone()).push(")");
+        }
+        query
+            .push(" order by row desc limit ")
+            .push_bind(i64::from(filter.limit) + 1);
+        let rows = query.build().fetch_all(&mut *reader).await?;
+        let jobs: Result<_, _> = rows.iter().map(Job::read).collect();
+        let mut page = Page::cut(jobs?, filter.limit);
+        for job in &mut page.data {
+            locate(&mut reader, job).await?;
+        }
+        Ok(page)
     }
+
+    /// All jobs whose files are yet to be validated, oldest first.
+    pub async fn unvalidated_jobs(&self) -> Result<Vec<String>, StoreError> {
+        let ids =
+            sqlx::query_scalar("select id from jobs where state = 'validating_files' order by row")
+                .fetch_all(&mut *self.reader().await?)
+                .await?;
+        Ok(ids)
+    }
+
+    /// The models that jobs have made, newest first; with `name`, that one alone.
+    pub async fn tuned_models(&self, name: Option<&str>) -> Result<Vec<TunedModel>, StoreError> {
+        let rows = sqlx::query(
+            "select fine_tuned_model, finished_at from jobs
+             where fine_tuned_model is not null and (?1 is null or fine_tuned_model = ?1)
+             order by row desc",
+        )
+        .bind(name)
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        let read = |row: &SqliteRow| {
+            Ok(TunedModel {
+                name: row.try_get("fine_tuned_model")?,
+                created_at: row.try_get("finished_at")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+}
+
+pub(crate) async fn find(
+    connection: &mut SqliteConnection,
+    id: &str,
+) -> Result<Option<Job>, StoreError> {
+    let row = sqlx::query("select * from jobs where id = ?")
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(Job::read).transpose()
+}
+
+/// Fills in a queued job's place in the queue.
+async fn locate(connection: &mut SqliteConnection, job: &mut Job) -> Result<(), StoreError> {
+    if job.state != JobState::Queued {
+        return Ok(());
+    }
+    let ahead: i64 = sqlx::query_scalar(
+        "select (select count(*) from jobs where state = 'queued' and priority > ?1)
+              + (select count(*) from jobs where state = 'queued' and priority = ?1 and row < ?2)",
+    )
+    .bind(job.priority)
+    .bind(job.row)
+    .fetch_one(connection)
+    .await?;
+    job.queue_position = Some(ahead as u64 + 1);
+    Ok(())
+}
+
+impl Tx<'_> {
+    pub(crate) async fn create_job(&mut self, spec: JobSpec) -> Result<Job, StoreError> {
+        self.require_file(&spec.training_file).await?;
+        if let Some(file) = &spec.validation_file {
+            self.require_file(file).await?;
+        }
+        let id = new_id("ftjob");
+        let row = sqlx::query(
+            "insert into jobs (id, created_at, state, spec) values (?, ?, 'validating_files', ?) returning *",
+        )
+        .bind(&id)
+        .bind(now())
+        .bind(to_json(&spec))
+        .fetch_one(&mut *self.connection)
+        .await?;
+        let job = Job::read(&row)?;
+        let created = format!("Created fine-tuning job: {id}");
+        let mut events = vec![NewEvent::state(job.state, 0, Level::Info, created)];
+        events.extend(job.spec.ignored.iter().map(|name| {
+            let message = format!("'{name}' is accepted but not acted on");
+            NewEvent::message(Level::Warn, message)
+        }));
+        self.log(&job.key(), &events).await?;
+        Ok(job)
+    }
+}
+
+pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("keys are strings, so it serializes")
+}
+
+pub(crate) fn from_json<T: DeserializeOwned>(
+    what: impl Fn() -> String,
+    text: &str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|source| StoreError::Unreadable {
+        what: what(),
+        source,
+    })
+}
+
+pub(crate) fn metrics_to_json(metrics: &Metrics) -> String {
+    to_json(metrics)
+}
+
+/// Reads figures back; JSON has no word for a non-finite one, so it was written as `null`.
+pub(crate) fn metrics_from_json(
+    what: impl Fn() -> String,
+    text: &str,
+) -> Result<Metrics, StoreError> {
+    let figures: BTreeMap<String, Option<f64>> = from_json(what, text)?;
+    let mut metrics = Metrics::new();
+    for (name, value) in figures {
+        metrics.set(&name, value.unwrap_or(f64::NAN));
+    }
+    Ok(metrics)
 }

@@ -1,7 +1,7 @@
 //! Everything taper remembers: files, jobs, events, curves, checkpoints and artifacts, in one SQLite database and one data
 //! directory. It knows nothing of HTTP and nothing of tensors.
 //!
-//! One writer task owns the only writing connection and commits what callers send it in groups ([`writer`](self)); readers use a
+//! One writer task owns the only writing connection and commits what callers send it in groups; readers use a
 //! pool that cannot write. A job's state changes only through [`Store::transition`], [`Store::claim`] and [`Store::recover`], which
 //! share one guarded update and write their event in the same transaction.
 //!
@@ -14,17 +14,19 @@ mod error;
 mod events;
 mod files;
 mod jobs;
+mod layout;
 mod page;
 mod store;
 mod transition;
 mod upload;
+mod writer;
 
 pub use artifacts::Artifact;
 pub use checkpoints::Checkpoint;
 pub use curves::{Curve, CurveQuery};
 pub use error::StoreError;
 pub use files::{FileFilter, FileRecord};
-pub use jobs::{Job, JobError, JobFilter};
+pub use jobs::{Job, JobError, JobFilter, TunedModel};
 pub use page::{Order, Page};
 pub use store::Store;
 pub use transition::{Change, JobResult, Recovered, Transition};

@@ -1,6 +1,14 @@
 use taper_core::{JobState, Level, Metrics, NewEvent, Plan};
 
-use crate::{Artifact, Job, JobError, Store, StoreError};
+use crate::{
+    Artifact, Job, JobError, Store, StoreError, jobs,
+    jobs::to_json,
+    store::now,
+    writer::{Command, Tx},
+};
+
+/// Deaths of the server in a row after which a job is no longer tried.
+const MOST_CRASHES: u32 = 3;
 
 /// A change of a job's state, with what must hold for it to happen.
 #[derive(Debug, Clone)]
@@ -48,16 +56,177 @@ pub struct Recovered {
 impl Store {
     /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen.
     pub async fn transition(&self, transition: Transition) -> Result<Option<Job>, StoreError> {
-        unimplemented!("{transition:?}")
+        self.write(|reply| Command::Transition(Box::new(transition), reply))
+            .await
     }
 
     /// Takes the next job of the queue and makes it running under a new attempt.
     pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
-        unimplemented!()
+        self.write(Command::Claim).await
     }
 
     /// Puts the jobs that were running when the last server ended back into the queue, or lets them fail after three crashes.
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        unimplemented!()
+        self.write(Command::Recover).await
+    }
+}
+
+impl Tx<'_> {
+    pub(crate) async fn transition(&mut self, it: &Transition) -> Result<Option<Job>, StoreError> {
+        debug_assert!(it.from.iter().all(|from| from.can_become(it.to)));
+        let Some(job) = jobs::find(self.connection, &it.job).await? else {
+            return Ok(None);
+        };
+        let current = it.attempt.is_none_or(|attempt| attempt == job.attempt);
+        if !current || !it.from.contains(&job.state) {
+            return Ok(None);
+        }
+        let attempt = job.attempt + u32::from(it.to == JobState::Running);
+        if !self.update_state(&job, it, attempt).await? {
+            return Ok(None);
+        }
+        let key = job.key();
+        if job.state == JobState::Running && !it.to.is_terminal() {
+            let (step, metrics) = self.last_step(key.row).await?;
+            self.cut_curves(&key, step).await?;
+            self.set_metrics(&key, &metrics).await?;
+        }
+        self.log(&key, &it.change.events).await?;
+        if let Some(result) = &it.change.result {
+            self.keep_result(&job, result).await?;
+        }
+        let event = NewEvent::state(it.to, attempt, it.level, it.message.clone());
+        self.log(&key, &[event]).await?;
+        jobs::find(self.connection, &it.job).await
+    }
+
+    /// The guarded update; false = the job has moved on.
+    async fn update_state(
+        &mut self,
+        job: &Job,
+        it: &Transition,
+        attempt: u32,
+    ) -> Result<bool, StoreError> {
+        let now = now();
+        let updated = sqlx::query(
+            "update jobs set state = ?, attempt = ?, plan = coalesce(?, plan), error = ?,
+                started_at = coalesce(started_at, ?), finished_at = ?
+             where id = ? and state = ? and attempt = ?",
+        )
+        .bind(it.to.as_str())
+        .bind(attempt)
+        .bind(it.change.plan.as_ref().map(to_json))
+        .bind(it.change.error.as_ref().map(to_json))
+        .bind((it.to == JobState::Running).then_some(now))
+        .bind(it.to.is_terminal().then_some(now))
+        .bind(&job.id)
+        .bind(job.state.as_str())
+        .bind(job.attempt)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(updated.rows_affected() == 1)
+    }
+
+    async fn keep_result(&mut self, job: &Job, result: &JobResult) -> Result<(), StoreError> {
+        sqlx::query(
+            "update jobs set fine_tuned_model = ?, trained_tokens = ?, result_files = ? where row = ?",
+        )
+        .bind(&result.fine_tuned_model)
+        .bind(result.trained_tokens as i64)
+        .bind(to_json(&result.result_files))
+        .bind(job.row)
+        .execute(&mut *self.connection)
+        .await?;
+        self.merge_metrics(&job.key(), &result.metrics).await?;
+        self.add_artifacts(&job.key(), &result.artifacts).await
+    }
+
+    pub(crate) async fn claim(&mut self) -> Result<Option<Job>, StoreError> {
+        let next: Option<String> = sqlx::query_scalar(
+            "select id from jobs where state = 'queued' order by priority desc, row limit 1",
+        )
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        let Some(job) = next else { return Ok(None) };
+        self.transition(&Transition {
+            job,
+            from: &[JobState::Queued],
+            attempt: None,
+            to: JobState::Running,
+            level: Level::Info,
+            message: "Fine-tuning job started".to_owned(),
+            change: Change::default(),
+        })
+        .await
+    }
+
+    pub(crate) async fn recover(&mut self) -> Result<Recovered, StoreError> {
+        let running: Vec<String> =
+            sqlx::query_scalar("select id from jobs where state = 'running' order by row")
+                .fetch_all(&mut *self.connection)
+                .await?;
+        let mut recovered = Recovered::default();
+        for id in running {
+            let crashes: u32 = sqlx::query_scalar(
+                "update jobs set crashes = crashes + 1 where id = ? returning crashes",
+            )
+            .bind(&id)
+            .fetch_one(&mut *self.connection)
+            .await?;
+            let transition = if crashes >= MOST_CRASHES {
+                recovered.failed.push(id.clone());
+                crashed(id, crashes)
+            } else {
+                recovered.queued.push(id.clone());
+                self.requeued(id).await?
+            };
+            self.transition(&transition).await?;
+        }
+        Ok(recovered)
+    }
+
+    async fn requeued(&mut self, job: String) -> Result<Transition, StoreError> {
+        let row = sqlx::query_scalar("select row from jobs where id = ?")
+            .bind(&job)
+            .fetch_one(&mut *self.connection)
+            .await?;
+        let from = match self.last_step(row).await? {
+            (0, _) => "the start".to_owned(),
+            (step, _) => format!("step {step}"),
+        };
+        Ok(Transition {
+            job,
+            from: &[JobState::Running],
+            attempt: None,
+            to: JobState::Queued,
+            level: Level::Warn,
+            message: format!(
+                "The server ended while this job was running; it will go on from {from}"
+            ),
+            change: Change::default(),
+        })
+    }
+}
+
+fn crashed(job: String, crashes: u32) -> Transition {
+    let message = format!(
+        "The server ended {crashes} times in a row under this job without a new checkpoint; it is no longer tried"
+    );
+    Transition {
+        job,
+        from: &[JobState::Running],
+        attempt: None,
+        to: JobState::Failed,
+        level: Level::Error,
+        message: message.clone(),
+        change: Change {
+            error: Some(JobError {
+                code: "crashed".to_owned(),
+                message,
+                param: None,
+                step: None,
+            }),
+            ..Change::default()
+        },
     }
 }

@@ -1,0 +1,177 @@
+use std::sync::Arc;
+
+use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+use taper_core::{Event, JobSpec};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::{
+    Checkpoint, FileRecord, Job, Recovered, StoreError, Transition, checkpoints::Publication,
+    events::Report,
+};
+
+/// The most commands that share one commit. An fsync costs milliseconds, so sharing it is what makes the writer fast.
+const GROUP: usize = 128;
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// All that may be asked of the writer.
+pub(crate) enum Command {
+    AddFile(FileRecord, Reply<FileRecord>),
+    DeleteFile(String, Reply<bool>),
+    CreateJob(Box<JobSpec>, Reply<Job>),
+    Transition(Box<Transition>, Reply<Option<Job>>),
+    Claim(Reply<Option<Job>>),
+    Recover(Reply<Recovered>),
+    Append(Report, Reply<()>),
+    PublishCheckpoint(Publication, Reply<(Checkpoint, Vec<String>)>),
+    /// Commits nothing, and so tells whether commits work.
+    Ready(Reply<()>),
+    Close(Reply<()>),
+}
+
+/// The owner of the only connection that writes. It drains its channel into one transaction at a time; answers and events leave
+/// it only after the commit.
+pub(crate) struct Writer {
+    options: SqliteConnectOptions,
+    /// Absent after a failure, until the next commit opens it anew: what a failed fsync leaves behind must not be trusted.
+    connection: Option<SqliteConnection>,
+    events: broadcast::Sender<Arc<Event>>,
+}
+
+/// A transaction under way and the events that it will publish.
+pub(crate) struct Tx<'a> {
+    pub(crate) connection: &'a mut SqliteConnection,
+    pub(crate) events: Vec<Event>,
+}
+
+/// What is to be told to a caller once the commit is done.
+type Answer = Box<dyn FnOnce() + Send>;
+
+/// The outcome of a command: its answer, and whether what it did stays.
+struct Done {
+    answer: Answer,
+    keep: bool,
+}
+
+impl Done {
+    fn new<T: Send + 'static>(reply: Reply<T>, result: Result<T, StoreError>) -> Self {
+        Self {
+            keep: result.is_ok(),
+            // A caller that no longer listens has gone away; what it asked for is done all the same.
+            answer: Box::new(move || drop(reply.send(result))),
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(
+        options: SqliteConnectOptions,
+        connection: SqliteConnection,
+        events: broadcast::Sender<Arc<Event>>,
+    ) -> Self {
+        Self {
+            options,
+            connection: Some(connection),
+            events,
+        }
+    }
+
+    /// Serves until told to close or until every handle is gone.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(first) = commands.recv().await {
+            let mut group = vec![first];
+            while group.len() < GROUP
+                && let Ok(next) = commands.try_recv()
+            {
+                group.push(next);
+            }
+            if let Some(reply) = self.serve(group).await {
+                commands.close();
+                let result = match self.connection.take() {
+                    Some(connection) => connection.close().await.map_err(StoreError::from),
+                    None => Ok(()),
+                };
+                drop(commands);
+                drop(reply.send(result));
+                return;
+            }
+        }
+    }
+
+    /// Commits a group and answers it. Dropping an answer tells its caller that nothing was committed.
+    async fn serve(&mut self, group: Vec<Command>) -> Option<Reply<()>> {
+        let mut closing = None;
+        let mut work = Vec::with_capacity(group.len());
+        for command in group {
+            match command {
+                Command::Close(reply) => closing = Some(reply),
+                command => work.push(command),
+            }
+        }
+        match self.commit(work).await {
+            Ok((answers, events)) => {
+                for event in events {
+                    // Nobody may be listening.
+                    drop(self.events.send(Arc::new(event)));
+                }
+                answers.into_iter().for_each(|answer| answer());
+            }
+            Err(error) => {
+                tracing::error!(%error, "a transaction failed; its callers are told so");
+                self.connection = None;
+            }
+        }
+        closing
+    }
+
+    async fn commit(
+        &mut self,
+        work: Vec<Command>,
+    ) -> Result<(Vec<Answer>, Vec<Event>), sqlx::Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(SqliteConnection::connect_with(&self.options).await?),
+        };
+        let mut answers = Vec::with_capacity(work.len());
+        connection.execute("begin immediate").await?;
+        let mut tx = Tx {
+            connection,
+            events: Vec::new(),
+        };
+        for command in work {
+            answers.push(tx.guarded(command).await?);
+        }
+        let events = tx.events;
+        connection.execute("commit").await?;
+        Ok((answers, events))
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a command in a savepoint, so that a refusal does not undo its neighbours.
+    async fn guarded(&mut self, command: Command) -> Result<Answer, sqlx::Error> {
+        self.connection.execute("savepoint command").await?;
+        let events = self.events.len();
+        let done = self.run(command).await;
+        if !done.keep {
+            self.events.truncate(events);
+            self.connection.execute("rollback to command").await?;
+        }
+        self.connection.execute("release command").await?;
+        Ok(done.answer)
+    }
+
+    async fn run(&mut self, command: Command) -> Done {
+        match command {
+            Command::AddFile(file, reply) => Done::new(reply, self.add_file(file).await),
+            Command::DeleteFile(id, reply) => Done::new(reply, self.delete_file(&id).await),
+            Command::CreateJob(spec, reply) => Done::new(reply, self.create_job(*spec).await),
+            Command::Transition(it, reply) => Done::new(reply, self.transition(&it).await),
+            Command::Claim(reply) => Done::new(reply, self.claim().await),
+            Command::Recover(reply) => Done::new(reply, self.recover().await),
+            Command::Append(report, reply) => Done::new(reply, self.append(report).await),
+            Command::PublishCheckpoint(it, reply) => Done::new(reply, self.publish(it).await),
+            Command::Ready(reply) | Command::Close(reply) => Done::new(reply, Ok(())),
+        }
+    }
+}

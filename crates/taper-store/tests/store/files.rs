@@ -1,0 +1,157 @@
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use taper_core::JobState;
+use taper_store::{FileFilter, Order, StoreError};
+
+use crate::{create, spec, store, to, upload};
+
+fn names(dir: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("files")).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn filter(limit: u32) -> FileFilter {
+    FileFilter {
+        purpose: None,
+        after: None,
+        limit,
+        order: Order::Desc,
+    }
+}
+
+#[tokio::test]
+async fn an_upload_is_kept_whole_and_private() {
+    let (dir, store) = store().await;
+    let file = upload(&store, b"hello world").await;
+    assert_eq!(
+        file.sha256,
+        "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
+    );
+    assert_eq!((file.bytes, file.filename.as_str()), (11, "rows.jsonl"));
+    assert_eq!(store.file(&file.id).await.unwrap().as_ref(), Some(&file));
+    let path = store.file_path(&file.id);
+    assert_eq!(fs::read(&path).unwrap(), b"hello world");
+    for (path, mode) in [
+        (path.as_path(), 0o600),
+        (&dir.path().join("files"), 0o700),
+        (&dir.path().join("taper.db"), 0o600),
+        (&dir.path().join("taper.db-wal"), 0o600),
+    ] {
+        let found = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn an_upload_dropped_half_way_leaves_nothing() {
+    let (dir, store) = store().await;
+    let mut upload = store.begin_upload().await.unwrap();
+    upload.write(b"half").await.unwrap();
+    assert_eq!(names(dir.path()).len(), 1);
+    drop(upload);
+    assert!(names(dir.path()).is_empty());
+    let page = store.files(&filter(10)).await.unwrap();
+    assert!(page.data.is_empty());
+}
+
+#[tokio::test]
+async fn files_are_listed_by_page_although_their_times_are_equal() {
+    let (_dir, store) = store().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(upload(&store, b"x").await.id);
+    }
+    store
+        .register_result_file("step_metrics.csv", b"step\n")
+        .await
+        .unwrap();
+    for order in [Order::Asc, Order::Desc] {
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let filter = FileFilter {
+                purpose: Some("fine-tune".to_owned()),
+                after: after.clone(),
+                order,
+                ..filter(2)
+            };
+            let page = store.files(&filter).await.unwrap();
+            seen.extend(page.data.into_iter().map(|file| file.id));
+            after = seen.last().cloned();
+            if !page.has_more {
+                break;
+            }
+        }
+        let mut expected = ids.clone();
+        if order == Order::Desc {
+            expected.reverse();
+        }
+        assert_eq!(seen, expected);
+    }
+    let unknown = FileFilter {
+        after: Some("file-none".to_owned()),
+        ..filter(2)
+    };
+    assert!(matches!(
+        store.files(&unknown).await,
+        Err(StoreError::UnknownCursor(id)) if id == "file-none"
+    ));
+}
+
+#[tokio::test]
+async fn a_file_is_deleted_only_when_no_open_job_names_it() {
+    let (dir, store) = store().await;
+    let job = create(&store).await;
+    let file = job.spec.training_file.clone();
+    match store.delete_file(&file).await {
+        Err(StoreError::FileInUse { file: f, job: j }) => {
+            assert_eq!((f, j), (file.clone(), job.id.clone()))
+        }
+        other => panic!("{other:?}"),
+    }
+    let cancel = to(&job, &[JobState::ValidatingFiles], JobState::Cancelled);
+    store.transition(cancel).await.unwrap().unwrap();
+    assert!(store.delete_file(&file).await.unwrap());
+    assert!(!store.delete_file(&file).await.unwrap());
+    assert!(names(dir.path()).is_empty());
+    assert_eq!(store.file(&file).await.unwrap(), None);
+    match store.create_job(job.spec).await {
+        Err(StoreError::UnknownFile(id)) => assert_eq!(id, file),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_its_neighbours_in_the_same_commit_alone() {
+    let (_dir, store) = store().await;
+    let file = upload(&store, b"x").await;
+    let good = spec(&file);
+    let mut bad = good.clone();
+    bad.training_file = "file-none".to_owned();
+    let tasks: Vec<_> = (0..60)
+        .map(|i| {
+            let (store, spec) = (
+                store.clone(),
+                if i % 3 == 0 {
+                    bad.clone()
+                } else {
+                    good.clone()
+                },
+            );
+            tokio::spawn(async move { store.create_job(spec).await.is_ok() })
+        })
+        .collect();
+    for (i, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.await.unwrap(), i % 3 != 0);
+    }
+    let page = store
+        .jobs(&taper_store::JobFilter {
+            limit: 100,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    assert_eq!(page.data.len(), 40);
+}

@@ -1,0 +1,254 @@
+use std::fs;
+
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use taper_core::{CheckpointFiles, JobState, Metrics};
+use taper_store::{Artifact, Change, JobFilter, JobResult, StoreError, Transition};
+
+use crate::{create, enqueue, run, store, to};
+
+#[tokio::test]
+async fn a_job_lives_from_its_creation_to_its_success() {
+    let (_dir, store) = store().await;
+    let created = create(&store).await;
+    assert_eq!(
+        (created.state, created.attempt),
+        (JobState::ValidatingFiles, 0)
+    );
+    assert_eq!(
+        store.unvalidated_jobs().await.unwrap(),
+        [created.id.clone()]
+    );
+    let queued = to(&created, &[JobState::ValidatingFiles], JobState::Queued);
+    store.transition(queued).await.unwrap().unwrap();
+    let claimed = store.claim().await.unwrap().unwrap();
+    assert_eq!((claimed.state, claimed.attempt), (JobState::Running, 1));
+    assert!(claimed.started_at.is_some());
+    assert_eq!(store.claim().await.unwrap(), None);
+    let artifact = Artifact {
+        path: "adapter/adapter_model.safetensors".to_owned(),
+        bytes: 3,
+        sha256: "00".to_owned(),
+    };
+    let succeeded = Transition {
+        attempt: Some(1),
+        change: Change {
+            result: Some(JobResult {
+                fine_tuned_model: "ft:base:default::abc".to_owned(),
+                trained_tokens: 17,
+                metrics: Metrics::from([("train_seconds", 2.5)]),
+                artifacts: vec![artifact.clone()],
+                result_files: vec!["file-1".to_owned()],
+            }),
+            ..Change::default()
+        },
+        ..to(&claimed, &[JobState::Running], JobState::Succeeded)
+    };
+    let done = store.transition(succeeded).await.unwrap().unwrap();
+    assert_eq!(
+        done.fine_tuned_model.as_deref(),
+        Some("ft:base:default::abc")
+    );
+    assert_eq!(
+        (done.trained_tokens, done.metrics.get("train_seconds")),
+        (Some(17), Some(2.5))
+    );
+    assert_eq!(store.artifacts(&done.id).await.unwrap(), [artifact.clone()]);
+    let (found, path) = store
+        .artifact(&done.id, &artifact.path)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found, artifact);
+    assert_eq!(
+        path,
+        store.run_dir(&done.id).join("output").join(&artifact.path)
+    );
+    assert_eq!(
+        store.artifact(&done.id, "../output/adapter").await.unwrap(),
+        None
+    );
+    assert_eq!(store.tuned_models(None).await.unwrap().len(), 1);
+    assert!(
+        store
+            .tuned_models(Some("ft:other"))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let states: Vec<_> = store.events_after(&done.id, 0, 10).await.unwrap();
+    let states: Vec<_> = states.iter().filter_map(taper_core::Event::state).collect();
+    assert_eq!(
+        states,
+        [
+            JobState::ValidatingFiles,
+            JobState::Queued,
+            JobState::Running,
+            JobState::Succeeded
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_transition_happens_only_from_its_states_and_attempt() {
+    let (_dir, store) = store().await;
+    let job = run(&store).await;
+    let events = store.last_event_seq(&job.id).await.unwrap();
+    let wrong_state = to(&job, &[JobState::Queued], JobState::Cancelled);
+    assert_eq!(store.transition(wrong_state).await.unwrap(), None);
+    let stale = Transition {
+        attempt: Some(0),
+        ..to(&job, &[JobState::Running], JobState::Failed)
+    };
+    assert_eq!(store.transition(stale).await.unwrap(), None);
+    let mut unknown = to(&job, &[JobState::Running], JobState::Failed);
+    unknown.job = "ftjob-none".to_owned();
+    assert_eq!(store.transition(unknown).await.unwrap(), None);
+    assert_eq!(store.last_event_seq(&job.id).await.unwrap(), events);
+}
+
+#[tokio::test]
+async fn racing_transitions_have_one_winner() {
+    let (_dir, store) = store().await;
+    let job = run(&store).await;
+    let tasks: Vec<_> = (0..20)
+        .map(|i| {
+            let end = if i % 2 == 0 {
+                JobState::Cancelled
+            } else {
+                JobState::Failed
+            };
+            let (store, it) = (store.clone(), to(&job, &[JobState::Running], end));
+            tokio::spawn(async move { store.transition(it).await.unwrap().is_some() })
+        })
+        .collect();
+    let mut winners = 0;
+    for task in tasks {
+        winners += u32::from(task.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test]
+async fn the_queue_is_served_in_order_and_each_job_once() {
+    let (_dir, store) = store().await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(enqueue(&store).await.id);
+    }
+    let second = store.job(&ids[1]).await.unwrap().unwrap();
+    assert_eq!(second.queue_position, Some(2));
+    let claims: Vec<_> = (0..10)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.claim().await.unwrap().map(|job| job.id) })
+        })
+        .collect();
+    let mut claimed = Vec::new();
+    for claim in claims {
+        claimed.extend(claim.await.unwrap());
+    }
+    claimed.sort();
+    assert_eq!(claimed, ids);
+}
+
+#[tokio::test]
+async fn the_claim_reads_the_queue_index_and_sorts_nothing() {
+    let (dir, store) = store().await;
+    drop(store);
+    let options = SqliteConnectOptions::new().filename(dir.path().join("taper.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let plan: Vec<String> = sqlx::query(
+        "explain query plan select id from jobs where state = 'queued' order by priority desc, row limit 1",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap()
+    .iter()
+    .map(|row| row.get("detail"))
+    .collect();
+    assert_eq!(plan, ["SCAN jobs USING INDEX jobs_queue"]);
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_page_and_by_metadata() {
+    let (_dir, store) = store().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(create(&store).await.id);
+    }
+    ids.reverse();
+    let mut seen: Vec<String> = Vec::new();
+    loop {
+        let filter = JobFilter {
+            after: seen.last().cloned(),
+            limit: 2,
+            metadata: vec![("team".to_owned(), "a".to_owned())],
+        };
+        let page = store.jobs(&filter).await.unwrap();
+        seen.extend(page.data.into_iter().map(|job| job.id));
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(seen, ids);
+    let other = JobFilter {
+        limit: 2,
+        metadata: vec![("team".to_owned(), "b".to_owned())],
+        ..JobFilter::default()
+    };
+    assert!(store.jobs(&other).await.unwrap().data.is_empty());
+    let unknown = JobFilter {
+        after: Some("ftjob-none".to_owned()),
+        limit: 2,
+        ..JobFilter::default()
+    };
+    assert!(matches!(
+        store.jobs(&unknown).await,
+        Err(StoreError::UnknownCursor(_))
+    ));
+}
+
+#[tokio::test]
+async fn checkpoints_are_published_and_superseded() {
+    let (_dir, store) = store().await;
+    let job = run(&store).await;
+    let publish = async |attempt, step: u64, superseded: &[u64]| {
+        let dir = store
+            .run_dir(&job.id)
+            .join(format!("checkpoints/step-{step:08}"));
+        fs::create_dir_all(dir.join("inner")).unwrap();
+        fs::write(dir.join("inner/state"), vec![0; 10]).unwrap();
+        let files = CheckpointFiles {
+            step,
+            dir,
+            metrics: Metrics::from([("valid_loss", f64::NAN)]),
+            superseded: superseded.to_vec(),
+        };
+        store.publish_checkpoint(&job.id, attempt, files).await
+    };
+    let first = publish(1, 10, &[]).await.unwrap();
+    let second = publish(1, 20, &[]).await.unwrap();
+    assert_eq!((first.bytes, second.step), (10, 20));
+    let page = store.checkpoints(&job.id, None, 1).await.unwrap();
+    assert_eq!((page.data[0].step, page.has_more), (20, true));
+    assert!(page.data[0].metrics.get("valid_loss").unwrap().is_nan());
+    let page = store
+        .checkpoints(&job.id, Some(&second.id), 5)
+        .await
+        .unwrap();
+    assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [10]);
+    publish(1, 30, &[10, 20]).await.unwrap();
+    assert_eq!(
+        store.last_checkpoint(&job.id).await.unwrap().unwrap().step,
+        30
+    );
+    assert!(!first.dir.exists() && !second.dir.exists());
+    assert!(matches!(
+        publish(2, 40, &[]).await,
+        Err(StoreError::StaleAttempt { attempt: 2, .. })
+    ));
+    assert!(matches!(
+        store.checkpoints(&job.id, Some(&second.id), 5).await,
+        Err(StoreError::UnknownCursor(_))
+    ));
+}

@@ -1,0 +1,70 @@
+//! The store against a real database in a temporary directory.
+
+mod events;
+mod files;
+mod jobs;
+mod lifetime;
+
+use serde_json::json;
+use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, RunEvent};
+use taper_store::{Change, FileRecord, Job, Store, Transition};
+use tempfile::TempDir;
+
+/// A store in a directory of its own.
+async fn store() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    (dir, store)
+}
+
+async fn upload(store: &Store, bytes: &[u8]) -> FileRecord {
+    let mut upload = store.begin_upload().await.unwrap();
+    for chunk in bytes.chunks(7) {
+        upload.write(chunk).await.unwrap();
+    }
+    upload.finish("rows.jsonl", "fine-tune").await.unwrap()
+}
+
+fn spec(file: &FileRecord) -> JobSpec {
+    let body = json!({"model": "base", "training_file": file.id, "metadata": {"team": "a"}});
+    JobSpec::parse(&body).unwrap()
+}
+
+async fn create(store: &Store) -> Job {
+    let file = upload(store, b"{}").await;
+    store.create_job(spec(&file)).await.unwrap()
+}
+
+fn to(job: &Job, from: &'static [JobState], to: JobState) -> Transition {
+    Transition {
+        job: job.id.clone(),
+        from,
+        attempt: None,
+        to,
+        level: Level::Info,
+        message: format!("now {to}"),
+        change: Change::default(),
+    }
+}
+
+async fn enqueue(store: &Store) -> Job {
+    let job = create(store).await;
+    let transition = to(&job, &[JobState::ValidatingFiles], JobState::Queued);
+    store.transition(transition).await.unwrap().unwrap()
+}
+
+async fn run(store: &Store) -> Job {
+    let job = enqueue(store).await;
+    let claimed = store.claim().await.unwrap().unwrap();
+    assert_eq!(claimed.id, job.id);
+    claimed
+}
+
+fn step(step: u64, loss: f64) -> NewEvent {
+    let metrics = Metrics::from([
+        ("step", step as f64),
+        ("total_steps", 100.0),
+        ("train_loss", loss),
+    ]);
+    RunEvent::Step(metrics).into()
+}
