@@ -1,5 +1,7 @@
 //! Matrix products on views, on the current rayon pool.
 
+use std::marker::PhantomData;
+
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -57,54 +59,159 @@ impl<'a> View<'a> {
 ///
 /// `out` is row-major `[a.rows, b.cols]`.
 pub fn matmul(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'_>) {
+    let start = if accumulate {
+        Start::Present
+    } else {
+        Start::Zero
+    };
+    matmul_onto(out, start, alpha, a, b);
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    Zero,
+    /// What the result holds already.
+    Present,
+    /// One value for each column.
+    Columns(&'a [f32]),
+}
+
+/// Computes `out = start + alpha * a · b`.
+pub(crate) fn matmul_onto(out: &mut [f32], start: Start<'_>, alpha: f32, a: View<'_>, b: View<'_>) {
     assert_eq!(a.cols, b.rows, "inner sizes of a matrix product");
     assert_eq!(
         out.len(),
         a.rows * b.cols,
         "length of the result of a matrix product"
     );
+    if let Start::Columns(values) = start {
+        assert_eq!(values.len(), b.cols, "values for the columns of a product");
+    }
     if out.is_empty() {
         return;
     }
+    let out = Tile::of(out, b.cols);
     let threads = rayon::current_num_threads();
-    let work = a.rows * a.cols * b.cols;
-    if threads == 1 || work < MIN_WORK {
-        return product(out, accumulate, alpha, a, b);
+    if threads == 1 || a.rows * a.cols * b.cols < MIN_WORK {
+        return product(out, start, alpha, a, b);
     }
-    // Each thread computes whole rows on its own: measured faster than the gemm crate's own split,
-    // by up to a quarter where the inner size is large.
-    let rows = a.rows.div_ceil(threads).next_multiple_of(ROW_UNIT);
-    out.par_chunks_mut(rows * b.cols)
-        .enumerate()
-        .for_each(|(i, out)| {
-            let start = i * rows;
-            let end = start + out.len() / b.cols;
-            product(out, accumulate, alpha, a.rows(start, end), b);
+    // Each thread computes its part on its own, which measures up to a quarter faster than the gemm
+    // crate's own split. A cut by rows makes every thread pack `b`, a cut by columns `a`: packing a
+    // transpose is the dearest, so it is the other operand that is packed more than once.
+    let transposed = b.col_stride != 1 && b.cols >= MIN_COLUMNS * threads;
+    if transposed || b.cols > MUCH_WIDER * a.rows {
+        cuts(b.cols, threads, COLUMN_UNIT).for_each(|(first, end)| {
+            let b = b.t().rows(first, end).t();
+            product(out.columns(first), start.columns(first, end), alpha, a, b);
         });
+    } else {
+        cuts(a.rows, threads, ROW_UNIT).for_each(|(first, end)| {
+            product(out.rows(first), start, alpha, a.rows(first, end), b);
+        });
+    }
+}
+
+impl Start<'_> {
+    fn columns(self, first: usize, end: usize) -> Self {
+        match self {
+            Self::Columns(values) => Self::Columns(&values[first..end]),
+            other => other,
+        }
+    }
 }
 
 /// Multiply-adds below which one thread is faster.
 const MIN_WORK: usize = 512 * 1024;
-/// Cuts fall on multiples of this many rows, since ragged tiles are slower.
+/// Fewer columns than this per thread do not repay a cut by columns.
+const MIN_COLUMNS: usize = 32;
+/// How many times wider than high a result is cut by columns in any layout.
+const MUCH_WIDER: usize = 8;
+/// Cuts fall on multiples of this many rows or columns, since ragged tiles are slower.
 const ROW_UNIT: usize = 4;
+const COLUMN_UNIT: usize = 16;
 
-/// One product on one thread.
-fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'_>) {
+/// Cuts `0..len` into one range for each thread, as `(start, end)`.
+fn cuts(
+    len: usize,
+    threads: usize,
+    unit: usize,
+) -> impl IndexedParallelIterator<Item = (usize, usize)> {
+    let part = len.div_ceil(threads).next_multiple_of(unit);
+    (0..len.div_ceil(part))
+        .into_par_iter()
+        .map(move |i| (i * part, (i * part + part).min(len)))
+}
+
+/// The place of a part of the result. Parts given to different threads do not overlap.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    first: *mut f32,
+    row_stride: usize,
+    /// Keeps the result borrowed.
+    out: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a tile is a mutable borrow of floats; `matmul` hands disjoint parts to its threads.
+#[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
+unsafe impl Send for Tile<'_> {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
+unsafe impl Sync for Tile<'_> {}
+
+impl<'a> Tile<'a> {
+    fn of(out: &'a mut [f32], cols: usize) -> Self {
+        Self {
+            first: out.as_mut_ptr(),
+            row_stride: cols,
+            out: PhantomData,
+        }
+    }
+
+    fn rows(self, start: usize) -> Self {
+        let first = self.first.wrapping_add(start * self.row_stride);
+        Self { first, ..self }
+    }
+
+    fn columns(self, start: usize) -> Self {
+        let first = self.first.wrapping_add(start);
+        Self { first, ..self }
+    }
+
+    /// Sets each of `rows` rows to `values`, which must be as long as the tile is wide.
+    fn fill(self, rows: usize, values: &[f32]) {
+        for row in 0..rows {
+            let first = self.rows(row).first;
+            // SAFETY: `values` is as long as a row of the tile, and row `row` lies inside the
+            // result, which is borrowed mutably.
+            #[expect(unsafe_code, reason = "a row of a tile is no slice of its own")]
+            unsafe {
+                first.copy_from_nonoverlapping(values.as_ptr(), values.len());
+            }
+        }
+    }
+}
+
+/// One product on one thread, into the `a.rows` rows and `b.cols` columns from `out` on.
+fn product(out: Tile<'_>, start: Start<'_>, alpha: f32, a: View<'_>, b: View<'_>) {
     assert!(a.data.len() >= a.extent() && b.data.len() >= b.extent());
-    assert_eq!(out.len(), a.rows * b.cols);
+    if let Start::Columns(values) = start {
+        out.fill(a.rows, values);
+    }
     let stride = |n: usize| isize::try_from(n).expect("a slice is shorter than isize::MAX");
-    // SAFETY: the asserts above hold every address that the strides reach inside the three slices,
-    // `out` is borrowed mutably, so it overlaps neither operand.
+    // SAFETY: the assert holds every address that the strides reach inside `a` and `b`. `matmul`
+    // checked the length of the result and cuts it like the operands, so the tile lies inside it;
+    // the result is borrowed mutably, so it overlaps neither operand.
     #[expect(unsafe_code, reason = "gemm takes raw pointers")]
     unsafe {
         gemm::gemm(
             a.rows,
             b.cols,
             a.cols,
-            out.as_mut_ptr(),
+            out.first,
             1,
-            stride(b.cols),
-            accumulate,
+            stride(out.row_stride),
+            !matches!(start, Start::Zero),
             a.data.as_ptr(),
             stride(a.col_stride),
             stride(a.row_stride),

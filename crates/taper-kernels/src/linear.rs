@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::gemm::{View, matmul};
+use crate::gemm::{Start, View, matmul, matmul_onto};
 use crate::parallel::column_piece;
 use crate::simd;
 
@@ -12,20 +12,9 @@ pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], bias: Option<&[f32]>, rows:
         return;
     }
     let (inputs, outputs) = sizes(x, out, w, rows);
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), outputs, "length of the bias of a linear layer");
-        for row in out.chunks_exact_mut(outputs) {
-            row.copy_from_slice(bias);
-        }
-    }
+    let start = bias.map_or(Start::Zero, Start::Columns);
     let x = View::new(x, rows, inputs);
-    matmul(
-        out,
-        bias.is_some(),
-        1.0,
-        x,
-        View::new(w, outputs, inputs).t(),
-    );
+    matmul_onto(out, start, 1.0, x, View::new(w, outputs, inputs).t());
 }
 
 /// Computes the gradient of the input: `dx = dy·W`, or `dx += dy·W` when `accumulate` is set.

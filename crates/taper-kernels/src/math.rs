@@ -20,12 +20,12 @@ pub(crate) fn exp(x: f32) -> f32 {
     let power = rounded - ROUND;
     let r = power.mul_add(-LN_2_LOW, power.mul_add(-LN_2_HIGH, x));
     // e^r = 1 + r + r² p(r) on |r| <= ln 2 / 2.
-    let mut p = 1.987_569_15e-4f32;
-    p = p.mul_add(r, 1.398_199_95e-3);
-    p = p.mul_add(r, 8.333_451_9e-3);
-    p = p.mul_add(r, 4.166_579_59e-2);
-    p = p.mul_add(r, 1.666_666_546e-1);
-    p = p.mul_add(r, 0.500_000_01);
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_6e-1);
+    p = p.mul_add(r, 0.5);
     let e = (r * r).mul_add(p, r) + 1.0;
     // In two factors, since 2^128 and 2^-140 are no normal numbers.
     let power = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
@@ -44,10 +44,10 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
     let mut p = -5.704_988_7e-3f32;
-    p = p.mul_add(square, 2.063_908_9e-2);
+    p = p.mul_add(square, 2.063_909e-2);
     p = p.mul_add(square, -5.373_971_5e-2);
     p = p.mul_add(square, 1.333_144_2e-1);
-    p = p.mul_add(square, -3.333_328_2e-1);
+    p = p.mul_add(square, -3.333_328e-1);
     let near = (p * square).mul_add(x, x);
     let far = (1.0 - 2.0 / (exp(2.0 * size) + 1.0)).copysign(x);
     if size > 0.625 { far } else { near }
