@@ -6,7 +6,7 @@ use taper_store::StoreError;
 pub enum RunnerError {
     #[error(transparent)]
     Spec(#[from] SpecError),
-    #[error("the {what} {id} does not exist")]
+    #[error("the {what} '{id}' does not exist")]
     NotFound { what: &'static str, id: String },
     #[error("job {id} is {state}; it cannot be {action}")]
     WrongState {
@@ -19,6 +19,10 @@ pub enum RunnerError {
     Store(#[from] StoreError),
     #[error("the worker threads could not be started: {0}")]
     Workers(String),
+    #[error("the models directory cannot be read: {0}")]
+    Models(#[from] std::io::Error),
     #[error("looking at the model and the data broke down: {0}")]
     Inspection(String),
+    #[error("the server is shutting down")]
+    Stopping,
 }

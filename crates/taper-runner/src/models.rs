@@ -1,3 +1,9 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
 use crate::{Runner, RunnerError};
 
 /// A model that can be named: a folder of the models directory, or what a succeeded job has made.
@@ -12,8 +18,15 @@ pub struct Model {
 
 impl Runner {
     /// Lists all models: folders by name, then tuned ones, newest first.
+    ///
+    /// # Errors
+    /// When the models directory cannot be read.
     pub async fn models(&self) -> Result<Vec<Model>, RunnerError> {
-        unimplemented!()
+        let dir = self.shared.config.models_dir.clone();
+        let listed = tokio::task::spawn_blocking(move || list_folders(&dir)).await;
+        let mut models = listed.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        models.extend(self.tuned(None).await?);
+        Ok(models)
     }
 
     /// Finds a model by its id.
@@ -21,6 +34,139 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::NotFound`] when there is none of that name.
     pub async fn model(&self, id: &str) -> Result<Model, RunnerError> {
-        unimplemented!("{id}")
+        if let Some(dir) = find_folder(&self.shared.config.models_dir, id) {
+            return Ok(Model::folder(id.to_owned(), &dir));
+        }
+        self.tuned(Some(id))
+            .await?
+            .pop()
+            .ok_or_else(|| RunnerError::NotFound {
+                what: "model",
+                id: id.to_owned(),
+            })
+    }
+
+    async fn tuned(&self, name: Option<&str>) -> Result<Vec<Model>, RunnerError> {
+        let models = self.shared.store.tuned_models(name).await?;
+        let model = |tuned: taper_store::TunedModel| Model {
+            id: tuned.name,
+            created: tuned.created_at,
+            owned_by: "user".to_owned(),
+        };
+        Ok(models.into_iter().map(model).collect())
+    }
+}
+
+impl Model {
+    fn folder(id: String, dir: &Path) -> Self {
+        let modified = dir.metadata().and_then(|metadata| metadata.modified()).ok();
+        let since = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        Self {
+            id,
+            created: since.map_or(0, |since| since.as_secs() as i64),
+            owned_by: "system".to_owned(),
+        }
+    }
+}
+
+/// The folder of a model by its name, `NAME` or `ORG/NAME`. No other text becomes a path.
+pub(crate) fn find_folder(models_dir: &Path, name: &str) -> Option<PathBuf> {
+    let parts: Vec<_> = name.split('/').collect();
+    if parts.len() > 2 || !parts.iter().all(|part| is_name(part)) {
+        return None;
+    }
+    let dir = models_dir.join(name);
+    dir.is_dir().then_some(dir)
+}
+
+fn is_name(part: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !part.is_empty() && part.len() <= 96 && !part.starts_with('.') && part.chars().all(legal)
+}
+
+fn list_folders(models_dir: &Path) -> io::Result<Vec<Model>> {
+    let mut models = Vec::new();
+    for (name, dir) in folders(models_dir)? {
+        if is_model(&dir) {
+            models.push(Model::folder(name, &dir));
+            continue;
+        }
+        for (inner, dir) in folders(&dir)? {
+            if is_model(&dir) {
+                models.push(Model::folder(format!("{name}/{inner}"), &dir));
+            }
+        }
+    }
+    models.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(models)
+}
+
+fn is_model(dir: &Path) -> bool {
+    dir.join("config.json").is_file()
+}
+
+fn folders(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if is_name(&name) && entry.path().is_dir() {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_become_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        let models = dir.path().join("models");
+        for folder in [
+            "models/base",
+            "models/org/small",
+            "models/.hidden",
+            "secret",
+        ] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            fs::write(dir.path().join(folder).join("config.json"), "{}").unwrap();
+        }
+        assert_eq!(find_folder(&models, "base"), Some(models.join("base")));
+        assert_eq!(
+            find_folder(&models, "org/small"),
+            Some(models.join("org/small"))
+        );
+        let secret = dir.path().join("secret").display().to_string();
+        for name in [
+            "",
+            ".",
+            "..",
+            "/",
+            "base/",
+            "/base",
+            "../secret",
+            "base/../../secret",
+            "org/../base",
+            "base/..",
+            "..\\secret",
+            "org\\small",
+            ".hidden",
+            "base/.",
+            "a/b/c",
+            "base\0",
+            "%2e%2e/secret",
+            &secret,
+        ] {
+            assert_eq!(find_folder(&models, name), None, "{name}");
+        }
+        let listed: Vec<_> = list_folders(&models)
+            .unwrap()
+            .into_iter()
+            .map(|m| m.id)
+            .collect();
+        assert_eq!(listed, ["base", "org/small"]);
     }
 }

@@ -1,9 +1,17 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use taper_core::{Device, JobSpec, Trainer};
-use taper_store::{Job, Store};
+use taper_core::{Device, Trainer};
+use taper_store::Store;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::RunnerError;
+use crate::{RunnerError, controls::Controls, scheduler::Slot, validation, worker::Worker};
 
 /// Where models lie and what trains.
 #[derive(Debug, Clone)]
@@ -17,37 +25,75 @@ pub struct RunnerConfig {
 
 /// A handle to the scheduler and its workers; clones share it.
 #[derive(Clone)]
-pub struct Runner {}
+pub struct Runner {
+    pub(crate) shared: Arc<Shared>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// What requests, validation and slots have in common.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) trainer: Arc<dyn Trainer>,
+    pub(crate) config: RunnerConfig,
+    pub(crate) controls: Controls,
+    /// Rung when a job has been queued.
+    pub(crate) queued: Notify,
+    /// Ids of jobs to validate.
+    pub(crate) unvalidated: mpsc::UnboundedSender<String>,
+    pub(crate) stopping: CancellationToken,
+}
 
 impl Runner {
     /// Recovers what the last server left, then starts the workers.
+    ///
+    /// # Errors
+    /// When the store refuses, or a worker's threads cannot be made.
     pub async fn start(
         store: Store,
         trainer: Arc<dyn Trainer>,
         config: RunnerConfig,
     ) -> Result<Self, RunnerError> {
-        let _ = (store, trainer, config);
-        unimplemented!()
+        let recovered = store.recover().await?;
+        if !(recovered.queued.is_empty() && recovered.failed.is_empty()) {
+            tracing::warn!(?recovered, "jobs were running when the last server ended");
+        }
+        let (unvalidated, to_validate) = mpsc::unbounded_channel();
+        for job in store.unvalidated_jobs().await? {
+            // The receiver lies two lines above.
+            drop(unvalidated.send(job));
+        }
+        let workers = (0..config.devices.len())
+            .map(|index| Worker::start(index, config.threads))
+            .collect::<Result<Vec<_>, _>>()?;
+        let shared = Arc::new(Shared {
+            store,
+            trainer,
+            config,
+            controls: Controls::default(),
+            queued: Notify::new(),
+            unvalidated,
+            stopping: CancellationToken::new(),
+        });
+        let mut tasks = vec![tokio::spawn(validation::run(shared.clone(), to_validate))];
+        for (worker, device) in workers.into_iter().zip(&shared.config.devices) {
+            let slot = Slot::new(shared.clone(), worker, *device);
+            tasks.push(tokio::spawn(slot.run()));
+        }
+        Ok(Self {
+            shared,
+            tasks: Arc::new(Mutex::new(tasks)),
+        })
     }
 
-    /// Accepts a job after a quick look at its model and files.
-    ///
-    /// # Errors
-    /// [`RunnerError::Spec`] with the field that is wrong.
-    pub async fn submit(&self, spec: JobSpec) -> Result<Job, RunnerError> {
-        unimplemented!("{spec:?}")
-    }
-
-    /// Cancels a job; for a running one it waits up to 2 s for the worker and shows the state of that moment.
-    ///
-    /// # Errors
-    /// [`RunnerError::WrongState`] when the job has ended otherwise.
-    pub async fn cancel(&self, id: &str) -> Result<Job, RunnerError> {
-        unimplemented!("{id}")
-    }
-
-    /// Stops the workers; running jobs go back into the queue.
+    /// Stops the workers; running jobs go back into the queue, without that counting as a crash.
     pub async fn shutdown(&self) {
-        unimplemented!()
+        self.shared.stopping.cancel();
+        self.shared.controls.pause_all();
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the runner broke down");
+            }
+        }
     }
 }

@@ -1,8 +1,12 @@
-use std::path::PathBuf;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
+use sha2::{Digest, Sha256};
 use sqlx::{Row, sqlite::SqliteRow};
 
-use crate::{Store, StoreError, events::JobKey, writer::Tx};
+use crate::{Store, StoreError, events::JobKey, store::blocking, writer::Tx};
 
 /// A file that a succeeded job has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,18 @@ impl Artifact {
 }
 
 impl Store {
+    /// Reads what a run has left in its output and hashes it, in the order of the paths. Nothing is written down yet.
+    pub async fn survey_output(&self, job: &str) -> Result<Vec<Artifact>, StoreError> {
+        let output = self.run_dir(job).join("output");
+        blocking("cannot read a run's output", move || {
+            let mut found = Vec::new();
+            survey(&output, "", &mut found)?;
+            found.sort_by(|a: &Artifact, b| a.path.cmp(&b.path));
+            Ok(found)
+        })
+        .await
+    }
+
     /// Lists a job's artifacts in the order of their paths.
     pub async fn artifacts(&self, job: &str) -> Result<Vec<Artifact>, StoreError> {
         let rows = sqlx::query(
@@ -58,6 +74,25 @@ impl Store {
         let lies = output.join(&artifact.path);
         Ok(Some((artifact, lies)))
     }
+}
+
+fn survey(dir: &Path, prefix: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            survey(&entry.path(), &format!("{path}/"), found)?;
+            continue;
+        }
+        let mut hash = Sha256::new();
+        let bytes = io::copy(&mut fs::File::open(entry.path())?, &mut hash)?;
+        found.push(Artifact {
+            path,
+            bytes,
+            sha256: format!("{:x}", hash.finalize()),
+        });
+    }
+    Ok(())
 }
 
 impl Tx<'_> {

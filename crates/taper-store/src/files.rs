@@ -1,12 +1,16 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+use tokio::{fs::File, io::AsyncReadExt};
 
 use crate::{
     Order, Page, Store, StoreError,
     store::blocking,
     writer::{Command, Tx},
 };
+
+/// Bytes copied at a time.
+const CHUNK: usize = 1 << 16;
 
 /// A file that lies whole on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,14 +109,22 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Keeps a file that a job has made.
+    /// Keeps a copy of a file that a job has made.
     pub async fn register_result_file(
         &self,
         filename: &str,
-        bytes: &[u8],
+        source: &Path,
     ) -> Result<FileRecord, StoreError> {
+        let cannot = || StoreError::io("cannot read a job's result file");
         let mut upload = self.begin_upload().await?;
-        upload.write(bytes).await?;
+        let mut file = File::open(source).await.map_err(cannot())?;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match file.read(&mut chunk).await.map_err(cannot())? {
+                0 => break,
+                n => upload.write(&chunk[..n]).await?,
+            }
+        }
         upload.finish(filename, "fine-tune-results").await
     }
 }

@@ -58,15 +58,16 @@ async fn an_upload_dropped_half_way_leaves_nothing() {
 
 #[tokio::test]
 async fn files_are_listed_by_page_although_their_times_are_equal() {
-    let (_dir, store) = store().await;
+    let (dir, store) = store().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(upload(&store, b"x").await.id);
     }
-    store
-        .register_result_file("step_metrics.csv", b"step\n")
-        .await
-        .unwrap();
+    let table = dir.path().join("table.csv");
+    fs::write(&table, "step\n").unwrap();
+    let result = store.register_result_file("step_metrics.csv", &table);
+    let result = result.await.unwrap();
+    assert_eq!(fs::read(store.file_path(&result.id)).unwrap(), b"step\n");
     for order in [Order::Asc, Order::Desc] {
         let mut seen = Vec::new();
         let mut after = None;

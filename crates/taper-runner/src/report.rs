@@ -1,0 +1,124 @@
+use std::{collections::VecDeque, time::Duration};
+
+use taper_core::{CheckpointFiles, Command, Control, NewEvent, PublishRefused, RunEvent, RunSink};
+use taper_store::{Job, Store, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+/// The time between two commits of events.
+const RHYTHM: Duration = Duration::from_millis(250);
+/// Events kept while the database takes none; beyond that the oldest are lost.
+const MOST_WAITING: usize = 10_000;
+
+enum Report {
+    Event(NewEvent),
+    Checkpoint(CheckpointFiles, oneshot::Sender<Result<(), PublishRefused>>),
+}
+
+/// The run's end of the line. Events pass without waiting; a checkpoint waits until it is known.
+pub(crate) struct Sink(mpsc::UnboundedSender<Report>);
+
+/// The store's end of the line.
+pub(crate) struct Reporter {
+    store: Store,
+    job: String,
+    attempt: u32,
+    control: Control,
+    reports: mpsc::UnboundedReceiver<Report>,
+    waiting: VecDeque<NewEvent>,
+}
+
+/// A line from a run to the store.
+pub(crate) fn line(store: &Store, job: &Job, control: &Control) -> (Sink, Reporter) {
+    let (sender, reports) = mpsc::unbounded_channel();
+    let reporter = Reporter {
+        store: store.clone(),
+        job: job.id.clone(),
+        attempt: job.attempt,
+        control: control.clone(),
+        reports,
+        waiting: VecDeque::new(),
+    };
+    (Sink(sender), reporter)
+}
+
+impl RunSink for Sink {
+    fn event(&mut self, event: RunEvent) {
+        // Without a reporter the run is being stopped.
+        drop(self.0.send(Report::Event(event.into())));
+    }
+
+    fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || PublishRefused("the run is being stopped".to_owned());
+        self.0
+            .send(Report::Checkpoint(checkpoint, reply))
+            .map_err(|_| gone())?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl Reporter {
+    /// Carries reports until the run drops its end.
+    pub(crate) async fn run(mut self) {
+        let mut next = Instant::now();
+        loop {
+            let report = tokio::select! {
+                report = self.reports.recv() => report,
+                () = sleep_until(next), if !self.waiting.is_empty() => {
+                    self.flush().await;
+                    next = Instant::now() + RHYTHM;
+                    continue;
+                }
+            };
+            match report {
+                Some(Report::Event(event)) => self.keep(event),
+                Some(Report::Checkpoint(files, reply)) => {
+                    // What was told before the checkpoint stands before it in the log.
+                    self.flush().await;
+                    drop(reply.send(self.publish(files).await));
+                }
+                None => break,
+            }
+        }
+        self.flush().await;
+    }
+
+    fn keep(&mut self, event: NewEvent) {
+        if self.waiting.len() == MOST_WAITING {
+            tracing::warn!(job.id = %self.job, "the database takes no events; the oldest of this run is lost");
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(event);
+    }
+
+    async fn flush(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let events = self.waiting.iter().cloned().collect();
+        match self.store.append(&self.job, self.attempt, events).await {
+            Ok(()) => self.waiting.clear(),
+            Err(StoreError::StaleAttempt { .. }) => {
+                tracing::warn!(job.id = %self.job, attempt = self.attempt, "a run is no longer its job's attempt and is stopped");
+                self.control.give(Command::Cancel);
+                self.waiting.clear();
+            }
+            Err(error) => {
+                tracing::error!(job.id = %self.job, %error, "events could not be kept; they are tried again");
+            }
+        }
+    }
+
+    async fn publish(&self, files: CheckpointFiles) -> Result<(), PublishRefused> {
+        let published = self
+            .store
+            .publish_checkpoint(&self.job, self.attempt, files)
+            .await;
+        published
+            .map(drop)
+            .map_err(|error| PublishRefused(error.to_string()))
+    }
+}

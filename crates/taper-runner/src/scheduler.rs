@@ -1,0 +1,198 @@
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration};
+
+use taper_core::{
+    Command, Control, Device, JobState, Level, NewEvent, Outcome, RunSpec, Stop, TrainError,
+};
+use taper_store::{Change, Job, JobResult, StoreError, Transition};
+
+use crate::{
+    report,
+    runner::Shared,
+    settle::{failed, settle},
+    validation::internal,
+    worker::{Assignment, Worker},
+};
+
+/// The slow look at the queue that covers for a lost wake-up.
+const POLL: Duration = Duration::from_secs(5);
+/// A table of a run's steps under OpenAI's header; it is handed out as a file, not as an artifact.
+const STEP_TABLE: &str = "result.csv";
+const RUNNING: &[JobState] = &[JobState::Running];
+
+/// A device with its worker, and the loop that keeps it busy.
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
+    worker: Worker,
+    device: Device,
+}
+
+/// What one round of a slot has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// A job was run to its end; there may be more.
+    Ran,
+    /// There is nothing to run.
+    Idle,
+}
+
+impl Slot {
+    pub(crate) fn new(shared: Arc<Shared>, worker: Worker, device: Device) -> Self {
+        Self {
+            shared,
+            worker,
+            device,
+        }
+    }
+
+    /// Runs jobs until the server stops. It looks before it waits, so that what a crash left behind is taken up.
+    pub(crate) async fn run(self) {
+        while !self.shared.stopping.is_cancelled() {
+            let tick = self.tick().await.unwrap_or_else(|error| {
+                tracing::error!(device = %self.device, %error, "the queue could not be served");
+                Tick::Idle
+            });
+            if tick == Tick::Idle {
+                tokio::select! {
+                    () = self.shared.stopping.cancelled() => {}
+                    () = self.shared.queued.notified() => {}
+                    () = tokio::time::sleep(POLL) => {}
+                }
+            }
+        }
+        let joined = tokio::task::spawn_blocking(move || self.worker.join()).await;
+        joined.unwrap_or_else(|error| tracing::error!(%error, "a worker could not be joined"));
+    }
+
+    /// Claims the next job, if there is one, and runs it to its end.
+    pub(crate) async fn tick(&self) -> Result<Tick, StoreError> {
+        let Some(job) = self.shared.store.claim().await? else {
+            return Ok(Tick::Idle);
+        };
+        tracing::info!(job.id = %job.id, job.attempt = job.attempt, device = %self.device, "job started");
+        let control = self.shared.controls.of(&job.id);
+        if self.shared.stopping.is_cancelled() && control.command() == Command::Continue {
+            control.give(Command::Pause);
+        }
+        let result = self.train(&job, &control).await;
+        self.shared.store.sweep_run(&job.id).await?;
+        let transition = self.conclude(&job, &control, result).await;
+        let to = transition.to;
+        if settle(&self.shared, transition).await?.is_none() {
+            tracing::warn!(job.id = %job.id, "the job had moved on before its run ended");
+        }
+        self.shared.controls.forget(&job.id);
+        tracing::info!(job.id = %job.id, job.state = %to, "job left its worker");
+        Ok(Tick::Ran)
+    }
+
+    async fn train(&self, job: &Job, control: &Control) -> Result<Outcome, TrainError> {
+        let run = self.prepare(job).await?;
+        let (sink, reporter) = report::line(&self.shared.store, job, control);
+        let reporter = tokio::spawn(reporter.run());
+        let assignment = Assignment {
+            trainer: self.shared.trainer.clone(),
+            run,
+            sink,
+            control: control.clone(),
+        };
+        let result = self.worker.train(assignment).await;
+        // The last events must stand in the log before the end does.
+        if let Err(error) = reporter.await {
+            tracing::error!(job.id = %job.id, %error, "the reporter of a run broke down");
+        }
+        result
+    }
+
+    async fn prepare(&self, job: &Job) -> Result<RunSpec, TrainError> {
+        let refused = |error: &dyn std::error::Error| internal(error.to_string());
+        let mut run = self.shared.concrete(job).await?;
+        run.device = self.device;
+        let checkpoint = self.shared.store.last_checkpoint(&job.id).await;
+        let checkpoint = checkpoint.map_err(|error| refused(&error))?;
+        run.resume_from = checkpoint.map(|checkpoint| checkpoint.dir);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&run.run_dir)
+            .map_err(|error| refused(&error))?;
+        Ok(run)
+    }
+
+    /// What the end of a run means for its job.
+    async fn conclude(
+        &self,
+        job: &Job,
+        control: &Control,
+        result: Result<Outcome, TrainError>,
+    ) -> Transition {
+        match result {
+            Ok(outcome) => match self.result_of(job, outcome).await {
+                Ok(result) => succeeded(job, result),
+                Err(error) => failed(job, RUNNING, internal(error.to_string())),
+            },
+            // A wish to cancel may have come in between.
+            Err(TrainError::Stopped(Stop::Paused)) if control.command() != Command::Cancel => {
+                let message = "The server is stopping; the job will go on after its next start";
+                ended(job, JobState::Queued, message)
+            }
+            Err(TrainError::Stopped(_)) => ended(job, JobState::Cancelled, "The job was cancelled"),
+            Err(error) => failed(job, RUNNING, error),
+        }
+    }
+
+    async fn result_of(&self, job: &Job, outcome: Outcome) -> Result<JobResult, StoreError> {
+        let store = &self.shared.store;
+        let mut artifacts = store.survey_output(&job.id).await?;
+        let mut result_files = Vec::new();
+        if artifacts.iter().any(|artifact| artifact.path == STEP_TABLE) {
+            artifacts.retain(|artifact| artifact.path != STEP_TABLE);
+            let table = store.run_dir(&job.id).join("output").join(STEP_TABLE);
+            let file = store
+                .register_result_file("step_metrics.csv", &table)
+                .await?;
+            result_files.push(file.id);
+        }
+        Ok(JobResult {
+            fine_tuned_model: tuned_name(job),
+            trained_tokens: outcome.trained_tokens,
+            metrics: outcome.metrics,
+            artifacts,
+            result_files,
+        })
+    }
+}
+
+fn tuned_name(job: &Job) -> String {
+    let suffix = job.spec.suffix.as_deref().unwrap_or_default();
+    // The end of an id is random; its beginning is the time.
+    let mark = &job.id[job.id.len().saturating_sub(8)..];
+    format!("ft:{}:default:{suffix}:{mark}", job.spec.model)
+}
+
+fn succeeded(job: &Job, result: JobResult) -> Transition {
+    let made = format!("New fine-tuned model created: {}", result.fine_tuned_model);
+    Transition {
+        change: Change {
+            events: vec![NewEvent::message(Level::Info, made)],
+            result: Some(result),
+            ..Change::default()
+        },
+        ..ended(
+            job,
+            JobState::Succeeded,
+            "The job has successfully completed",
+        )
+    }
+}
+
+fn ended(job: &Job, to: JobState, message: &str) -> Transition {
+    Transition {
+        job: job.id.clone(),
+        from: RUNNING,
+        attempt: Some(job.attempt),
+        to,
+        level: Level::Info,
+        message: message.to_owned(),
+        change: Change::default(),
+    }
+}

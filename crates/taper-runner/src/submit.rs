@@ -1,0 +1,126 @@
+use std::path::PathBuf;
+
+use taper_core::{DataFile, FieldError, JobSpec, RunSpec, SpecError, code};
+use taper_store::{FileRecord, Job, StoreError};
+
+use crate::{Runner, RunnerError, models, runner::Shared};
+
+const PURPOSE: &str = "fine-tune";
+
+/// Where everything lies that a specification names.
+pub(crate) struct Sources {
+    model_dir: PathBuf,
+    training_file: DataFile,
+    validation_file: Option<DataFile>,
+}
+
+impl Runner {
+    /// Accepts a job after a quick look at its model and files.
+    ///
+    /// # Errors
+    /// [`RunnerError::Spec`] with the field that is wrong.
+    pub async fn submit(&self, spec: JobSpec) -> Result<Job, RunnerError> {
+        let shared = &self.shared;
+        if shared.stopping.is_cancelled() {
+            return Err(RunnerError::Stopping);
+        }
+        let sources = shared.find_sources(&spec).await?;
+        let run = shared.run_spec(spec, sources);
+        let trainer = shared.trainer.clone();
+        let inspected = tokio::task::spawn_blocking(move || trainer.inspect(&run)).await;
+        let spec = inspected.map_err(|error| RunnerError::Inspection(error.to_string()))??;
+        let job = match shared.store.create_job(spec).await {
+            Err(StoreError::UnknownFile(id)) => {
+                return Err(SpecError::from(file_not_found("training_file", &id)).into());
+            }
+            created => created?,
+        };
+        // After a shutdown nobody listens any more, and the next start validates it.
+        drop(shared.unvalidated.send(job.id.clone()));
+        Ok(job)
+    }
+}
+
+impl Shared {
+    /// Finds the files and the model folder that a specification names, and tells all that is wrong with them.
+    pub(crate) async fn find_sources(&self, spec: &JobSpec) -> Result<Sources, RunnerError> {
+        let mut findings = Vec::new();
+        let model_dir = models::find_folder(&self.config.models_dir, &spec.model);
+        if model_dir.is_none() {
+            findings.push(FieldError::model_not_found(&spec.model));
+        }
+        let training_file = self
+            .find_file("training_file", &spec.training_file, &mut findings)
+            .await?;
+        let validation_file = match &spec.validation_file {
+            Some(id) => self.find_file("validation_file", id, &mut findings).await?,
+            None => None,
+        };
+        SpecError::check(findings)?;
+        match (model_dir, training_file) {
+            (Some(model_dir), Some(training_file)) => Ok(Sources {
+                model_dir,
+                training_file,
+                validation_file,
+            }),
+            _ => unreachable!("what is missing is a finding"),
+        }
+    }
+
+    async fn find_file(
+        &self,
+        param: &str,
+        id: &str,
+        findings: &mut Vec<FieldError>,
+    ) -> Result<Option<DataFile>, StoreError> {
+        let Some(file) = self.store.file(id).await? else {
+            findings.push(file_not_found(param, id));
+            return Ok(None);
+        };
+        if file.purpose != PURPOSE {
+            findings.push(wrong_purpose(param, &file));
+            return Ok(None);
+        }
+        Ok(Some(DataFile {
+            path: self.store.file_path(&file.id),
+            id: file.id,
+            filename: file.filename,
+            sha256: file.sha256,
+        }))
+    }
+
+    /// A run that is not yet anybody's: without a job, on the first device.
+    pub(crate) fn run_spec(&self, spec: JobSpec, sources: Sources) -> RunSpec {
+        RunSpec {
+            job_id: String::new(),
+            attempt: 0,
+            spec,
+            model_dir: sources.model_dir,
+            training_file: sources.training_file,
+            validation_file: sources.validation_file,
+            run_dir: PathBuf::new(),
+            device: self
+                .config
+                .devices
+                .first()
+                .copied()
+                .unwrap_or(taper_core::Device::Cpu),
+            threads: self.config.threads,
+            resume_from: None,
+        }
+    }
+}
+
+fn file_not_found(param: &str, id: &str) -> FieldError {
+    let id: String = id.chars().take(60).collect();
+    let message = format!("the file '{id}' does not exist; upload it with POST /v1/files");
+    FieldError::new(param, code::FILE_NOT_FOUND, message)
+}
+
+fn wrong_purpose(param: &str, file: &FileRecord) -> FieldError {
+    let message = format!(
+        "the file {} was uploaded with purpose '{}'; '{param}' takes files with purpose '{PURPOSE}'",
+        file.id, file.purpose
+    );
+    FieldError::invalid(param, message)
+}

@@ -1,0 +1,110 @@
+use std::sync::Arc;
+
+use taper_core::{Command, JobState, Level, NewEvent, Plan, RunEvent, Stop, TrainError};
+use taper_store::{Change, Job, StoreError, Transition};
+use tokio::sync::mpsc;
+
+use crate::{
+    RunnerError,
+    runner::Shared,
+    settle::{failed, panic_message, settle},
+};
+
+/// Validates job after job. One at a time, so that tokenizing does not take the cores from training; apart from the workers, so
+/// that a long training does not keep new jobs from being looked at.
+pub(crate) async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<String>) {
+    loop {
+        let id = tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            id = jobs.recv() => id,
+        };
+        let Some(id) = id else { return };
+        if let Err(error) = shared.validate(&id).await {
+            tracing::error!(job.id = %id, %error, "a validation could not be recorded; the next start repeats it");
+        }
+    }
+}
+
+impl Shared {
+    async fn validate(&self, id: &str) -> Result<(), StoreError> {
+        let Some(job) = self.store.job(id).await? else {
+            return Ok(());
+        };
+        if job.state != JobState::ValidatingFiles {
+            return Ok(());
+        }
+        let transition = match self.check(&job).await {
+            Ok(plan) => ready(&job, plan),
+            // A cancelled job has ended already; a stopped server validates it at its next start.
+            Err(TrainError::Stopped(Stop::Cancelled | Stop::Paused)) => return Ok(()),
+            Err(error) => failed(&job, &[JobState::ValidatingFiles], error),
+        };
+        let to = transition.to;
+        let settled = settle(self, transition).await?;
+        match (settled, to) {
+            (Some(_), JobState::Queued) => self.queued.notify_one(),
+            _ => self.controls.forget(id),
+        }
+        Ok(())
+    }
+
+    async fn check(&self, job: &Job) -> Result<Plan, TrainError> {
+        let control = self.controls.of(&job.id);
+        if self.stopping.is_cancelled() {
+            control.give(Command::Pause);
+        }
+        let run = self.concrete(job).await?;
+        let trainer = self.trainer.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            control.check()?;
+            trainer.check(&run, &control)
+        });
+        checked.await.unwrap_or_else(|error| Err(panicked(error)))
+    }
+
+    /// A job's run, as far as it is known before it is given to a worker.
+    pub(crate) async fn concrete(&self, job: &Job) -> Result<taper_core::RunSpec, TrainError> {
+        let sources = match self.find_sources(&job.spec).await {
+            Ok(sources) => sources,
+            Err(RunnerError::Spec(error)) => return Err(error.into()),
+            Err(error) => return Err(internal(error.to_string())),
+        };
+        let mut run = self.run_spec(job.spec.clone(), sources);
+        run.job_id.clone_from(&job.id);
+        run.attempt = job.attempt;
+        run.run_dir = self.store.run_dir(&job.id);
+        Ok(run)
+    }
+}
+
+fn ready(job: &Job, plan: Plan) -> Transition {
+    Transition {
+        job: job.id.clone(),
+        from: &[JobState::ValidatingFiles],
+        attempt: None,
+        to: JobState::Queued,
+        level: Level::Info,
+        message: "Files validated, moving job to queued state".to_owned(),
+        change: Change {
+            events: vec![NewEvent::from(RunEvent::Planned(plan.clone()))],
+            plan: Some(plan),
+            ..Change::default()
+        },
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> TrainError {
+    match error.try_into_panic() {
+        Ok(payload) => panic_message(&*payload),
+        Err(error) => internal(error.to_string()),
+    }
+}
+
+pub(crate) fn internal(message: String) -> TrainError {
+    TrainError::Failed {
+        code: "internal".to_owned(),
+        message,
+        param: None,
+        step: None,
+    }
+}
