@@ -1,1 +1,60 @@
+//! The browser page: a Svelte app in `web/`, built by the build script and embedded here. It knows the API and nothing of the crates behind it.
 
+use std::fmt::Write;
+
+use axum::{
+    Router,
+    extract::Path,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+#[derive(RustEmbed)]
+#[folder = "$OUT_DIR/dist"]
+struct Page;
+
+/// Serves the page: its files under `/assets/`, and `index.html` for every other path, because the page has views of its own.
+pub fn router() -> Router {
+    Router::new()
+        .route("/assets/{*path}", get(asset))
+        .fallback(get(index))
+}
+
+/// A file's name holds a hash of its content, so a browser may keep it for ever.
+async fn asset(Path(path): Path<String>, request: HeaderMap) -> Response {
+    let path = format!("assets/{path}");
+    match Page::get(&path) {
+        Some(file) => serve(&path, file, "public, max-age=31536000, immutable", &request),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn index(request: HeaderMap) -> Response {
+    let file = Page::get("index.html").expect("the build script always writes it");
+    serve("index.html", file, "no-cache", &request)
+}
+
+fn serve(path: &str, file: EmbeddedFile, keep: &'static str, request: &HeaderMap) -> Response {
+    let etag = etag(&file.metadata.sha256_hash());
+    let known = request.get(header::IF_NONE_MATCH);
+    let headers = [
+        (header::CACHE_CONTROL, keep.to_owned()),
+        (header::ETAG, etag.clone()),
+    ];
+    if known.is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    let kind = mime_guess::from_path(path).first_or_octet_stream();
+    let kind = [(header::CONTENT_TYPE, kind.to_string())];
+    (headers, kind, file.data).into_response()
+}
+
+fn etag(hash: &[u8; 32]) -> String {
+    let mut etag = String::from("\"");
+    for byte in &hash[..16] {
+        write!(etag, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    etag + "\""
+}

@@ -1,0 +1,44 @@
+import type { Artifact, Checkpoint, Job, JobEvent, List, MetricsAnswer } from './types'
+
+/** A refusal of the server, in the words of its error body. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+const jobs = '/v1/fine_tuning/jobs'
+
+export const jobPath = (id: string) => `${jobs}/${encodeURIComponent(id)}`
+export const artifactPath = (id: string, path: string) =>
+  `${jobPath(id)}/artifacts/${path.split('/').map(encodeURIComponent).join('/')}`
+export const archivePath = (id: string) => `${jobPath(id)}/adapter.zip`
+export const streamPath = (job: string | null) =>
+  '/v1/events/stream' + (job === null ? '' : `?jobs=${encodeURIComponent(job)}`)
+
+async function request<T>(path: string, init?: RequestInit): Promise<T> {
+  const answer = await fetch(path, { headers: { accept: 'application/json' }, ...init })
+  const body: unknown = await answer.json().catch(() => null)
+  if (answer.ok) return body as T
+  const error = (body as { error?: { message?: string } } | null)?.error
+  throw new ApiError(answer.status, error?.message ?? `the server answered ${answer.status} to ${path}`)
+}
+
+function page(path: string, limit: number, after?: string): string {
+  const query = new URLSearchParams({ limit: String(limit) })
+  if (after !== undefined) query.set('after', after)
+  return `${path}?${query}`
+}
+
+export const listJobs = (limit: number, after?: string) => request<List<Job>>(page(jobs, limit, after))
+export const getJob = (id: string) => request<Job>(jobPath(id))
+export const cancelJob = (id: string) => request<Job>(`${jobPath(id)}/cancel`, { method: 'POST' })
+export const listEvents = (id: string, limit: number, after?: string) =>
+  request<List<JobEvent>>(page(`${jobPath(id)}/events`, limit, after))
+export const listCheckpoints = (id: string) => request<List<Checkpoint>>(page(`${jobPath(id)}/checkpoints`, 100))
+export const listArtifacts = (id: string) => request<List<Artifact>>(`${jobPath(id)}/artifacts`)
+export const getMetrics = (id: string, names: readonly string[], points: number) =>
+  request<MetricsAnswer>(`${jobPath(id)}/metrics?names=${names.join(',')}&points=${points}`)

@@ -1,0 +1,78 @@
+import { compact, count, duration, loss, share } from './format'
+import { isTerminal, type Job, type State } from './types'
+
+/** What a job is called. */
+export const title = (job: Job) =>
+  job.user_provided_suffix ? `${job.model} · ${job.user_provided_suffix}` : job.model
+
+export const stateWords: Record<State, string> = {
+  validating_files: 'validating',
+  queued: 'queued',
+  running: 'running',
+  paused: 'paused',
+  succeeded: 'succeeded',
+  failed: 'failed',
+  cancelled: 'cancelled',
+}
+
+const number = (value: unknown) => (typeof value === 'number' ? value : undefined)
+
+/** Optimizer steps done and planned. */
+export function steps(job: Job): { done: number; total: number } | undefined {
+  const total = number(job.metrics.total_steps)
+  return total === undefined ? undefined : { done: number(job.metrics.step) ?? 0, total }
+}
+
+/** Seconds from the start of the run to its end or to now. */
+export function elapsed(job: Job, now: number): number | undefined {
+  const start = job.started_at
+  return typeof start === 'number' ? Math.max(0, (job.finished_at ?? now) - start) : undefined
+}
+
+/** Where the job stands, in one sentence for the list. */
+export function standing(job: Job, now: number): string {
+  const at = steps(job)
+  const reached = at ? `step ${count(at.done)}/${count(at.total)}` : undefined
+  const took = elapsed(job, now)
+  switch (job.status) {
+    case 'validating_files':
+      return 'reading model and data'
+    case 'queued':
+      return typeof job.queue_position === 'number' ? `position ${job.queue_position} in the queue` : 'waiting for a worker'
+    case 'running':
+      return [reached ?? 'starting', eta(job)].filter(Boolean).join(' · ')
+    case 'paused':
+      return reached ? `paused at ${reached}` : 'paused'
+    case 'succeeded':
+      return [at && `${count(at.done)} steps`, took !== undefined && `in ${duration(took)}`].filter(Boolean).join(' ')
+    case 'failed':
+      return job.error?.message ?? 'failed'
+    case 'cancelled':
+      return reached ? `stopped at ${reached}` : 'stopped before the first step'
+  }
+}
+
+function eta(job: Job): string | undefined {
+  const seconds = number(job.metrics.eta_seconds)
+  return job.status === 'running' && seconds !== undefined ? `ETA ${duration(seconds)}` : undefined
+}
+
+/** The figures of the moment: step, share, time left, speed, losses, accuracy. */
+export function stateLine(job: Job, now: number): string[] {
+  const at = steps(job)
+  if (at === undefined) return [job.status === 'failed' ? 'failed before the first step' : standing(job, now)]
+  const { metrics } = job
+  const speed = number(metrics.tokens_per_second)
+  const took = elapsed(job, now)
+  const parts = [
+    `step ${count(at.done)}/${count(at.total)}`,
+    `${Math.floor((100 * at.done) / Math.max(1, at.total))} %`,
+    eta(job),
+    isTerminal(job.status) && took !== undefined && `took ${duration(took)}`,
+    speed !== undefined && `${compact(speed)} tok/s`,
+    'train_loss' in metrics && `loss ${loss(metrics.train_loss)}`,
+    'valid_loss' in metrics && `valid ${loss(metrics.valid_loss)}`,
+    'valid_accuracy' in metrics && `accuracy ${share(metrics.valid_accuracy)}`,
+  ]
+  return parts.filter((part) => typeof part === 'string')
+}

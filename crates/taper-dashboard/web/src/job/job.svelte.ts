@@ -1,0 +1,128 @@
+import { ApiError, getJob, getMetrics, listArtifacts, listCheckpoints, listEvents } from '../api'
+import { Curves } from '../curves'
+import { stream, type Follower } from '../stream.svelte'
+import { throttle } from '../throttle'
+import { isTerminal, type Artifact, type Checkpoint, type Job, type JobEvent, type StreamEvent } from '../types'
+
+export const shownFigures = ['train_loss', 'valid_loss', 'valid_accuracy', 'valid_macro_f1', 'learning_rate'] as const
+
+/** Up to this many logged steps the curves are exact; beyond it buckets keep the extremes. */
+const historyPoints = 3000
+const eventsPage = 200
+/** At most ten redraws a second. */
+const redrawPause = 100
+
+/** All that the page shows of one job: the history from the API, then what the event stream adds. */
+export class LiveJob implements Follower {
+  job: Job | undefined = $state.raw()
+  events: JobEvent[] = $state.raw([])
+  olderEvents = $state(false)
+  checkpoints: Checkpoint[] = $state.raw([])
+  artifacts: Artifact[] = $state.raw([])
+  problem: string | undefined = $state()
+  missing = $state(false)
+  /** Raised when `curves` have changed. */
+  revision = $state(0)
+  curves = new Curves()
+
+  readonly id: string
+  /** Events that arrive while the history is being loaded, to be applied on top of it. */
+  #waiting: StreamEvent[] | undefined
+  readonly #redraw = throttle(redrawPause, () => (this.revision += 1))
+  readonly #refreshSoon = throttle(300, () => void this.#refresh())
+
+  constructor(id: string) {
+    this.id = id
+  }
+
+  start(): () => void {
+    return stream.follow(this.id, this)
+  }
+
+  reload(): void {
+    void this.#load()
+  }
+
+  async #load(): Promise<void> {
+    const waiting: StreamEvent[] = (this.#waiting = [])
+    try {
+      const [job, metrics, events] = await Promise.all([
+        getJob(this.id),
+        getMetrics(this.id, shownFigures, historyPoints),
+        listEvents(this.id, eventsPage),
+        this.#loadFiles(),
+      ])
+      if (this.#waiting !== waiting) return
+      this.curves = new Curves(metrics)
+      this.events = events.data
+      this.olderEvents = events.has_more
+      this.job = job
+      this.problem = undefined
+      // Nothing more will come: the connection goes back to the browser.
+      if (isTerminal(job.status)) stream.finish()
+    } catch (error) {
+      this.missing = error instanceof ApiError && error.status === 404
+      this.problem = error instanceof Error ? error.message : String(error)
+      if (this.missing) stream.finish()
+    }
+    if (this.#waiting !== waiting) return
+    this.#waiting = undefined
+    for (const event of waiting) this.event(event)
+    this.#redraw()
+  }
+
+  event(event: StreamEvent): void {
+    if (this.#waiting !== undefined) {
+      this.#waiting.push(event)
+      return
+    }
+    if (this.events.some((known) => known.id === event.id)) return
+    this.events = [event, ...this.events]
+    const data = event.data ?? {}
+    if (event.type === 'metrics') this.#metrics(data)
+    else if ('status' in data || 'checkpoint' in data || 'plan' in data) this.#refreshSoon()
+    const resumed = resumedFrom(data)
+    if (resumed !== undefined) this.curves.rewind(resumed)
+    this.#redraw()
+  }
+
+  async loadOlderEvents(): Promise<void> {
+    const page = await listEvents(this.id, eventsPage, this.events.at(-1)?.id)
+    const known = new Set(this.events.map((event) => event.id))
+    this.events = [...this.events, ...page.data.filter((event) => !known.has(event.id))]
+    this.olderEvents = page.has_more
+  }
+
+  /** Takes over a newer answer; the end of a job is loaded whole, because its last events may not have come yet. */
+  changed(job: Job): void {
+    this.job = job
+    if (isTerminal(job.status)) this.reload()
+  }
+
+  #metrics(data: Record<string, unknown>): void {
+    this.curves.add(data)
+    if (this.job) this.job = { ...this.job, metrics: { ...this.job.metrics, ...(data as Job['metrics']) } }
+  }
+
+  async #refresh(): Promise<void> {
+    try {
+      const [job] = await Promise.all([getJob(this.id), this.#loadFiles()])
+      this.changed(job)
+    } catch (error) {
+      this.problem = error instanceof Error ? error.message : String(error)
+    }
+  }
+
+  async #loadFiles(): Promise<void> {
+    const [checkpoints, artifacts] = await Promise.all([listCheckpoints(this.id), listArtifacts(this.id)])
+    this.checkpoints = checkpoints.data
+    this.artifacts = artifacts.data
+  }
+}
+
+/** The step from which a new attempt goes on; `undefined` when the event tells of none. */
+function resumedFrom(data: Record<string, unknown>): number | undefined {
+  if (typeof data.resumed_from_step === 'number') return data.resumed_from_step
+  const restarted = data.status === 'running' && typeof data.attempt === 'number' && data.attempt > 1
+  return restarted ? 0 : undefined
+}
