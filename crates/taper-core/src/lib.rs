@@ -25,4 +25,4 @@ pub use trainer::{
     RunSpec, Stop, TrainError, Trainer,
 };
 pub use training::{Interval, Training};
-pub use tuning::{Method, TaskType, Tuning};
+pub use tuning::{Lora, Method, TaskType, Tuning};

@@ -1,0 +1,77 @@
+use std::{
+    fs,
+    panic::catch_unwind,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use super::{Arch, Weights};
+use crate::{Error, Result, error::Doing};
+
+/// Files of a model folder that an export carries along, so that the result can be used without the base's folder.
+const TOKENIZER_FILES: [&str; 6] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "added_tokens.json", "chat_template.jinja"];
+
+/// A model folder whose configuration has been read.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelFolder {
+    dir: PathBuf,
+    /// The whole `config.json`, for the export.
+    pub(crate) config: Value,
+    pub(crate) arch: Arch,
+}
+
+impl ModelFolder {
+    /// Reads `config.json` and makes sure that weights and tokenizer are there.
+    ///
+    /// # Errors
+    /// What is missing or not supported, as an error on `model`.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        for needed in ["config.json", "model.safetensors", "tokenizer.json"] {
+            if !dir.join(needed).is_file() {
+                return Err(Error::model(format!("the model folder has no {needed}; it must be in Hugging Face layout")));
+            }
+        }
+        Self::read(dir)
+    }
+
+    /// A folder of which only configuration and weights are wanted.
+    #[cfg(test)]
+    pub(crate) fn without_tokenizer(dir: &Path) -> Result<Self> {
+        Self::read(dir)
+    }
+
+    fn read(dir: &Path) -> Result<Self> {
+        let text = fs::read_to_string(dir.join("config.json")).doing(|| "cannot read config.json".to_owned())?;
+        let config: Value = serde_json::from_str(&text).map_err(|e| Error::model(format!("config.json is not JSON: {e}")))?;
+        let arch = Arch::parse(&config)?;
+        Ok(Self { dir: dir.to_owned(), config, arch })
+    }
+
+    /// Opens the weights; reads the header only.
+    pub(crate) fn weights(&self) -> Result<Weights> {
+        Weights::open(&self.dir.join("model.safetensors"))
+    }
+
+    /// Loads the tokenizer.
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer> {
+        let path = self.dir.join("tokenizer.json");
+        // Published tokenizers panic on some files.
+        catch_unwind(|| Tokenizer::from_file(path))
+            .map_err(|_| Error::model("tokenizer.json cannot be loaded: the tokenizer library gave up on it"))?
+            .map_err(|e| Error::model(format!("tokenizer.json cannot be loaded: {e}")))
+    }
+
+    /// Copies the tokenizer's files to `target`.
+    pub(crate) fn copy_tokenizer(&self, target: &Path) -> Result<()> {
+        for name in TOKENIZER_FILES {
+            let source = self.dir.join(name);
+            if source.is_file() {
+                fs::copy(&source, target.join(name)).doing(|| format!("cannot copy {name}"))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! A model folder in Hugging Face layout: `config.json`, safetensors weights, `tokenizer.json`.
+
+mod config;
+mod folder;
+mod weights;
+
+pub(crate) use config::{Arch, EncoderConfig};
+pub(crate) use folder::ModelFolder;
+pub(crate) use weights::{Weights, write_safetensors};

@@ -1,0 +1,77 @@
+use taper_core::{FieldError, code};
+
+use super::Row;
+use crate::Result;
+
+/// The class names of a job in the order of their ids.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Classes(Vec<String>);
+
+impl Classes {
+    /// The classes of the training rows: sorted as numbers when all of them are integers, else by code point.
+    ///
+    /// # Errors
+    /// When all rows have the same label.
+    pub(crate) fn of(rows: &[Row]) -> Result<Self> {
+        let mut names: Vec<&str> = rows.iter().map(|row| row.label.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        if let [only] = names[..] {
+            let message = format!("every row has the label '{only}'; a classifier needs at least two classes");
+            return Err(FieldError::new("training_file", code::INVALID_TRAINING_FILE, message).into());
+        }
+        let numbers: Option<Vec<i64>> = names.iter().map(|name| name.parse().ok()).collect();
+        if let Some(numbers) = numbers {
+            let mut pairs: Vec<_> = numbers.into_iter().zip(names).collect();
+            pairs.sort_unstable();
+            names = pairs.into_iter().map(|(_, name)| name).collect();
+        }
+        Ok(Self(names.into_iter().map(str::to_owned).collect()))
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The class ids of rows.
+    ///
+    /// # Errors
+    /// A label of the validation data that training does not have, with its line.
+    pub(crate) fn ids(&self, rows: &[Row]) -> Result<Vec<u32>> {
+        let id = |row: &Row| {
+            self.0.iter().position(|name| *name == row.label).map(|id| id as u32).ok_or_else(|| {
+                let message = format!("line {}: the label '{}' does not occur in the training data", row.line, row.label);
+                FieldError::new("validation_file", code::INVALID_VALIDATION_FILE, message).into()
+            })
+        };
+        rows.iter().map(id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(labels: &[&str]) -> Vec<Row> {
+        labels.iter().enumerate().map(|(i, l)| Row { line: i as u64 + 1, text: String::new(), label: (*l).to_owned() }).collect()
+    }
+
+    #[test]
+    fn integers_sort_as_numbers_and_words_by_code_point() {
+        assert_eq!(Classes::of(&rows(&["10", "9", "10", "-1"])).unwrap().names(), ["-1", "9", "10"]);
+        assert_eq!(Classes::of(&rows(&["b", "10", "9"])).unwrap().names(), ["10", "9", "b"]);
+        assert!(Classes::of(&rows(&["x", "x"])).is_err());
+    }
+
+    #[test]
+    fn an_unknown_validation_label_is_named_with_its_line() {
+        let classes = Classes::of(&rows(&["a", "b"])).unwrap();
+        assert_eq!(classes.ids(&rows(&["b", "a"])).unwrap(), [1, 0]);
+        let error = classes.ids(&rows(&["a", "c"])).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("'c'"), "{error}");
+    }
+}

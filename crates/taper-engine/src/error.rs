@@ -1,0 +1,79 @@
+use taper_core::{FieldError, PublishRefused, SpecError, Stop, TrainError, code};
+
+/// What can go wrong in the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something a user can mend: data, model folder, settings.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// Somebody wished the run to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stop),
+    /// A newer attempt of the job exists.
+    #[error(transparent)]
+    Refused(#[from] PublishRefused),
+    /// A loss or gradient became infinite or undefined.
+    #[error("{what} is not finite at step {step}; {advice}")]
+    NonFinite { what: String, step: u64, advice: &'static str },
+    /// A parameter that should be trained got no gradient: a defect of the engine, never trained over.
+    #[error("the parameter {name} got no gradient at step {step}; this is a defect of taper, please report it with the job's settings")]
+    NoGradient { name: String, step: u64 },
+    /// A checkpoint that does not fit the job.
+    #[error("the checkpoint in {dir} cannot be used: {reason}")]
+    Checkpoint { dir: String, reason: String },
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: std::io::Error },
+    #[error("tensor arithmetic: {0}")]
+    Tensor(#[from] candle_core::Error),
+    #[error("safetensors: {0}")]
+    Safetensors(#[from] safetensors::SafeTensorError),
+    #[error("json: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("csv: {0}")]
+    Csv(#[from] csv::Error),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Something wrong with the model folder, which the administrator can mend.
+    pub(crate) fn model(message: impl Into<String>) -> Self {
+        Self::Spec(FieldError::new("model", code::INVALID_MODEL, message).into())
+    }
+}
+
+impl From<FieldError> for Error {
+    fn from(finding: FieldError) -> Self {
+        Self::Spec(finding.into())
+    }
+}
+
+impl From<Error> for TrainError {
+    fn from(error: Error) -> Self {
+        let step = match &error {
+            Error::NonFinite { step, .. } | Error::NoGradient { step, .. } => Some(*step),
+            _ => None,
+        };
+        let code = match error {
+            Error::Spec(spec) => return spec.into(),
+            Error::Stopped(stop) => return Self::Stopped(stop),
+            Error::Refused(refused) => return Self::Refused(refused),
+            Error::NonFinite { .. } => "non_finite",
+            Error::NoGradient { .. } => "no_gradient",
+            Error::Checkpoint { .. } => "checkpoint_corrupt",
+            Error::Io { .. } | Error::Tensor(_) | Error::Safetensors(_) | Error::Json(_) | Error::Csv(_) => "internal",
+        };
+        Self::Failed { code: code.to_owned(), message: error.to_string(), param: None, step }
+    }
+}
+
+/// Names what was being done when an I/O error happened.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Io { doing: what(), source })
+    }
+}

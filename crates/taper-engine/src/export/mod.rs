@@ -1,0 +1,102 @@
+//! What a finished run leaves behind: adapter or model, card, figures, predictions.
+
+mod adapter;
+mod card;
+mod check;
+mod figures;
+mod model;
+mod tensorboard;
+
+#[cfg(test)]
+pub(crate) use adapter::read_adapter;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use taper_core::{Metrics, RunSpec};
+
+use crate::{Result, checkpoint::ModelFolder, error::Doing, models::Model, prepare::Prepared};
+
+pub(crate) use figures::Prediction;
+
+/// Everything that goes into the artifacts of a run.
+pub(crate) struct Export<'a> {
+    pub(crate) run: &'a RunSpec,
+    pub(crate) data: &'a Prepared,
+    pub(crate) model: &'a Model,
+    /// Last value of every figure.
+    pub(crate) metrics: &'a Metrics,
+    /// Every logged figure, in the order of its step.
+    pub(crate) history: &'a [Logged],
+    /// Of the validation rows.
+    pub(crate) predictions: &'a [Prediction],
+}
+
+/// Figures with the time at which they were logged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Logged {
+    pub(crate) unix_seconds: f64,
+    pub(crate) metrics: Metrics,
+}
+
+impl Export<'_> {
+    /// Writes all artifacts into `dir`.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let adapts = matches!(self.run.spec.tuning.method, taper_core::Method::Lora(_));
+        let target = dir.join(if adapts { "adapter" } else { "model" });
+        fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
+        if adapts { adapter::write_adapter(self, &target)? } else { model::write_model(self, &target)? }
+        self.folder().copy_tokenizer(&target)?;
+        write_json(&target.join("taper_job.json"), &self.job())?;
+        write_text(&target.join("README.md"), &card::card(self))?;
+        figures::write_figures(self, dir)?;
+        let events = dir.join("tensorboard");
+        fs::create_dir_all(&events)
+            .and_then(|()| fs::write(events.join(self.event_file_name()), tensorboard::event_file(self.history)))
+            .doing(|| "cannot write the TensorBoard file".to_owned())
+    }
+
+    /// The name that TensorBoard looks for, with the start of the run in it.
+    fn event_file_name(&self) -> String {
+        let start = self.history.first().map_or(0.0, |logged| logged.unix_seconds);
+        format!("events.out.tfevents.{:010}.taper", start as u64)
+    }
+
+    fn folder(&self) -> &ModelFolder {
+        &self.data.folder
+    }
+
+    /// Class names by id, as `config.json` has them.
+    fn id2label(&self) -> BTreeMap<String, String> {
+        self.data.classes.names().iter().enumerate().map(|(id, name)| (id.to_string(), name.clone())).collect()
+    }
+
+    fn label2id(&self) -> BTreeMap<String, usize> {
+        self.data.classes.names().iter().enumerate().map(|(id, name)| (name.clone(), id)).collect()
+    }
+
+    /// How the weights came about, for those who find them later.
+    fn job(&self) -> Value {
+        let file = |f: &taper_core::DataFile| json!({"id": f.id, "filename": f.filename, "sha256": f.sha256});
+        json!({
+            "job_id": self.run.job_id,
+            "taper_version": env!("CARGO_PKG_VERSION"),
+            "spec": self.run.spec,
+            "training_file": file(&self.run.training_file),
+            "validation_file": self.run.validation_file.as_ref().map(file),
+            "num_labels": self.data.classes.len(),
+            "id2label": self.id2label(),
+            "label2id": self.label2id(),
+            "metrics": self.metrics.to_json(),
+        })
+    }
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    write_text(path, &format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).doing(|| format!("cannot write {}", path.file_name().unwrap_or_default().to_string_lossy()))
+}

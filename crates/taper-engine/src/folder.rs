@@ -1,0 +1,72 @@
+//! Folders that appear whole or not at all.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use crate::{Result, error::Doing};
+
+/// Lets `write` fill a folder under a temporary name, brings all of it to the disk and gives it its own name.
+pub(crate) fn write_whole(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = temporary(target);
+    remove(&temporary)?;
+    fs::create_dir_all(&temporary).doing(|| format!("cannot create {}", temporary.display()))?;
+    let written = write(&temporary).and_then(|()| sync_tree(&temporary));
+    if let Err(error) = written {
+        // The first error is the one to tell; what is left is swept at the next start.
+        let _ = fs::remove_dir_all(&temporary);
+        return Err(error);
+    }
+    remove(target)?;
+    fs::rename(&temporary, target).doing(|| format!("cannot rename to {}", target.display()))?;
+    sync(target.parent().unwrap_or(Path::new(".")))
+}
+
+fn temporary(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    target.with_file_name(name)
+}
+
+/// Removes a folder if it is there.
+pub(crate) fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).doing(|| format!("cannot remove {}", dir.display())),
+        _ => Ok(()),
+    }
+}
+
+fn sync_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).doing(|| format!("cannot list {}", dir.display()))? {
+        let path = entry.doing(|| format!("cannot list {}", dir.display()))?.path();
+        if path.is_dir() { sync_tree(&path)? } else { sync(&path)? }
+    }
+    sync(dir)
+}
+
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).doing(|| format!("cannot bring {} to the disk", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_nothing_and_a_good_one_replaces() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("output");
+        let fail = write_whole(&target, |dir| {
+            fs::write(dir.join("half"), b"x").unwrap();
+            Err(crate::Error::model("no"))
+        });
+        assert!(fail.is_err());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        for content in ["one", "two"] {
+            write_whole(&target, |dir| Ok(fs::write(dir.join("file"), content).unwrap())).unwrap();
+        }
+        assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,7 @@
+//! From gradients to changed weights: clipping, AdamW.
+
+mod adamw;
+mod clip;
+
+pub(crate) use adamw::AdamW;
+pub(crate) use clip::clip_factor;

@@ -1,0 +1,140 @@
+//! The weights of a model: which are trained, and where their gradients gather.
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
+
+use crate::Result;
+
+/// Names a trained parameter: its place in [`Parameters`].
+pub(crate) type ParamId = usize;
+
+/// One weight of a model, frozen or trained.
+#[derive(Clone, Debug)]
+pub(crate) struct Param {
+    pub(crate) tensor: Tensor,
+    /// The place of its gradient; `None` when it is frozen.
+    pub(crate) id: Option<ParamId>,
+}
+
+impl Param {
+    pub(crate) fn frozen(tensor: Tensor) -> Self {
+        Self { tensor, id: None }
+    }
+}
+
+/// A parameter that training changes.
+pub(crate) struct Trainable {
+    /// The name in the exported file.
+    pub(crate) name: String,
+    pub(crate) var: Var,
+    /// Whether weight decay applies: not to biases and norms, as in transformers.
+    pub(crate) decays: bool,
+    pub(crate) zero: ZeroGradient,
+}
+
+/// When a parameter's gradient is zero by mathematics, so that a zero is no sign of a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ZeroGradient {
+    Never,
+    /// LoRA's A, as long as B has not moved from zero.
+    BeforeFirstUpdate,
+    /// A key bias without rotary positions: softmax ignores a constant added to all keys.
+    Always,
+}
+
+/// The trained parameters of a model, in a fixed order.
+#[derive(Default)]
+pub(crate) struct Parameters {
+    pub(crate) list: Vec<Trainable>,
+}
+
+impl Parameters {
+    /// Takes a parameter in and returns its handle for the model.
+    pub(crate) fn add(&mut self, name: &str, value: Tensor) -> Result<Param> {
+        let var = Var::from_tensor(&value)?;
+        let tensor = var.as_tensor().clone();
+        let lower = name.to_ascii_lowercase();
+        let decays = !lower.ends_with("bias") && !lower.contains("norm");
+        self.list.push(Trainable { name: name.to_owned(), var, decays, zero: ZeroGradient::Never });
+        Ok(Param { tensor, id: Some(self.list.len() - 1) })
+    }
+
+    /// Notes when the gradient of a parameter is rightly zero.
+    pub(crate) fn expect_zero(&mut self, param: &Param, zero: ZeroGradient) {
+        if let Some(id) = param.id {
+            self.list[id].zero = zero;
+        }
+    }
+
+    /// Number of trained values.
+    pub(crate) fn count(&self) -> u64 {
+        self.list.iter().map(|p| p.var.elem_count() as u64).sum()
+    }
+
+    /// Every parameter's tensor by name.
+    pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
+        self.list.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect()
+    }
+}
+
+/// Gradients of the trained parameters, summed over micro-batches, on the host.
+pub(crate) struct Gradients {
+    buffers: Vec<Vec<f32>>,
+}
+
+impl Gradients {
+    pub(crate) fn zeros(parameters: &Parameters) -> Self {
+        Self { buffers: parameters.list.iter().map(|p| vec![0.0; p.var.elem_count()]).collect() }
+    }
+
+    pub(crate) fn get(&self, id: ParamId) -> &[f32] {
+        &self.buffers[id]
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
+        &mut self.buffers[id]
+    }
+
+    /// The buffers of two different parameters.
+    pub(crate) fn get_pair_mut(&mut self, a: ParamId, b: ParamId) -> Option<(&mut [f32], &mut [f32])> {
+        let [a, b] = self.buffers.get_disjoint_mut([a, b]).ok()?;
+        Some((a, b))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.buffers.iter().map(Vec::as_slice)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        for buffer in &mut self.buffers {
+            buffer.fill(0.0);
+        }
+    }
+}
+
+/// Hands the values of a variable to `change`, in place on the CPU, by way of the host elsewhere.
+pub(crate) fn update(var: &Var, change: impl FnOnce(&mut [f32])) -> Result<()> {
+    if var.device().is_cpu() {
+        return Ok(var.as_tensor().inplace_op1(&Change(std::sync::Mutex::new(Some(change))))?);
+    }
+    let mut values = var.flatten_all()?.to_vec1()?;
+    change(&mut values);
+    Ok(var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?)
+}
+
+struct Change<F>(std::sync::Mutex<Option<F>>);
+
+impl<F: FnOnce(&mut [f32])> InplaceOp1 for Change<F> {
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(values) = storage else { candle_core::bail!("a trained parameter must be f32") };
+        let (start, end) = layout.contiguous_offsets().ok_or_else(|| candle_core::Error::msg("a trained parameter must be contiguous"))?;
+        let change = self.0.lock().ok().and_then(|mut slot| slot.take());
+        if let Some(change) = change {
+            change(&mut values[start..end]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! Reverse-mode differentiation over candle tensors.
+//!
+//! candle's own autograd computes gradients of frozen weights, keeps every activation until the loss is dropped and adds zeros
+//! before each first contribution; its fused operations have no backward at all. So on the CPU each operation of [`crate::ops`]
+//! runs fused kernels and leaves its backward here as a closure. A closure owns what it needs and is dropped when it has run, so
+//! activations die while the backward pass goes down, and nothing is recorded below the lowest trained weight.
+//!
+//! With [`Path::Composed`] the same operations are put together from differentiable candle operations and candle differentiates:
+//! the path of CUDA devices, and the oracle that the fused path is tested against.
+
+use std::{
+    cell::RefCell,
+    ops::Deref,
+    sync::{Mutex, RwLockReadGuard},
+};
+
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
+
+use crate::{
+    Result,
+    param::{Gradients, Param, ParamId, Parameters},
+};
+
+/// How operations are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// Kernels of `taper-kernels` with hand-written backward.
+    Fused,
+    /// candle's operations under candle's autograd.
+    Composed,
+}
+
+impl Path {
+    pub(crate) fn of(device: &Device) -> Self {
+        if device.is_cpu() { Self::Fused } else { Self::Composed }
+    }
+}
+
+/// An intermediate result of a forward pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    pub(crate) tensor: Tensor,
+    /// Its place on the tape; `None` when no trained parameter lies below it, or nothing is recorded.
+    node: Option<usize>,
+}
+
+impl Value {
+    /// A value that needs no gradient.
+    pub(crate) fn constant(tensor: Tensor) -> Self {
+        Self { tensor, node: None }
+    }
+
+    pub(crate) fn needs_gradient(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Number of rows of a matrix.
+    pub(crate) fn rows(&self) -> Result<usize> {
+        Ok(self.tensor.dims2()?.0)
+    }
+}
+
+type Backward = Box<dyn FnOnce(&mut Flow<'_>, Vec<f32>) -> Result<()>>;
+
+/// Records a forward pass; one tape per pass.
+pub(crate) struct Tape {
+    pub(crate) path: Path,
+    recording: bool,
+    steps: RefCell<Vec<Backward>>,
+}
+
+impl Tape {
+    /// A tape for training.
+    pub(crate) fn recording(path: Path) -> Self {
+        Self { path, recording: true, steps: RefCell::default() }
+    }
+
+    /// A tape for evaluation: nothing is kept.
+    pub(crate) fn idle(path: Path) -> Self {
+        Self { path, recording: false, steps: RefCell::default() }
+    }
+
+    /// Tells whether an operation on these inputs and weights has to leave a backward.
+    pub(crate) fn records(&self, inputs: &[&Value], params: &[&Param]) -> bool {
+        self.recording && (inputs.iter().any(|v| v.needs_gradient()) || params.iter().any(|p| p.id.is_some()))
+    }
+
+    /// The result of a fused operation, with the backward that turns the gradient of `data` into gradients of what it came from.
+    pub(crate) fn record(
+        &self,
+        data: Vec<f32>,
+        shape: impl Into<Shape>,
+        backward: impl FnOnce(&mut Flow<'_>, Vec<f32>) -> Result<()> + 'static,
+    ) -> Result<Value> {
+        let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
+        let mut steps = self.steps.borrow_mut();
+        steps.push(Box::new(backward));
+        Ok(Value { tensor, node: Some(steps.len() - 1) })
+    }
+
+    /// The result of a fused operation that needs no backward.
+    pub(crate) fn constant(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Value> {
+        Ok(Value::constant(Tensor::from_vec(data, shape, &Device::Cpu)?))
+    }
+
+    /// Adds the gradients of `loss`, a single number, to `gradients`.
+    pub(crate) fn backward(self, loss: &Value, parameters: &Parameters, gradients: &mut Gradients) -> Result<()> {
+        match self.path {
+            Path::Fused => {
+                let mut steps = self.steps.into_inner();
+                let mut flow = Flow { nodes: steps.iter().map(|_| None).collect(), gradients };
+                flow.add(loss, vec![1.0]);
+                while let Some(backward) = steps.pop() {
+                    let arrived = flow.nodes.pop().flatten();
+                    if let Some(gradient) = arrived {
+                        backward(&mut flow, gradient)?;
+                    }
+                }
+            }
+            Path::Composed => {
+                let store = loss.tensor.backward()?;
+                for (id, parameter) in parameters.list.iter().enumerate() {
+                    if let Some(gradient) = store.get(&parameter.var) {
+                        let values = gradient.flatten_all()?.to_vec1::<f32>()?;
+                        taper_kernels::add_assign(gradients.get_mut(id), &values);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The gradients on their way down during a backward pass.
+pub(crate) struct Flow<'a> {
+    nodes: Vec<Option<Vec<f32>>>,
+    gradients: &'a mut Gradients,
+}
+
+impl Flow<'_> {
+    /// Adds a gradient to a value's; the first one is moved, not copied.
+    pub(crate) fn add(&mut self, value: &Value, gradient: Vec<f32>) {
+        let Some(node) = value.node else { return };
+        match &mut self.nodes[node] {
+            Some(sum) => taper_kernels::add_assign(sum, &gradient),
+            empty => *empty = Some(gradient),
+        }
+    }
+
+    /// Lets `write` put a gradient into a value's buffer, which holds an earlier contribution to add to when its flag says so.
+    pub(crate) fn accumulate(&mut self, value: &Value, write: impl FnOnce(&mut [f32], bool)) {
+        let Some(node) = value.node else { return };
+        match &mut self.nodes[node] {
+            Some(sum) => write(sum, true),
+            empty => write(empty.insert(vec![0.0; value.tensor.elem_count()]), false),
+        }
+    }
+
+    /// The buffer that sums a trained parameter's gradient.
+    pub(crate) fn param(&mut self, id: ParamId) -> &mut [f32] {
+        self.gradients.get_mut(id)
+    }
+
+    /// The buffers of two different parameters at once.
+    pub(crate) fn param_pair(&mut self, a: ParamId, b: ParamId) -> Option<(&mut [f32], &mut [f32])> {
+        self.gradients.get_pair_mut(a, b)
+    }
+}
+
+/// The values of a contiguous f32 tensor on the CPU, without a copy.
+pub(crate) fn slice(tensor: &Tensor) -> Result<Slice<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(candle_core::Error::RequiresContiguous { op: "slice" }.into());
+    };
+    match &*storage {
+        Storage::Cpu(cpu) => cpu.as_slice::<f32>()?,
+        _ => return Err(candle_core::Error::msg("a fused kernel needs its tensors on the CPU").into()),
+    };
+    Ok(Slice { storage, start, end })
+}
+
+/// Moves the values of a tensor on the CPU out of it, without a copy. Whoever else held the tensor would find it empty, so this
+/// is for intermediate results that their operation has just handed over.
+pub(crate) fn take(value: &Value) -> Result<Vec<f32>> {
+    let taken = Taken(Mutex::new(Vec::new()));
+    value.tensor.inplace_op1(&taken)?;
+    Ok(taken.0.into_inner().unwrap_or_default())
+}
+
+struct Taken(Mutex<Vec<f32>>);
+
+impl InplaceOp1 for Taken {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(values) = storage else { candle_core::bail!("the values must be f32") };
+        if layout.contiguous_offsets() != Some((0, values.len())) {
+            candle_core::bail!("only a whole tensor can be taken");
+        }
+        if let Ok(mut slot) = self.0.lock() {
+            *slot = std::mem::take(values);
+        }
+        Ok(())
+    }
+}
+
+/// A borrowed view of a tensor's values.
+pub(crate) struct Slice<'a> {
+    storage: RwLockReadGuard<'a, Storage>,
+    start: usize,
+    end: usize,
+}
+
+impl Deref for Slice<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.end],
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The loop: learning, evaluation, exact resume, accumulation, stopping.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::{Value, json};
+use taper_core::{Command, Control, Outcome, RunEvent, RunSpec, Stop, TrainError, Trainer as _};
+
+use super::{Fixture, Recorder};
+use crate::{Engine, checkpoint::Weights};
+
+fn train(run: &RunSpec) -> (Outcome, Recorder) {
+    let mut recorder = Recorder::default();
+    let outcome = Engine::new().train(run, &mut recorder, &Control::new()).unwrap();
+    (outcome, recorder)
+}
+
+/// Every file below a folder with its bytes.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+        } else {
+            found.insert(name, fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+fn losses(recorder: &Recorder) -> Vec<(u64, u64)> {
+    let steps = recorder.events.iter().filter_map(|event| match event {
+        RunEvent::Step(metrics) => Some((metrics.get("step")? as u64, metrics.get("train_loss")?.to_bits())),
+        _ => None,
+    });
+    steps.collect()
+}
+
+fn small() -> Value {
+    json!({
+        "tuning": {"type": "lora", "r": 4, "lora_alpha": 8},
+        "training": {"max_steps": 9, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "logging_steps": 2,
+                     "save_steps": 1, "save_total_limit": 100, "learning_rate": 1e-2, "warmup_steps": 2},
+    })
+}
+
+#[test]
+fn both_methods_learn_and_leave_their_artifacts() {
+    let fixture = Fixture::new(0.1);
+    for (name, tuning, folder) in [
+        ("lora", json!({"type": "lora", "target_modules": ["query", "value", "dense"]}), "adapter"),
+        ("full", json!({"type": "full"}), "model"),
+    ] {
+        let training = json!({"num_train_epochs": 6, "per_device_train_batch_size": 8, "learning_rate": 5e-3});
+        let run = fixture.run(name, 160, json!({"tuning": tuning, "training": training}));
+        let (outcome, recorder) = train(&run);
+        assert_eq!(outcome.metrics.get("valid_accuracy"), Some(1.0), "{name}: {:?}", outcome.metrics);
+        let evaluations = recorder.events.iter().filter(|e| matches!(e, RunEvent::Evaluation { .. })).count();
+        assert_eq!(evaluations, 1 + 6, "before the first step and at the end of each epoch");
+        let names: Vec<String> = files(&run.output_dir()).into_keys().collect();
+        let mut wanted: Vec<String> = match folder {
+            "adapter" => ["adapter_config.json", "adapter_model.safetensors"].map(str::to_owned).to_vec(),
+            _ => ["config.json", "model.safetensors"].map(str::to_owned).to_vec(),
+        };
+        wanted.extend(["README.md", "taper_job.json", "tokenizer.json"].map(str::to_owned));
+        for name in wanted.iter().map(|name| format!("{folder}/{name}")).chain(["metrics.csv", "result.csv", "eval_predictions.jsonl"].map(str::to_owned)) {
+            assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
+        assert!(names.iter().any(|n| n.starts_with("tensorboard/events.out.tfevents.")));
+    }
+}
+
+#[test]
+fn lora_leaves_the_base_alone_and_writes_no_more_than_the_adapter() {
+    let fixture = Fixture::new(0.0);
+    let run = fixture.run("base", 30, small());
+    let before = files(&fixture.model_dir());
+    train(&run);
+    assert_eq!(files(&fixture.model_dir()), before);
+    let shapes = Weights::open(&run.output_dir().join("adapter/adapter_model.safetensors")).unwrap().shapes().unwrap();
+    let names: Vec<&str> = shapes.keys().map(String::as_str).collect();
+    assert_eq!(names.len(), 2 * 2 * 2 + 2);
+    assert!(names.contains(&"base_model.model.bert.encoder.layer.1.attention.self.value.lora_B.weight"), "{names:?}");
+    assert!(names.contains(&"base_model.model.classifier.bias"), "{names:?}");
+}
+
+#[test]
+fn a_run_resumed_at_any_step_equals_an_uninterrupted_one() {
+    let fixture = Fixture::new(0.1);
+    let whole = fixture.run("whole", 40, small());
+    let (_, recorder) = train(&whole);
+    let result = |run: &RunSpec| fs::read(run.output_dir().join("adapter/adapter_model.safetensors")).unwrap();
+    for checkpoint in &recorder.checkpoints {
+        let mut resumed = RunSpec { run_dir: fixture.dir.path().join(format!("from-{}", checkpoint.step)), ..whole.clone() };
+        resumed.resume_from = Some(checkpoint.dir.clone());
+        let (_, again) = train(&resumed);
+        assert_eq!(result(&resumed), result(&whole), "from step {}", checkpoint.step);
+        let later: Vec<_> = losses(&recorder).into_iter().filter(|(step, _)| *step > checkpoint.step).collect();
+        assert_eq!(losses(&again), later, "from step {}", checkpoint.step);
+    }
+    assert_eq!(recorder.checkpoints.len(), 9);
+}
+
+#[test]
+fn a_checkpoint_of_another_job_is_refused() {
+    let fixture = Fixture::new(0.0);
+    let run = fixture.run("one", 40, small());
+    let (_, recorder) = train(&run);
+    let mut other = fixture.run("two", 40, small());
+    other.spec.training.seed = 7;
+    other.resume_from = Some(recorder.checkpoints[0].dir.clone());
+    let error = Engine::new().train(&other, &mut Recorder::default(), &Control::new()).unwrap_err();
+    assert!(matches!(error, TrainError::Failed { code, .. } if code == "checkpoint_corrupt"));
+}
+
+#[test]
+fn accumulation_gives_the_gradients_of_the_whole_batch() {
+    let fixture = Fixture::new(0.0);
+    let with = |name: &str, size: u64, parts: u64| {
+        let body = json!({"tuning": {"type": "lora", "lora_dropout": 0}, "training": {"max_steps": 5,
+            "per_device_train_batch_size": size, "gradient_accumulation_steps": parts, "logging_steps": 1}});
+        let (_, recorder) = train(&fixture.run(name, 40, body));
+        losses(&recorder).into_iter().map(|(_, bits)| f64::from_bits(bits)).collect::<Vec<_>>()
+    };
+    for (a, b) in with("8x1", 8, 1).iter().zip(with("1x8", 1, 8)) {
+        assert!((a - b).abs() < 1e-5, "{a} and {b}");
+    }
+}
+
+#[test]
+fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
+    let fixture = Fixture::new(0.1);
+    for (command, stop) in [(Command::Cancel, Stop::Cancelled), (Command::Pause, Stop::Paused)] {
+        let mut body = small();
+        body["training"]["logging_steps"] = json!(1);
+        body["training"]["save_steps"] = json!(100);
+        let run = fixture.run(&format!("{stop}"), 40, body);
+        let control = Control::new();
+        let line = control.clone();
+        let give = move |event: &RunEvent| match event {
+            RunEvent::Step(metrics) if metrics.get("step") == Some(3.0) => line.give(command),
+            _ => {}
+        };
+        let mut recorder = Recorder { on_event: Some(Box::new(give)), ..Recorder::default() };
+        let error = Engine::new().train(&run, &mut recorder, &control).unwrap_err();
+        assert_eq!(error, TrainError::Stopped(stop));
+        assert_eq!(losses(&recorder).last().unwrap().0, 3);
+        let kept: Vec<u64> = recorder.checkpoints.iter().map(|c| c.step).collect();
+        assert_eq!(kept, if stop == Stop::Paused { vec![3] } else { vec![] });
+        assert!(!run.output_dir().exists());
+    }
+}
+
+#[test]
+fn the_best_model_is_published_and_patience_ends_the_run() {
+    let fixture = Fixture::new(0.1);
+    let body = json!({"tuning": {"type": "full"}, "training": {"num_train_epochs": 40, "per_device_train_batch_size": 8, "learning_rate": 2e-2,
+        "eval_steps": 5, "load_best_model_at_end": true, "metric_for_best_model": "eval_loss", "early_stopping_patience": 2, "save_total_limit": 1}});
+    let run = fixture.run("best", 80, body);
+    let (outcome, recorder) = train(&run);
+    let losses: Vec<(f64, f64)> = recorder
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::Evaluation { metrics, .. } => Some((metrics.get("step")?, metrics.get("valid_loss")?)),
+            _ => None,
+        })
+        .filter(|(step, _)| *step > 0.0)
+        .collect();
+    let best = losses.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    assert!((outcome.metrics.get("valid_loss").unwrap() - best.1).abs() < 1e-6, "published {:?}, best {best:?}", outcome.metrics.get("valid_loss"));
+    let last = losses.last().unwrap().0;
+    assert!(last < 400.0 && last >= best.0 + 10.0, "stopped at {last}, best at {}", best.0);
+}
+
+#[test]
+fn an_absurd_learning_rate_fails_with_the_step() {
+    let fixture = Fixture::new(0.0);
+    let body = json!({"tuning": {"type": "full"}, "training": {"num_train_epochs": 50, "learning_rate": 10, "max_grad_norm": 0, "weight_decay": 0}});
+    let mut run = fixture.run("nan", 40, body);
+    run.spec.training.learning_rate = Some(1e30);
+    let error = Engine::new().train(&run, &mut Recorder::default(), &Control::new()).unwrap_err();
+    let TrainError::Failed { code, message, step, .. } = error else { panic!("{error:?}") };
+    assert_eq!(code, "non_finite");
+    assert!(step.is_some() && message.contains("learning_rate"), "{message}");
+}
