@@ -1,1 +1,31 @@
+//! taper over HTTP: OpenAI's files and fine-tuning API with taper's additions, and the page.
+//!
+//! It owns the routes, the shapes of requests and answers, the error body, event streams, downloads and what guards them. It knows
+//! neither SQL nor tensors: handlers make one call to the store or the runner and map its result. Start with `router.rs`, which is
+//! the table of all routes; then `doors.rs` (what every request passes), `error.rs`, `wire/` (what goes over the wire) and `feed.rs`
+//! (how a stream of events is made exactly-once).
 
+mod archive;
+mod config;
+mod doors;
+mod download;
+mod error;
+mod extract;
+mod feed;
+mod json;
+mod openapi;
+mod query;
+mod range;
+mod router;
+mod routes;
+mod serve;
+mod state;
+mod upload;
+pub mod wire;
+
+pub use config::{ServerConfig, Token};
+pub use error::{ErrorBody, ErrorDetail};
+pub use openapi::openapi;
+pub use router::router;
+pub use serve::serve;
+pub use state::AppState;

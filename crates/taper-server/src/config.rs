@@ -1,0 +1,52 @@
+use std::{fmt, net::SocketAddr};
+
+use sha2::{Digest, Sha256};
+
+/// What the server must know of its surroundings.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The address it listens on; its IP address is a name under which the server may be called.
+    pub bound: SocketAddr,
+    /// Further names under which it may be called, without ports.
+    pub allow_hosts: Vec<String>,
+    /// The token that every route under `/v1` asks for; `None` = none is asked for.
+    pub token: Option<Token>,
+    /// The most bytes that an uploaded file may have.
+    pub upload_limit: u64,
+}
+
+impl ServerConfig {
+    /// OpenAI's limit on one file.
+    pub const UPLOAD_LIMIT: u64 = 512 << 20;
+
+    /// A server without a token, called only by its address.
+    pub fn new(bound: SocketAddr) -> Self {
+        Self {
+            bound,
+            allow_hosts: Vec::new(),
+            token: None,
+            upload_limit: Self::UPLOAD_LIMIT,
+        }
+    }
+}
+
+/// A secret that clients show; only its digest is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    pub fn new(secret: &str) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    /// Tells whether `secret` is the token. Digests are compared, so that the time taken tells nothing of the secret.
+    pub(crate) fn matches(&self, secret: &str) -> bool {
+        *self == Self::new(secret)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}

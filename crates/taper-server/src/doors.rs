@@ -1,0 +1,217 @@
+//! What every request passes before a route sees it, and every answer on its way out.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{ServerConfig, error::ApiError};
+
+/// `'unsafe-inline'` stands for styles alone: uPlot and Svelte set them on elements. Scripts come from the binary only.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
+     object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+const SECURITY_HEADERS: [(HeaderName, &str); 4] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+
+/// Gives the request an id that its answer, its log lines and its errors share.
+pub(crate) async fn identify(request: Request, next: Next) -> Response {
+    let id = format!("req_{}", Uuid::new_v4().simple());
+    let span =
+        tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    let start = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.in_scope(|| {
+        tracing::debug!(
+            status = response.status().as_u16(),
+            duration_ms = start.elapsed().as_millis() as u64,
+            "answered"
+        );
+    });
+    let id = HeaderValue::from_str(&id).expect("hexadecimal digits are legal in a header");
+    response.headers_mut().insert("x-request-id", id);
+    response
+}
+
+/// Tells browsers what they may do with the answer.
+pub(crate) async fn protect(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Refuses requests that a foreign web page has made a browser send, and bodies that would have to be inflated.
+pub(crate) async fn guard(
+    State(config): State<Arc<ServerConfig>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let passed = check_host(&config, &request)
+        .and_then(|()| check_origin(request.headers()))
+        .and_then(|()| check_encoding(request.headers()));
+    match passed {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Asks for the token on every route of the API, if there is one.
+pub(crate) async fn authenticate(
+    State(config): State<Arc<ServerConfig>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match &config.token {
+        Some(token) if is_api(request.uri().path()) => match bearer(request.headers()) {
+            Ok(secret) if token.matches(secret) => next.run(request).await,
+            Ok(_) => ApiError::unauthorized("the API key is not valid here").into_response(),
+            Err(error) => error.into_response(),
+        },
+        _ => next.run(request).await,
+    }
+}
+
+/// Tells whether a path belongs to the API rather than to the page.
+pub(crate) fn is_api(path: &str) -> bool {
+    path == "/v1" || path.starts_with("/v1/")
+}
+
+/// A name that resolves to this machine is not enough: a foreign page can point its own name here (DNS rebinding).
+fn check_host(config: &ServerConfig, request: &Request) -> Result<(), ApiError> {
+    let written = request.headers().get_all(header::HOST).iter();
+    let mut hosts: Vec<&str> = written.map(|v| v.to_str().unwrap_or_default()).collect();
+    hosts.extend(
+        request
+            .uri()
+            .authority()
+            .map(|authority| authority.as_str()),
+    );
+    if !hosts.is_empty() && hosts.iter().all(|host| is_allowed(config, host)) {
+        return Ok(());
+    }
+    let message = "this server does not go by the name in the Host header; call it as localhost, or start it with --allow-host NAME";
+    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).coded("host_not_allowed"))
+}
+
+fn is_allowed(config: &ServerConfig, host: &str) -> bool {
+    let name = without_port(host);
+    let address = name
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    match address {
+        Ok(address) if address.is_loopback() || address == config.bound.ip() => true,
+        _ => std::iter::once("localhost")
+            .chain(config.allow_hosts.iter().map(String::as_str))
+            .any(|allowed| allowed.eq_ignore_ascii_case(name)),
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
+            name
+        }
+        _ => host,
+    }
+}
+
+fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let same = headers.get_all(header::ORIGIN).iter().all(|origin| {
+        let name = origin.to_str().ok().and_then(|text| {
+            text.strip_prefix("http://")
+                .or_else(|| text.strip_prefix("https://"))
+        });
+        match (name, host) {
+            (Some(name), Some(host)) => name.as_bytes().eq_ignore_ascii_case(host),
+            _ => false,
+        }
+    });
+    if same {
+        return Ok(());
+    }
+    let message = "the Origin header names another site; only the server's own page may call it from a browser";
+    Err(ApiError::new(StatusCode::FORBIDDEN, message).coded("origin_not_allowed"))
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => Err(ApiError::media_type(
+            "bodies are taken uncompressed; leave the Content-Encoding header out",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let secret = values
+        .next()
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, secret)| secret.trim());
+    match (secret, values.next()) {
+        (Some(secret), None) if !secret.is_empty() => Ok(secret),
+        _ => Err(ApiError::unauthorized(
+            "send one header Authorization: Bearer KEY; a key in the query is not read",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_under_which_the_server_may_be_called() {
+        let config = ServerConfig {
+            allow_hosts: vec!["taper.example".to_owned()],
+            ..ServerConfig::new("192.168.1.5:8000".parse().unwrap())
+        };
+        for host in [
+            "localhost",
+            "LOCALHOST:8000",
+            "127.0.0.1:8000",
+            "127.9.9.9",
+            "[::1]:8000",
+            "192.168.1.5:8000",
+            "taper.example",
+            "Taper.Example:443",
+        ] {
+            assert!(is_allowed(&config, host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.com",
+            "localhost.evil.com",
+            "localhost:80:80",
+            "192.168.1.6",
+            "127.0.0.1.evil.com",
+            "localhost@evil.com",
+            "[::2]",
+        ] {
+            assert!(!is_allowed(&config, host), "{host}");
+        }
+    }
+}

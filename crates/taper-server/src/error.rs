@@ -1,0 +1,229 @@
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use taper_core::{FieldError, SpecError, code};
+use taper_runner::RunnerError;
+use taper_store::StoreError;
+use utoipa::ToSchema;
+
+/// The body of every error, in OpenAI's shape.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For people: which thing, what was wrong, what to do.
+    pub message: String,
+    /// `invalid_request_error`, `authentication_error` or `server_error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The path of the field that was wrong, for instance `tuning.r`.
+    pub param: Option<String>,
+    /// For programs, for instance `invalid_value`.
+    pub code: Option<String>,
+}
+
+/// An error on its way to the client. Everything that a route or a door refuses becomes one of these.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    message: String,
+    param: Option<String>,
+    code: Option<String>,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            param: None,
+            code: None,
+            header: None,
+        }
+    }
+
+    /// 400 that belongs to no single field.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 400 about one field.
+    pub(crate) fn invalid(param: &str, message: impl Into<String>) -> Self {
+        FieldError::invalid(param, message).into()
+    }
+
+    /// 404 for an id that names nothing; `what` is the kind of thing in words.
+    pub(crate) fn not_found(what: &str, id: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("no such {what}: '{}'", readable(id)),
+        )
+        .about("id")
+    }
+
+    pub(crate) fn no_route(path: &str) -> Self {
+        let message = format!(
+            "no such route: {}; GET /openapi.json lists what there is",
+            readable(path)
+        );
+        Self::new(StatusCode::NOT_FOUND, message).coded("unknown_url")
+    }
+
+    pub(crate) fn too_large(what: &str, limit: u64) -> Self {
+        let message = format!("{what} is larger than {limit} bytes, the most this route takes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
+    pub(crate) fn media_type(message: &str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
+            .coded("invalid_api_key")
+            .with(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    /// 503 while the server shuts down.
+    pub(crate) fn ending() -> Self {
+        let message = "the server is ending; send the request again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(header::RETRY_AFTER, "5")
+    }
+
+    /// 500; the cause goes to the log, under the request's id, and not to the client.
+    pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
+        tracing::error!(%cause, "a request failed inside the server");
+        let message =
+            "the server failed to answer; its log says why, under this answer's x-request-id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    /// Names the field.
+    #[must_use]
+    pub(crate) fn about(mut self, param: &str) -> Self {
+        self.param = Some(param.to_owned());
+        self
+    }
+
+    /// Sets the code for programs.
+    #[must_use]
+    pub(crate) fn coded(mut self, code: &str) -> Self {
+        self.code = Some(code.to_owned());
+        self
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let kind = self.kind().to_owned();
+        let body = ErrorBody {
+            error: ErrorDetail {
+                message: self.message,
+                kind,
+                param: self.param,
+                code: self.code,
+            },
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some((name, value)) = self.header {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(finding: FieldError) -> Self {
+        SpecError::from(finding).into()
+    }
+}
+
+impl From<SpecError> for ApiError {
+    fn from(error: SpecError) -> Self {
+        let first = error.first();
+        Self {
+            param: Some(first.param.clone()).filter(|param| !param.is_empty()),
+            code: Some(first.code.clone()),
+            ..Self::bad_request(error.to_string())
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::UnknownCursor(_) => Self::invalid("after", error.to_string()),
+            StoreError::FileInUse { .. } => {
+                Self::bad_request(error.to_string()).coded("file_in_use")
+            }
+            StoreError::UnknownFile(_) => Self::bad_request(error.to_string())
+                .about("training_file")
+                .coded(code::FILE_NOT_FOUND),
+            StoreError::Closed => Self::ending(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<RunnerError> for ApiError {
+    fn from(error: RunnerError) -> Self {
+        match error {
+            RunnerError::Spec(error) => error.into(),
+            RunnerError::Store(error) => error.into(),
+            RunnerError::NotFound { what: "model", id } => Self::not_found("model", &id)
+                .about("model")
+                .coded(code::MODEL_NOT_FOUND),
+            RunnerError::NotFound { what, id } => Self::not_found(what, &id),
+            RunnerError::WrongState { .. } => {
+                Self::bad_request(error.to_string()).coded("invalid_state")
+            }
+            RunnerError::Stopping => Self::ending(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// Text of a client as it may stand in a message: short, and without control characters.
+pub(crate) fn readable(text: &str) -> String {
+    const MOST: usize = 80;
+    let shown: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(|c| {
+            let plain = !c.is_control();
+            plain
+                .then_some(c)
+                .into_iter()
+                .chain((!plain).then(|| c.escape_default()).into_iter().flatten())
+        })
+        .collect();
+    if text.chars().nth(MOST).is_some() {
+        shown + "…"
+    } else {
+        shown
+    }
+}

@@ -1,0 +1,193 @@
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::body::{Body, Bytes};
+use futures_util::stream;
+use serde::Serialize;
+use taper_core::{Event, JobState};
+use taper_store::{Store, StoreError};
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::wire::{FineTuningEvent, StreamedEvent};
+
+/// Events read from the store at once.
+const BATCH: u32 = 256;
+/// How often a silent stream shows that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A comment without the blank line that would end an event: OpenAI's clients take one as an event without data and fail on it.
+const COMMENT: &str = ": keep-alive\n";
+
+/// Whose events a stream carries, and by which number.
+pub(crate) enum Scope {
+    /// Those of one job, by their number within it; the stream ends with the job.
+    Job(String),
+    /// Those of the jobs named, or of all, by their row number; the stream has no end.
+    Jobs(Option<Vec<String>>),
+}
+
+impl Scope {
+    fn holds(&self, event: &Event) -> bool {
+        match self {
+            Self::Job(id) => *id == event.job_id,
+            Self::Jobs(None) => true,
+            Self::Jobs(Some(ids)) => ids.contains(&event.job_id),
+        }
+    }
+
+    fn number(&self, event: &Event) -> i64 {
+        match self {
+            Self::Job(_) => event.seq,
+            Self::Jobs(_) => event.row,
+        }
+    }
+
+    async fn after(&self, store: &Store, number: i64) -> Result<Vec<Event>, StoreError> {
+        match self {
+            Self::Job(id) => store.events_after(id, number, BATCH).await,
+            Self::Jobs(ids) => store.all_events_after(number, ids.as_deref(), BATCH).await,
+        }
+    }
+
+    fn frame(&self, event: &Event) -> String {
+        let number = self.number(event);
+        match self {
+            Self::Job(_) => frame(number, &FineTuningEvent::from(event)),
+            Self::Jobs(_) => frame(number, &StreamedEvent::from(event)),
+        }
+    }
+}
+
+fn frame(number: i64, event: &impl Serialize) -> String {
+    let data = serde_json::to_string(event).expect("an event has string keys and no failing part");
+    format!("id: {number}\ndata: {data}\n\n")
+}
+
+/// Events after a number, each exactly once and in order: first those the store has, then live ones.
+///
+/// It listens before it reads, so that nothing falls between the two, and drops what it hears twice. When it has been too slow for
+/// the live channel it reads the store again, so a slow reader costs no memory and loses nothing.
+pub(crate) struct Feed {
+    store: Store,
+    scope: Scope,
+    last: i64,
+    live: Receiver<Arc<Event>>,
+    behind: bool,
+    read: VecDeque<Arc<Event>>,
+}
+
+impl Feed {
+    /// Follows what comes after `last`.
+    pub(crate) fn new(store: Store, scope: Scope, last: i64) -> Self {
+        Self {
+            live: store.subscribe(),
+            store,
+            scope,
+            last,
+            behind: true,
+            read: VecDeque::new(),
+        }
+    }
+
+    /// The next event; `None` once the store is closed. Dropping the future loses nothing.
+    async fn next(&mut self) -> Result<Option<Arc<Event>>, StoreError> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                self.last = self.scope.number(&event);
+                return Ok(Some(event));
+            }
+            if self.behind {
+                let events = self.scope.after(&self.store, self.last).await?;
+                self.behind = !events.is_empty();
+                self.read.extend(events.into_iter().map(Arc::new));
+                continue;
+            }
+            match self.live.recv().await {
+                Ok(event) => self.hear(event),
+                Err(RecvError::Lagged(_)) => self.behind = true,
+                Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Arc<Event>) {
+        if self.scope.holds(&event) && self.scope.number(&event) > self.last {
+            self.read.push_back(event);
+        }
+    }
+
+    /// Tells whether nothing will follow an event: it ends its job, and no retry has come after it.
+    async fn ends_with(&self, event: &Event) -> Result<bool, StoreError> {
+        match &self.scope {
+            Scope::Job(id) if event.state().is_some_and(JobState::is_terminal) => {
+                Ok(self.store.last_event_seq(id).await? == event.seq)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// A feed as the body of an event stream.
+struct EventStream {
+    feed: Feed,
+    shutdown: CancellationToken,
+    opening: Option<String>,
+    over: bool,
+}
+
+/// Sends a feed as server-sent events until it ends or the server does; `opening` is sent first.
+pub(crate) fn body(feed: Feed, opening: String, shutdown: CancellationToken) -> Body {
+    let stream = EventStream {
+        feed,
+        shutdown,
+        opening: Some(opening),
+        over: false,
+    };
+    Body::from_stream(stream::unfold(stream, |mut stream| async {
+        let piece = stream.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(piece)), stream))
+    }))
+}
+
+impl EventStream {
+    async fn next(&mut self) -> Option<String> {
+        if self.over {
+            return None;
+        }
+        if let Some(opening) = self.opening.take() {
+            return Some(opening);
+        }
+        let event = tokio::select! {
+            () = self.shutdown.cancelled() => return None,
+            event = timeout(KEEP_ALIVE, self.feed.next()) => event,
+        };
+        let Ok(event) = event else {
+            return Some(COMMENT.to_owned());
+        };
+        match self.piece(event).await {
+            Ok(piece) => piece,
+            Err(error) => {
+                // The client comes back with the last number it saw.
+                tracing::error!(%error, "an event stream broke off");
+                None
+            }
+        }
+    }
+
+    async fn piece(
+        &mut self,
+        event: Result<Option<Arc<Event>>, StoreError>,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(event) = event? else {
+            return Ok(None);
+        };
+        let mut piece = self.feed.scope.frame(&event);
+        if self.feed.ends_with(&event).await? {
+            piece.push_str("data: [DONE]\n\n");
+            self.over = true;
+        }
+        Ok(Some(piece))
+    }
+}

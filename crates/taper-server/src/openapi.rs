@@ -1,0 +1,151 @@
+//! The description of the API: what the handlers say of themselves, and what holds for all of them.
+
+use std::collections::BTreeMap;
+
+use utoipa::{
+    OpenApi,
+    openapi::{
+        self, Content, PathItem, Ref, RefOr, Response, Schema,
+        schema::ArrayItems,
+        security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    },
+};
+
+use crate::{error::ErrorBody, router};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "taper",
+        description = "Fine-tuning of transformers as jobs: OpenAI's files and fine-tuning API, and taper's additions to it."
+    ),
+    components(schemas(ErrorBody)),
+    tags(
+        (name = "files", description = "Data of jobs and what jobs have made"),
+        (name = "fine-tuning", description = "Jobs"),
+        (name = "models", description = "What jobs start from and what they make"),
+        (name = "service", description = "The server itself"),
+    )
+)]
+struct Head;
+
+/// Objects that a request may leave incomplete, while answers show them with every value in force.
+const SETTINGS: [&str; 4] = ["Tuning", "Method", "Lora", "Training"];
+/// Objects of requests alone.
+const REQUESTS: [&str; 5] = [
+    "CreateFineTuningJob",
+    "CreateMethod",
+    "CreateSupervised",
+    "CreateHyperparameters",
+    "UploadForm",
+];
+
+/// The description without its routes.
+pub(crate) fn head() -> openapi::OpenApi {
+    Head::openapi()
+}
+
+/// The description of the API, made from the table of routes.
+pub fn openapi() -> openapi::OpenApi {
+    let (_, mut api) = router::table().split_for_parts();
+    let components = api.components.get_or_insert_default();
+    finish_schemas(&mut components.schemas);
+    let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.add_security_scheme("key", key);
+    let with_key = SecurityRequirement::new("key", Vec::<String>::new());
+    api.security = Some(vec![SecurityRequirement::default(), with_key]);
+    api.paths.paths = std::mem::take(&mut api.paths.paths)
+        .into_iter()
+        .map(|(path, item)| (path.replace("{*", "{"), with_errors(item)))
+        .collect();
+    api
+}
+
+/// Every operation may also answer with an error.
+fn with_errors(mut item: PathItem) -> PathItem {
+    let operations = [&mut item.get, &mut item.post, &mut item.delete];
+    for operation in operations.into_iter().flatten() {
+        let body = Content::new(Some(reference("ErrorBody")));
+        let mut error = Response::new("An error");
+        error
+            .content
+            .insert("application/json".to_owned(), RefOr::T(body));
+        let responses = &mut operation.responses.responses;
+        responses.insert("default".to_owned(), RefOr::T(error));
+    }
+    item
+}
+
+fn finish_schemas(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
+    for name in SETTINGS {
+        let mut request = schemas[name].clone();
+        loosen(&mut request);
+        name_requests(&mut request);
+        schemas.insert(format!("Create{name}"), request);
+    }
+    for (name, schema) in schemas {
+        if let Some(element) = name.strip_prefix("List_") {
+            name_elements(schema, element);
+        }
+        if REQUESTS.contains(&name.as_str()) {
+            name_requests(schema);
+        } else if !name.starts_with("Create") {
+            complete(schema);
+        }
+    }
+}
+
+/// Answers always carry all their keys, null where there is nothing to say.
+fn complete(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(object)) = schema {
+        object.required = object.properties.keys().cloned().collect();
+    }
+    alternatives(schema).iter_mut().for_each(complete);
+}
+
+/// A request may leave everything out but the `type` of a method.
+fn loosen(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(object)) = schema {
+        object.required.retain(|name| name == "type");
+    }
+    alternatives(schema).iter_mut().for_each(loosen);
+}
+
+/// Points from settings to the form that they have in requests.
+fn name_requests(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::Ref(reference) => {
+            let name = reference
+                .ref_location
+                .rsplit('/')
+                .next()
+                .unwrap_or_default();
+            if SETTINGS.contains(&name) {
+                reference.ref_location = format!("#/components/schemas/Create{name}");
+            }
+        }
+        RefOr::T(Schema::Object(object)) => object.properties.values_mut().for_each(name_requests),
+        RefOr::T(_) => alternatives(schema).iter_mut().for_each(name_requests),
+    }
+}
+
+/// Names the elements of a list instead of describing them once more.
+fn name_elements(list: &mut RefOr<Schema>, element: &str) {
+    if let RefOr::T(Schema::Object(list)) = list
+        && let Some(RefOr::T(Schema::Array(data))) = list.properties.get_mut("data")
+    {
+        data.items = ArrayItems::RefOrSchema(Box::new(reference(element)));
+    }
+}
+
+fn alternatives(schema: &mut RefOr<Schema>) -> &mut [RefOr<Schema>] {
+    match schema {
+        RefOr::T(Schema::AllOf(all)) => &mut all.items,
+        RefOr::T(Schema::OneOf(one)) => &mut one.items,
+        _ => &mut [],
+    }
+}
+
+fn reference(schema: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(schema))
+}

@@ -1,0 +1,96 @@
+//! All routes, as one table.
+
+use std::{any::Any, sync::Arc};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    doors,
+    error::ApiError,
+    openapi,
+    routes::{archive, artifacts, events, files, jobs, metrics, models, service, streams},
+    state::AppState,
+};
+
+/// The table. A new route is a handler and a line here.
+pub(crate) fn table() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(files::create_file, files::list_files))
+        .routes(routes!(files::find_file, files::delete_file))
+        .routes(routes!(files::download_file))
+        .routes(routes!(jobs::create_job, jobs::list_jobs))
+        .routes(routes!(jobs::find_job))
+        .routes(routes!(jobs::cancel_job))
+        .routes(routes!(events::list_events))
+        .routes(routes!(events::list_checkpoints))
+        .routes(routes!(streams::stream_job_events))
+        .routes(routes!(streams::stream_all_events))
+        .routes(routes!(metrics::find_metrics))
+        .routes(routes!(artifacts::list_artifacts))
+        .routes(routes!(artifacts::download_artifact))
+        .routes(routes!(archive::download_archive))
+        .routes(routes!(models::list_models))
+        .routes(routes!(models::find_model))
+        .routes(routes!(service::healthz))
+        .routes(routes!(service::readyz))
+        .routes(routes!(service::openapi_json))
+}
+
+/// The whole server: the API, and the page for every other path.
+pub fn router(state: AppState) -> Router {
+    let (api, _) = table().split_for_parts();
+    let page = taper_dashboard::router();
+    let config = Arc::clone(&state.config);
+    api.method_not_allowed_fallback(method_not_allowed)
+        .fallback(move |request| page_or_error(page, request))
+        .layer(
+            ServiceBuilder::new()
+                .layer(from_fn(doors::identify))
+                .layer(from_fn(doors::protect))
+                .layer(CatchPanicLayer::custom(panicked))
+                .layer(from_fn_with_state(Arc::clone(&config), doors::guard))
+                .layer(from_fn_with_state(config, doors::authenticate)),
+        )
+        .with_state(state)
+}
+
+async fn method_not_allowed(method: Method) -> ApiError {
+    let message = format!("{method} is not possible here; the Allow header lists what is");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+async fn page_or_error(page: Router, request: Request) -> Response {
+    if doors::is_api(request.uri().path()) {
+        return ApiError::no_route(request.uri().path()).into_response();
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = method_not_allowed(request.method().clone())
+            .await
+            .into_response();
+        let allow = HeaderValue::from_static("GET,HEAD");
+        response.headers_mut().insert(header::ALLOW, allow);
+        return response;
+    }
+    match page.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let cause = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message");
+    ApiError::internal(format_args!("a handler panicked: {cause}")).into_response()
+}

@@ -1,0 +1,67 @@
+use axum::{
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    archive::{Entry, zip},
+    download::attachment,
+    error::ApiError,
+    extract::Path,
+    state::{AppState, wrong_state},
+};
+
+/// The folders of a job's output that hold something to be loaded; a job fills one of them.
+const FOLDERS: [&str; 2] = ["adapter/", "model/"];
+
+/// Download the adapter or the model
+///
+/// One zip: the adapter's files (LoRA) or the model's (full fine-tuning) at its root, ready to be loaded after unpacking.
+#[utoipa::path(
+    get,
+    path = "/v1/fine_tuning/jobs/{id}/adapter.zip",
+    tag = "fine-tuning",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses((status = 200, description = "The zip", body = Vec<u8>, content_type = "application/zip")),
+)]
+pub(crate) async fn download_archive(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let job = state.job(&id).await?;
+    let entries = entries(&state, &id).await?;
+    if entries.is_empty() {
+        let wish = "its adapter can be downloaded once it has succeeded";
+        return Err(wrong_state(&id, job.state, wish));
+    }
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/zip"),
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            attachment(&format!("{id}.zip")),
+        ),
+    ];
+    Ok((headers, zip(entries)).into_response())
+}
+
+async fn entries(state: &AppState, job: &str) -> Result<Vec<Entry>, ApiError> {
+    let mut entries = Vec::new();
+    for artifact in state.store.artifacts(job).await? {
+        let name = FOLDERS
+            .iter()
+            .find_map(|folder| artifact.path.strip_prefix(folder));
+        let Some(name) = name else { continue };
+        let found = state.store.artifact(job, &artifact.path).await?;
+        let (_, path) = found.ok_or_else(|| ApiError::not_found("artifact", &artifact.path))?;
+        entries.push(Entry {
+            name: name.to_owned(),
+            path,
+            bytes: artifact.bytes,
+        });
+    }
+    Ok(entries)
+}

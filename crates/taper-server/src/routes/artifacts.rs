@@ -1,0 +1,68 @@
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
+
+use crate::{
+    download::Download,
+    error::ApiError,
+    extract::Path,
+    state::AppState,
+    wire::{ArtifactObject, List},
+};
+
+/// List a job's artifacts
+///
+/// What a succeeded job has made; empty before that.
+#[utoipa::path(
+    get,
+    path = "/v1/fine_tuning/jobs/{id}/artifacts",
+    tag = "fine-tuning",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses((status = 200, description = "All artifacts", body = List<ArtifactObject>)),
+)]
+pub(crate) async fn list_artifacts(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<List<ArtifactObject>>, ApiError> {
+    state.job(&id).await?;
+    let artifacts = state.store.artifacts(&id).await?;
+    let artifacts = artifacts.into_iter().map(ArtifactObject::from).collect();
+    Ok(Json(List::whole(artifacts)))
+}
+
+/// Download an artifact
+///
+/// The path is looked up in the list of artifacts.
+#[utoipa::path(
+    get,
+    path = "/v1/fine_tuning/jobs/{id}/artifacts/{*path}",
+    tag = "fine-tuning",
+    params(
+        ("id" = String, Path, description = "Id of the job"),
+        ("path" = String, Path, description = "Path of the artifact, with slashes"),
+        ("Range" = Option<String>, Header, description = "One range of bytes"),
+    ),
+    responses(
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "The client has this very file"),
+    ),
+)]
+pub(crate) async fn download_artifact(
+    State(state): State<AppState>,
+    Path((id, path)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    state.job(&id).await?;
+    let found = state.store.artifact(&id, &path).await?;
+    let (artifact, path) = found.ok_or_else(|| ApiError::not_found("artifact", &path))?;
+    let download = Download {
+        path,
+        name: base_name(&artifact.path).to_owned(),
+        bytes: artifact.bytes,
+        sha256: artifact.sha256,
+    };
+    download.answer(&headers).await
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}

@@ -1,0 +1,11 @@
+//! The handlers: each takes its request apart, makes one call and maps the result.
+
+pub(crate) mod archive;
+pub(crate) mod artifacts;
+pub(crate) mod events;
+pub(crate) mod files;
+pub(crate) mod jobs;
+pub(crate) mod metrics;
+pub(crate) mod models;
+pub(crate) mod service;
+pub(crate) mod streams;

@@ -1,0 +1,40 @@
+use axum::{Json, extract::State};
+
+use crate::{
+    error::ApiError,
+    extract::Path,
+    state::AppState,
+    wire::{List, ModelObject},
+};
+
+/// List models
+///
+/// Folders of the models directory, then what jobs have made.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "models",
+    responses((status = 200, description = "All models", body = List<ModelObject>)),
+)]
+pub(crate) async fn list_models(
+    State(state): State<AppState>,
+) -> Result<Json<List<ModelObject>>, ApiError> {
+    let models = state.runner.models().await?;
+    let models = models.into_iter().map(ModelObject::from).collect();
+    Ok(Json(List::whole(models)))
+}
+
+/// Find a model
+#[utoipa::path(
+    get,
+    path = "/v1/models/{*id}",
+    tag = "models",
+    params(("id" = String, Path, description = "Id of the model; a slash in it may stand as it is or as %2F")),
+    responses((status = 200, description = "The model", body = ModelObject)),
+)]
+pub(crate) async fn find_model(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<ModelObject>, ApiError> {
+    Ok(Json(state.runner.model(&id).await?.into()))
+}

@@ -1,0 +1,46 @@
+use std::sync::Arc;
+
+use taper_core::JobState;
+use taper_runner::Runner;
+use taper_store::{FileRecord, Job, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::{ServerConfig, error::ApiError};
+
+/// What every handler can reach; clones share it.
+#[derive(Clone)]
+pub struct AppState {
+    pub(crate) store: Store,
+    pub(crate) runner: Runner,
+    pub(crate) config: Arc<ServerConfig>,
+    /// Fires when the server is to end; open streams end then.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl AppState {
+    pub fn new(store: Store, runner: Runner, config: ServerConfig) -> Self {
+        Self {
+            store,
+            runner,
+            config: Arc::new(config),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// Finds the job that a path names.
+    pub(crate) async fn job(&self, id: &str) -> Result<Job, ApiError> {
+        let job = self.store.job(id).await?;
+        job.ok_or_else(|| ApiError::not_found("fine-tuning job", id))
+    }
+
+    /// Finds the file that a path names.
+    pub(crate) async fn file(&self, id: &str) -> Result<FileRecord, ApiError> {
+        let file = self.store.file(id).await?;
+        file.ok_or_else(|| ApiError::not_found("file", id))
+    }
+}
+
+/// The 400 for a wish that a job's state does not allow.
+pub(crate) fn wrong_state(job: &str, state: JobState, wish: &str) -> ApiError {
+    ApiError::bad_request(format!("job {job} is {state}; {wish}")).coded("invalid_state")
+}

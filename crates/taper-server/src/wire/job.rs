@@ -1,0 +1,176 @@
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use taper_core::{JobState, Plan, Training, Tuning};
+use taper_store::{Job, JobError};
+use utoipa::ToSchema;
+
+use super::checkpoint::figures;
+
+/// A fine-tuning job: OpenAI's fields, and taper's `tuning`, `training`, `metrics`, `plan`, `attempt`, `priority`,
+/// `queue_position` and `started_at`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FineTuningJob {
+    /// `ftjob-…`
+    pub id: String,
+    /// Always `fine_tuning.job`.
+    pub object: &'static str,
+    /// Unix seconds, as all times.
+    pub created_at: i64,
+    /// When it first ran.
+    pub started_at: Option<i64>,
+    /// When it ended.
+    pub finished_at: Option<i64>,
+    /// When it will end at its present speed; only while it runs.
+    pub estimated_finish: Option<i64>,
+    pub status: JobState,
+    /// Why it failed; null otherwise.
+    pub error: Option<FineTuningError>,
+    /// The model it starts from.
+    pub model: String,
+    /// The name of what it has made; null until it has succeeded.
+    pub fine_tuned_model: Option<String>,
+    /// Always `org-default` as long as there are no organisations.
+    pub organization_id: &'static str,
+    /// Ids of files with its results.
+    pub result_files: Vec<String>,
+    pub training_file: String,
+    pub validation_file: Option<String>,
+    /// Tokens trained on, without padding; null until it has succeeded.
+    pub trained_tokens: Option<u64>,
+    pub seed: u64,
+    /// The values of OpenAI's names in force.
+    pub hyperparameters: Hyperparameters,
+    /// OpenAI's form of the method; how the weights are adapted stands in `tuning`.
+    pub method: MethodObject,
+    pub user_provided_suffix: Option<String>,
+    pub metadata: BTreeMap<String, String>,
+    /// How the weights are adapted, with every value in force.
+    pub tuning: Tuning,
+    /// How the optimisation runs, with every value in force.
+    pub training: Training,
+    /// The last value of every figure; null where it is not finite.
+    #[schema(value_type = HashMap<String, Option<f64>>)]
+    pub metrics: Map<String, Value>,
+    /// What the run does; null until the files are validated.
+    pub plan: Option<Plan>,
+    /// Starts so far.
+    pub attempt: u32,
+    /// Higher runs first.
+    pub priority: i32,
+    /// 1 for the next job to run; only while it is queued.
+    pub queue_position: Option<u64>,
+}
+
+/// Why a job failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FineTuningError {
+    /// For programs.
+    pub code: String,
+    /// For people: which thing, what was wrong, what to do.
+    pub message: String,
+    /// The field of the create body that was at fault.
+    pub param: Option<String>,
+    /// The optimizer step at which it happened.
+    pub step: Option<u64>,
+}
+
+impl From<JobError> for FineTuningError {
+    fn from(error: JobError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+            param: error.param,
+            step: error.step,
+        }
+    }
+}
+
+/// OpenAI's names for three settings.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Hyperparameters {
+    /// Passes over the data; may be fractional.
+    #[schema(value_type = f64)]
+    pub n_epochs: Value,
+    /// Rows per optimizer step.
+    pub batch_size: u64,
+    /// Factor on the method's default learning rate.
+    #[schema(value_type = f64)]
+    pub learning_rate_multiplier: Value,
+}
+
+/// OpenAI's form of a job's method.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MethodObject {
+    /// Always `supervised`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub supervised: SupervisedMethod,
+}
+
+/// Settings of OpenAI's supervised method.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SupervisedMethod {
+    pub hyperparameters: Hyperparameters,
+}
+
+impl From<Job> for FineTuningJob {
+    fn from(job: Job) -> Self {
+        let hyperparameters = Hyperparameters {
+            n_epochs: shortest(job.spec.training.num_train_epochs),
+            batch_size: job.spec.training.effective_batch_size(),
+            learning_rate_multiplier: shortest(job.spec.learning_rate_multiplier),
+        };
+        Self {
+            estimated_finish: estimated_finish(&job, SystemTime::now()),
+            metrics: figures(&job.metrics),
+            id: job.id,
+            object: "fine_tuning.job",
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            status: job.state,
+            error: job.error.map(FineTuningError::from),
+            model: job.spec.model,
+            fine_tuned_model: job.fine_tuned_model,
+            organization_id: "org-default",
+            result_files: job.result_files,
+            training_file: job.spec.training_file,
+            validation_file: job.spec.validation_file,
+            trained_tokens: job.trained_tokens,
+            seed: job.spec.training.seed,
+            hyperparameters: hyperparameters.clone(),
+            method: MethodObject {
+                kind: "supervised",
+                supervised: SupervisedMethod { hyperparameters },
+            },
+            user_provided_suffix: job.spec.suffix,
+            metadata: job.spec.metadata,
+            tuning: job.spec.tuning,
+            training: job.spec.training,
+            plan: job.plan,
+            attempt: job.attempt,
+            priority: job.priority,
+            queue_position: job.queue_position,
+        }
+    }
+}
+
+/// A number as OpenAI's clients expect it: an integer where it is one.
+fn shortest(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        Value::from(number as i64)
+    } else {
+        Value::from(number)
+    }
+}
+
+fn estimated_finish(job: &Job, now: SystemTime) -> Option<i64> {
+    let left = job.metrics.get("eta_seconds").filter(|s| s.is_finite())?;
+    let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+    (job.state == JobState::Running).then_some((now + left) as i64)
+}

@@ -1,0 +1,22 @@
+//! What goes over the wire: one struct per object of the API, made from what the store knows. The comments on their fields are
+//! the text of the API's description.
+
+mod artifact;
+mod checkpoint;
+mod create;
+mod event;
+mod file;
+mod job;
+mod list;
+mod metrics;
+mod model;
+
+pub use artifact::ArtifactObject;
+pub use checkpoint::FineTuningCheckpoint;
+pub use create::{CreateFineTuningJob, CreateHyperparameters, CreateMethod, CreateSupervised};
+pub use event::{FineTuningEvent, StreamedEvent};
+pub use file::{DeletedFile, FileObject, UploadForm};
+pub use job::{FineTuningError, FineTuningJob, Hyperparameters, MethodObject, SupervisedMethod};
+pub use list::List;
+pub use metrics::{CurveBuckets, JobMetrics};
+pub use model::ModelObject;
