@@ -1,0 +1,188 @@
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use figment::{
+    Figment,
+    providers::{Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::logging::LogFormat;
+
+const FILE: &str = "taper.toml";
+const KEY: &str = "TAPER_API_KEY";
+
+/// What the command line and the environment say; a flag wins over its variable.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Flags {
+    /// Where jobs, files and results are kept [default: ./data]
+    #[arg(long, env = "TAPER_DATA_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Where the base models lie, a folder each in Hugging Face layout: NAME or ORG/NAME [default: ./models]
+    #[arg(long, env = "TAPER_MODELS_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) models_dir: Option<PathBuf>,
+
+    /// Address to serve at; port 0 picks a free one [default: 127.0.0.1:8000]
+    #[arg(long, env = "TAPER_LISTEN", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Jobs that train at the same time [default: one per CUDA device, else one]
+    #[arg(long, env = "TAPER_WORKERS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<NonZeroUsize>,
+
+    /// Threads of each worker [default: all cores]
+    #[arg(long, env = "TAPER_THREADS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// A name in the Host header to answer to, besides localhost and the address itself; may be repeated
+    #[arg(
+        long,
+        env = "TAPER_ALLOW_HOST",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// How log lines look [default: text]
+    #[arg(long, env = "TAPER_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// A file with the same settings [default: ./taper.toml, if there is one]
+    #[arg(long, env = "TAPER_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Every setting of the server with its value in force.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) models_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) workers: Option<NonZeroUsize>,
+    pub(crate) threads: Option<NonZeroUsize>,
+    pub(crate) allow_host: Vec<String>,
+    pub(crate) log_format: LogFormat,
+    /// Comes by the environment only: a command line is visible to every user of the machine.
+    #[serde(skip)]
+    pub(crate) api_key: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            models_dir: "models".into(),
+            listen: (Ipv4Addr::LOCALHOST, 8000).into(),
+            workers: None,
+            threads: None,
+            allow_host: Vec::new(),
+            log_format: LogFormat::Text,
+            api_key: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Puts the sources together: flag, then environment, then file, then default.
+    ///
+    /// # Errors
+    /// A file that is missing though named, or does not fit; an address for others without a key.
+    pub(crate) fn read(flags: Flags) -> Result<Self> {
+        let mut settings = Self::merge(flags)?;
+        settings.allow_host.retain(|name| !name.is_empty());
+        settings.api_key = std::env::var(KEY).ok().filter(|key| !key.is_empty());
+        if !settings.listen.ip().is_loopback() && settings.api_key.is_none() {
+            bail!(
+                "{} can be reached from other machines, so a key is needed: set {KEY} to a long random word, or listen on 127.0.0.1",
+                settings.listen
+            );
+        }
+        Ok(settings)
+    }
+
+    fn merge(flags: Flags) -> Result<Self> {
+        let file = match &flags.config {
+            Some(path) if !path.is_file() => {
+                bail!("the settings file {} does not exist", path.display())
+            }
+            Some(path) => path.clone(),
+            None => Path::new(FILE).to_owned(),
+        };
+        let mut sources = Figment::from(Serialized::defaults(Self::default()));
+        if file.is_file() {
+            sources = sources.merge(Toml::file_exact(file));
+        }
+        Ok(sources.merge(Serialized::defaults(flags)).extract()?)
+    }
+
+    /// Threads of each worker.
+    pub(crate) fn threads_in_force(&self) -> usize {
+        self.threads
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_file(text: &str, flags: Flags) -> Result<Settings> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taper.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::merge(Flags {
+            config: Some(path),
+            ..flags
+        })
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let flags = Flags {
+            workers: NonZeroUsize::new(3),
+            ..Flags::default()
+        };
+        let text = "workers = 2\nthreads = 4\nallow-host = [\"gpu\"]\nlog-format = \"json\"";
+        let settings = with_file(text, flags).unwrap();
+        assert_eq!(settings.workers, NonZeroUsize::new(3));
+        assert_eq!(settings.threads_in_force(), 4);
+        assert_eq!(settings.allow_host, ["gpu"]);
+        assert_eq!(settings.log_format, LogFormat::Json);
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8000");
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused() {
+        let error = with_file("worker = 2", Flags::default()).unwrap_err();
+        assert!(error.to_string().contains("worker"), "{error}");
+        let error = with_file("workers = 0", Flags::default()).unwrap_err();
+        assert!(error.to_string().contains("workers"), "{error}");
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let flags = Flags {
+            config: Some("/nowhere/taper.toml".into()),
+            ..Flags::default()
+        };
+        let error = Settings::merge(flags).unwrap_err();
+        assert!(error.to_string().contains("does not exist"), "{error}");
+    }
+}
