@@ -1,9 +1,9 @@
 //! Matrix products on views, on the current rayon pool.
 
-use std::marker::PhantomData;
-
 use gemm::Parallelism;
 use rayon::prelude::*;
+
+use crate::tile::Tile;
 
 /// A matrix seen in a slice: row-major, or the transpose of one, without copying.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ pub(crate) fn matmul_onto(out: &mut [f32], start: Start<'_>, alpha: f32, a: View
     if out.is_empty() {
         return;
     }
-    let out = Tile::of(out, b.cols);
+    let out = Tile::new(out, b.cols);
     let threads = rayon::current_num_threads();
     if threads == 1 || a.rows * a.cols * b.cols < MIN_WORK {
         return product(out, start, alpha, a, b);
@@ -103,11 +103,17 @@ pub(crate) fn matmul_onto(out: &mut [f32], start: Start<'_>, alpha: f32, a: View
     if transposed || b.cols > MUCH_WIDER * a.rows {
         cuts(b.cols, threads, COLUMN_UNIT).for_each(|(first, end)| {
             let b = b.t().rows(first, end).t();
-            product(out.columns(first), start.columns(first, end), alpha, a, b);
+            // SAFETY: the ranges of columns do not overlap.
+            #[expect(unsafe_code, reason = "see `Tile::part`")]
+            let out = unsafe { out.part((0, a.rows), (first, end)) };
+            product(out, start.columns(first, end), alpha, a, b);
         });
     } else {
         cuts(a.rows, threads, ROW_UNIT).for_each(|(first, end)| {
-            product(out.rows(first), start, alpha, a.rows(first, end), b);
+            // SAFETY: the ranges of rows do not overlap.
+            #[expect(unsafe_code, reason = "see `Tile::part`")]
+            let out = unsafe { out.part((first, end), (0, b.cols)) };
+            product(out, start, alpha, a.rows(first, end), b);
         });
     }
 }
@@ -143,74 +149,25 @@ fn cuts(
         .map(move |i| (i * part, (i * part + part).min(len)))
 }
 
-/// The place of a part of the result. Parts given to different threads do not overlap.
-#[derive(Clone, Copy)]
-struct Tile<'a> {
-    first: *mut f32,
-    row_stride: usize,
-    /// Keeps the result borrowed.
-    out: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: a tile is a mutable borrow of floats; `matmul` hands disjoint parts to its threads.
-#[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
-unsafe impl Send for Tile<'_> {}
-// SAFETY: as above.
-#[expect(unsafe_code, reason = "threads write disjoint columns of one slice")]
-unsafe impl Sync for Tile<'_> {}
-
-impl<'a> Tile<'a> {
-    fn of(out: &'a mut [f32], cols: usize) -> Self {
-        Self {
-            first: out.as_mut_ptr(),
-            row_stride: cols,
-            out: PhantomData,
-        }
-    }
-
-    fn rows(self, start: usize) -> Self {
-        let first = self.first.wrapping_add(start * self.row_stride);
-        Self { first, ..self }
-    }
-
-    fn columns(self, start: usize) -> Self {
-        let first = self.first.wrapping_add(start);
-        Self { first, ..self }
-    }
-
-    /// Sets each of `rows` rows to `values`, which must be as long as the tile is wide.
-    fn fill(self, rows: usize, values: &[f32]) {
-        for row in 0..rows {
-            let first = self.rows(row).first;
-            // SAFETY: `values` is as long as a row of the tile, and row `row` lies inside the
-            // result, which is borrowed mutably.
-            #[expect(unsafe_code, reason = "a row of a tile is no slice of its own")]
-            unsafe {
-                first.copy_from_nonoverlapping(values.as_ptr(), values.len());
-            }
-        }
-    }
-}
-
-/// One product on one thread, into the `a.rows` rows and `b.cols` columns from `out` on.
-fn product(out: Tile<'_>, start: Start<'_>, alpha: f32, a: View<'_>, b: View<'_>) {
+/// One product on one thread.
+fn product(mut out: Tile<'_>, start: Start<'_>, alpha: f32, a: View<'_>, b: View<'_>) {
     assert!(a.data.len() >= a.extent() && b.data.len() >= b.extent());
+    assert!(out.rows() == a.rows && out.cols() == b.cols && a.cols == b.rows);
     if let Start::Columns(values) = start {
-        out.fill(a.rows, values);
+        (0..a.rows).for_each(|row| out.row(row).copy_from_slice(values));
     }
     let stride = |n: usize| isize::try_from(n).expect("a slice is shorter than isize::MAX");
-    // SAFETY: the assert holds every address that the strides reach inside `a` and `b`. `matmul`
-    // checked the length of the result and cuts it like the operands, so the tile lies inside it;
-    // the result is borrowed mutably, so it overlaps neither operand.
+    // SAFETY: the asserts hold every address that the strides reach inside `a`, `b` and `out`,
+    // which is borrowed mutably, so it overlaps neither operand.
     #[expect(unsafe_code, reason = "gemm takes raw pointers")]
     unsafe {
         gemm::gemm(
             a.rows,
             b.cols,
             a.cols,
-            out.first,
+            out.as_mut_ptr(),
             1,
-            stride(out.row_stride),
+            stride(out.row_stride()),
             !matches!(start, Start::Zero),
             a.data.as_ptr(),
             stride(a.col_stride),

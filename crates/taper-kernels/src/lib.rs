@@ -16,18 +16,22 @@
 //! everything else is built on.
 
 pub mod activation;
+pub mod attention;
 pub mod dropout;
 pub mod elementwise;
 pub mod gemm;
 pub mod linear;
 mod math;
+mod microkernel;
 pub mod norm;
 mod parallel;
 mod simd;
 #[cfg(test)]
 mod testing;
+mod tile;
 
 pub use activation::{gelu, gelu_backward, tanh, tanh_backward};
+pub use attention::{Attended, Attention, Qkv, QkvGradients};
 pub use dropout::{Dropout, dropout, dropout_in_place};
 pub use elementwise::{add_assign, scale};
 pub use gemm::{View, matmul};

@@ -52,6 +52,23 @@ pub(crate) fn sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 
     reduce(partial)
 }
 
+/// Returns the largest element; NaN is passed over, negative infinity stands for no elements.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut partial = [f32::NEG_INFINITY; LANES];
+    let (blocks, tail) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for (p, &x) in partial.iter_mut().zip(block) {
+            *p = larger(*p, x);
+        }
+    }
+    for (p, &x) in partial.iter_mut().zip(tail) {
+        *p = larger(*p, x);
+    }
+    partial.into_iter().fold(f32::NEG_INFINITY, larger)
+}
+
 /// Adds the partial sums pairwise, halving the width each time.
 #[inline(always)]
 fn reduce(mut partial: [f32; LANES]) -> f32 {
