@@ -89,10 +89,14 @@ impl Runner {
     }
 }
 
-/// Waits until a job tells a new state, or until that may have been missed.
+/// Waits until a running job tells that it has left that state, or until that may have been missed.
 async fn next_state(mut events: broadcast::Receiver<Arc<Event>>, job: &str) {
     while let Ok(event) = events.recv().await {
-        if event.job_id == job && event.state().is_some() {
+        // Its start may be told only now, since the database knows of it first.
+        let left = event
+            .state()
+            .is_some_and(|state| state != JobState::Running);
+        if event.job_id == job && left {
             return;
         }
     }

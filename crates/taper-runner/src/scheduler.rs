@@ -74,7 +74,9 @@ impl Slot {
             control.give(Command::Pause);
         }
         let result = self.train(&job, &control).await;
-        self.shared.store.sweep_run(&job.id).await?;
+        if let Err(error) = self.shared.store.sweep_run(&job.id).await {
+            tracing::warn!(job.id = %job.id, %error, "a run has left something half done");
+        }
         let transition = self.conclude(&job, &control, result).await;
         let to = transition.to;
         if settle(&self.shared, transition).await?.is_none() {

@@ -2,9 +2,51 @@ use std::fs;
 
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use taper_core::{CheckpointFiles, JobState, Metrics};
-use taper_store::{Artifact, Change, JobFilter, JobResult, StoreError, Transition};
+use taper_store::{Artifact, Change, Job, JobFilter, JobResult, StoreError, Transition};
 
 use crate::{create, enqueue, run, store, to};
+
+fn artifact() -> Artifact {
+    Artifact {
+        path: "adapter/adapter_model.safetensors".to_owned(),
+        bytes: 3,
+        sha256: "00".to_owned(),
+    }
+}
+
+fn success(job: &Job) -> Transition {
+    Transition {
+        attempt: Some(job.attempt),
+        change: Change {
+            result: Some(JobResult {
+                fine_tuned_model: "ft:base:default::abc".to_owned(),
+                trained_tokens: 17,
+                metrics: Metrics::from([("train_seconds", 2.5)]),
+                artifacts: vec![artifact()],
+                result_files: vec!["file-1".to_owned()],
+            }),
+            ..Change::default()
+        },
+        ..to(job, &[JobState::Running], JobState::Succeeded)
+    }
+}
+
+#[tokio::test]
+async fn artifacts_and_models_are_looked_up_by_what_success_wrote() {
+    let (_dir, store) = store().await;
+    let job = run(&store).await;
+    store.transition(success(&job)).await.unwrap().unwrap();
+    assert_eq!(store.artifacts(&job.id).await.unwrap(), vec![artifact()]);
+    let found = store.artifact(&job.id, &artifact().path).await.unwrap();
+    let lies = store.run_dir(&job.id).join("output").join(artifact().path);
+    assert_eq!(found, Some((artifact(), lies)));
+    for path in ["", "../output/adapter", "adapter", "/etc/passwd"] {
+        assert_eq!(store.artifact(&job.id, path).await.unwrap(), None);
+    }
+    assert_eq!(store.tuned_models(None).await.unwrap().len(), 1);
+    let other = store.tuned_models(Some("ft:other")).await.unwrap();
+    assert!(other.is_empty());
+}
 
 #[tokio::test]
 async fn a_job_lives_from_its_creation_to_its_success() {
@@ -16,7 +58,7 @@ async fn a_job_lives_from_its_creation_to_its_success() {
     );
     assert_eq!(
         store.unvalidated_jobs().await.unwrap(),
-        [created.id.clone()]
+        vec![created.id.clone()]
     );
     let queued = to(&created, &[JobState::ValidatingFiles], JobState::Queued);
     store.transition(queued).await.unwrap().unwrap();
@@ -24,25 +66,7 @@ async fn a_job_lives_from_its_creation_to_its_success() {
     assert_eq!((claimed.state, claimed.attempt), (JobState::Running, 1));
     assert!(claimed.started_at.is_some());
     assert_eq!(store.claim().await.unwrap(), None);
-    let artifact = Artifact {
-        path: "adapter/adapter_model.safetensors".to_owned(),
-        bytes: 3,
-        sha256: "00".to_owned(),
-    };
-    let succeeded = Transition {
-        attempt: Some(1),
-        change: Change {
-            result: Some(JobResult {
-                fine_tuned_model: "ft:base:default::abc".to_owned(),
-                trained_tokens: 17,
-                metrics: Metrics::from([("train_seconds", 2.5)]),
-                artifacts: vec![artifact.clone()],
-                result_files: vec!["file-1".to_owned()],
-            }),
-            ..Change::default()
-        },
-        ..to(&claimed, &[JobState::Running], JobState::Succeeded)
-    };
+    let succeeded = success(&claimed);
     let done = store.transition(succeeded).await.unwrap().unwrap();
     assert_eq!(
         done.fine_tuned_model.as_deref(),
@@ -51,29 +75,6 @@ async fn a_job_lives_from_its_creation_to_its_success() {
     assert_eq!(
         (done.trained_tokens, done.metrics.get("train_seconds")),
         (Some(17), Some(2.5))
-    );
-    assert_eq!(store.artifacts(&done.id).await.unwrap(), [artifact.clone()]);
-    let (found, path) = store
-        .artifact(&done.id, &artifact.path)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(found, artifact);
-    assert_eq!(
-        path,
-        store.run_dir(&done.id).join("output").join(&artifact.path)
-    );
-    assert_eq!(
-        store.artifact(&done.id, "../output/adapter").await.unwrap(),
-        None
-    );
-    assert_eq!(store.tuned_models(None).await.unwrap().len(), 1);
-    assert!(
-        store
-            .tuned_models(Some("ft:other"))
-            .await
-            .unwrap()
-            .is_empty()
     );
     let states: Vec<_> = store.events_after(&done.id, 0, 10).await.unwrap();
     let states: Vec<_> = states.iter().filter_map(taper_core::Event::state).collect();

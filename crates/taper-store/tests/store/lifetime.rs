@@ -63,7 +63,7 @@ async fn a_job_under_which_the_server_died_goes_on_from_its_checkpoint() {
     drop(store);
     let store = reopen(dir.path()).await;
     let recovered = store.recover().await.unwrap();
-    assert_eq!(recovered.queued, [job.id.clone()]);
+    assert_eq!(recovered.queued, vec![job.id.clone()]);
     let found = store.job(&job.id).await.unwrap().unwrap();
     assert_eq!(
         (found.state, found.attempt, found.crashes),
@@ -94,7 +94,7 @@ async fn three_crashes_without_a_checkpoint_end_a_job() {
         assert_eq!(store.recover().await.unwrap().queued.len(), 1);
         store.claim().await.unwrap().unwrap();
     }
-    assert_eq!(store.recover().await.unwrap().failed, [job.id.clone()]);
+    assert_eq!(store.recover().await.unwrap().failed, vec![job.id.clone()]);
     let job = store.job(&job.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.attempt), (JobState::Failed, 3));
     assert_eq!(job.error.unwrap().code, "crashed");

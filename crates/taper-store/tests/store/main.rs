@@ -1,5 +1,7 @@
 //! The store against a real database in a temporary directory.
 
+#![cfg(test)]
+
 mod events;
 mod files;
 mod jobs;

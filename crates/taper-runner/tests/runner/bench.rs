@@ -1,0 +1,187 @@
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use serde_json::json;
+use taper_core::{
+    Control, Device, JobSpec, JobState, Outcome, Plan, RunSink, RunSpec, SpecError, TrainError,
+    Trainer,
+};
+use taper_runner::{Runner, RunnerConfig};
+use taper_store::{Job, Store};
+use tempfile::TempDir;
+
+type Check = dyn Fn(&RunSpec, &Control) -> Result<Plan, TrainError> + Send + Sync;
+type Train =
+    dyn Fn(&RunSpec, &mut dyn RunSink, &Control) -> Result<Outcome, TrainError> + Send + Sync;
+
+/// A trainer that does what a test says.
+pub(crate) struct Script {
+    check: Box<Check>,
+    train: Box<Train>,
+}
+
+impl Script {
+    /// Accepts everything and trains by `train`.
+    pub(crate) fn new(
+        train: impl Fn(&RunSpec, &mut dyn RunSink, &Control) -> Result<Outcome, TrainError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self {
+            check: Box::new(|_, _| Ok(plan())),
+            train: Box::new(train),
+        }
+    }
+
+    pub(crate) fn checking(
+        mut self,
+        check: impl Fn(&RunSpec, &Control) -> Result<Plan, TrainError> + Send + Sync + 'static,
+    ) -> Self {
+        self.check = Box::new(check);
+        self
+    }
+}
+
+impl Trainer for Script {
+    fn inspect(&self, run: &RunSpec) -> Result<JobSpec, SpecError> {
+        assert!(run.training_file.path.is_file() && run.model_dir.is_dir());
+        let mut spec = run.spec.clone();
+        spec.training.learning_rate = Some(0.125);
+        Ok(spec)
+    }
+
+    fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError> {
+        (self.check)(run, control)
+    }
+
+    fn train(
+        &self,
+        run: &RunSpec,
+        sink: &mut dyn RunSink,
+        control: &Control,
+    ) -> Result<Outcome, TrainError> {
+        (self.train)(run, sink, control)
+    }
+}
+
+pub(crate) fn plan() -> Plan {
+    Plan {
+        training_rows: 4,
+        total_steps: 2,
+        ..Plan::default()
+    }
+}
+
+/// Trains until told to stop, as a long run does.
+pub(crate) fn until_stopped(control: &Control) -> Result<Outcome, TrainError> {
+    for _ in 0..4000 {
+        control.check()?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("nobody stopped the run");
+}
+
+pub(crate) fn done() -> Result<Outcome, TrainError> {
+    Ok(Outcome {
+        metrics: taper_core::Metrics::new(),
+        trained_tokens: 9,
+    })
+}
+
+pub(crate) fn failure(code: &str) -> TrainError {
+    TrainError::Failed {
+        code: code.to_owned(),
+        message: "line 3 has no label".to_owned(),
+        param: Some("training_file".to_owned()),
+        step: Some(7),
+    }
+}
+
+/// A runner with its store and its directories.
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+    pub(crate) store: Store,
+    pub(crate) runner: Runner,
+}
+
+impl Bench {
+    pub(crate) async fn start(script: Script) -> Self {
+        Self::with_workers(script, 1).await
+    }
+
+    pub(crate) async fn with_workers(script: Script, workers: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("models/base");
+        fs::create_dir_all(&model).unwrap();
+        fs::write(model.join("config.json"), "{}").unwrap();
+        let store = Store::open(&dir.path().join("data")).await.unwrap();
+        let runner = start(dir.path(), &store, script, workers).await;
+        Self { dir, store, runner }
+    }
+
+    /// Stops the server and starts another on the same directory.
+    pub(crate) async fn restart(self, script: Script) -> Self {
+        self.runner.shutdown().await;
+        self.store.close().await.unwrap();
+        let store = Store::open(&self.dir.path().join("data")).await.unwrap();
+        let runner = start(self.dir.path(), &store, script, 1).await;
+        Self {
+            dir: self.dir,
+            store,
+            runner,
+        }
+    }
+
+    pub(crate) async fn submit(&self) -> Job {
+        self.runner.submit(spec(&self.store).await).await.unwrap()
+    }
+
+    /// Waits until a job is in a state, by its events.
+    pub(crate) async fn wait(&self, job: &Job, state: JobState) -> Job {
+        let mut events = self.store.subscribe();
+        let reached = async {
+            loop {
+                let now = self.store.job(&job.id).await.unwrap().unwrap();
+                if now.state == state {
+                    return now;
+                }
+                assert!(!now.state.is_terminal(), "{:?}", now.error);
+                events.recv().await.unwrap();
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), reached).await;
+        waited.unwrap_or_else(|_| panic!("the job did not become {state}"))
+    }
+
+    /// Names in a job's own folder.
+    pub(crate) fn left_behind(&self, job: &Job) -> Vec<String> {
+        let entries = fs::read_dir(self.store.run_dir(&job.id)).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+async fn start(dir: &Path, store: &Store, script: Script, workers: usize) -> Runner {
+    let config = RunnerConfig {
+        models_dir: dir.join("models"),
+        devices: vec![Device::Cpu; workers],
+        threads: 2,
+    };
+    Runner::start(store.clone(), Arc::new(script), config)
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn spec(store: &Store) -> JobSpec {
+    let mut upload = store.begin_upload().await.unwrap();
+    upload
+        .write(b"{\"text\":\"a\",\"label\":0}\n")
+        .await
+        .unwrap();
+    let file = upload.finish("rows.jsonl", "fine-tune").await.unwrap();
+    let body = json!({"model": "base", "training_file": file.id, "suffix": "mine"});
+    JobSpec::parse(&body).unwrap()
+}
