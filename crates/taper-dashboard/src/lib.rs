@@ -58,3 +58,47 @@ fn etag(hash: &[u8; 32]) -> String {
     }
     etag + "\""
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(path: &str, known: Option<&str>) -> Response {
+        let mut request = Request::get(path);
+        if let Some(etag) = known {
+            request = request.header(header::IF_NONE_MATCH, etag);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        router().oneshot(request).await.unwrap()
+    }
+
+    fn told(response: &Response, name: header::HeaderName) -> String {
+        response.headers()[name].to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn every_view_is_the_same_page_and_is_asked_for_anew() {
+        for path in ["/", "/jobs/ftjob-1"] {
+            let response = get(path, None).await;
+            assert_eq!(told(&response, header::CACHE_CONTROL), "no-cache");
+            assert_eq!(told(&response, header::CONTENT_TYPE), "text/html");
+            let etag = told(&response, header::ETAG);
+            let again = get(path, Some(&etag)).await;
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        }
+    }
+
+    #[tokio::test]
+    async fn assets_are_kept_for_ever() {
+        for path in Page::iter().filter(|path| path.starts_with("assets/")) {
+            let response = get(&format!("/{path}"), None).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            assert!(told(&response, header::CACHE_CONTROL).ends_with("immutable"));
+        }
+        let missing = get("/assets/none.js", None).await;
+        assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+    }
+}

@@ -24,6 +24,8 @@ class Router {
     history.pushState(null, '', link.href)
     this.#path = link.pathname
     window.scrollTo(0, 0)
+    // Keyboard and screen reader go on in the new view.
+    document.querySelector('main')?.focus({ preventScroll: true })
   }
 }
 

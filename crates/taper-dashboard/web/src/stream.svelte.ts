@@ -62,7 +62,8 @@ class EventStream {
       this.state = 'live'
       this.#pause = firstPause
       this.lastData = Date.now()
-      if (!opened) follower.reload()
+      // Without an id the server cannot tell what was missed.
+      if (!opened || this.#lastRow === 0) follower.reload()
       opened = true
     }
     source.onmessage = (message) => this.#received(message, follower)

@@ -81,8 +81,7 @@ export class LiveJob implements Follower {
     const data = event.data ?? {}
     if (event.type === 'metrics') this.#metrics(data)
     else if ('status' in data || 'checkpoint' in data || 'plan' in data) this.#refreshSoon()
-    const resumed = resumedFrom(data)
-    if (resumed !== undefined) this.curves.rewind(resumed)
+    this.#restarted(data)
     this.#redraw()
   }
 
@@ -104,6 +103,12 @@ export class LiveJob implements Follower {
     if (this.job) this.job = { ...this.job, metrics: { ...this.job.metrics, ...(data as Job['metrics']) } }
   }
 
+  /** A new attempt repeats what lay beyond the checkpoint it goes on from; the server has dropped that from the history. */
+  #restarted(data: Record<string, unknown>): void {
+    if (typeof data.resumed_from_step === 'number') this.curves.rewind(data.resumed_from_step)
+    else if (data.status === 'running' && typeof data.attempt === 'number' && data.attempt > 1) this.reload()
+  }
+
   async #refresh(): Promise<void> {
     try {
       const [job] = await Promise.all([getJob(this.id), this.#loadFiles()])
@@ -118,11 +123,4 @@ export class LiveJob implements Follower {
     this.checkpoints = checkpoints.data
     this.artifacts = artifacts.data
   }
-}
-
-/** The step from which a new attempt goes on; `undefined` when the event tells of none. */
-function resumedFrom(data: Record<string, unknown>): number | undefined {
-  if (typeof data.resumed_from_step === 'number') return data.resumed_from_step
-  const restarted = data.status === 'running' && typeof data.attempt === 'number' && data.attempt > 1
-  return restarted ? 0 : undefined
 }

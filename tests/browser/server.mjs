@@ -1,0 +1,77 @@
+// The real binary on a free port, with a data directory and a models directory of its own.
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+const binary = process.env.TAPER_BIN ?? fileURLToPath(new URL('../../target/release/taper', import.meta.url))
+
+export class Server {
+  #process
+  #folder = mkdtempSync(join(tmpdir(), 'taper-browser-'))
+  models = join(this.#folder, 'models')
+  base
+
+  /** Starts the binary; again on the same port and the same data after it has been killed. */
+  async start() {
+    const listen = this.base === undefined ? '127.0.0.1:0' : new URL(this.base).host
+    const data = join(this.#folder, 'data')
+    this.#process = spawn(binary, ['serve', '--data-dir', data, '--models-dir', this.models, '--listen', listen, '--threads', '1'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const ended = new Promise((_, reject) => {
+      this.#process.once('error', reject)
+      this.#process.once('exit', (code) => reject(new Error(`${binary} ended with ${code} before it listened`)))
+    })
+    ended.catch(() => {})
+    const lines = createInterface({ input: this.#process.stdout })
+    const first = await Promise.race([new Promise((resolve) => lines.once('line', resolve)), ended])
+    this.base = first.replace('listening on ', '')
+  }
+
+  async kill(signal) {
+    const gone = new Promise((resolve) => this.#process.once('exit', resolve))
+    if (this.#process.kill(signal)) await gone
+  }
+
+  async stop() {
+    await this.kill('SIGTERM')
+    rmSync(this.#folder, { recursive: true })
+  }
+
+  async call(method, path, body) {
+    const json = body !== undefined && !(body instanceof FormData)
+    const answer = await fetch(this.base + path, {
+      method,
+      headers: json ? { 'content-type': 'application/json' } : {},
+      body: json ? JSON.stringify(body) : body,
+    })
+    const content = await answer.json()
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(content)}`)
+    return content
+  }
+
+  async upload(text) {
+    const form = new FormData()
+    form.set('purpose', 'fine-tune')
+    form.set('file', new Blob([text]), 'reviews.jsonl')
+    return (await this.call('POST', '/v1/files', form)).id
+  }
+
+  submit = (body) => this.call('POST', '/v1/fine_tuning/jobs', body)
+  job = (id) => this.call('GET', `/v1/fine_tuning/jobs/${id}`)
+  cancel = (id) => this.call('POST', `/v1/fine_tuning/jobs/${id}/cancel`)
+
+  /** Waits until `holds` is true of a job. */
+  async until(id, holds, seconds = 60) {
+    const end = Date.now() + 1000 * seconds
+    for (;;) {
+      const job = await this.job(id)
+      if (holds(job)) return job
+      if (Date.now() > end) throw new Error(`waited ${seconds} s in vain: ${JSON.stringify(job)}`)
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+}
