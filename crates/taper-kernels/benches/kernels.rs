@@ -72,6 +72,10 @@ fn main() {
         );
         let bench = Bench { filter, peak };
         products(&bench);
+        for (len, head_dim) in [(8, 32), (32, 32), (60, 32), (128, 32), (512, 32), (128, 64)] {
+            attention(&bench, len, head_dim);
+        }
+        others(&bench);
         for (rows, cols) in [(480, 384), (480, 1536), (1024, 3072)] {
             elementwise(&bench, rows, cols);
         }
@@ -199,5 +203,100 @@ fn elementwise(bench: &Bench, rows: usize, cols: usize) {
             saved,
             &gamma,
         )
+    });
+}
+
+fn attention(bench: &Bench, len: usize, head_dim: usize) {
+    let sequences = 512 / len;
+    let (tokens, heads) = (sequences * len, 12);
+    let offsets: Vec<usize> = (0..=sequences).map(|i| i * len).collect();
+    let [q, k, v, dout] = [(); 4].map(|()| values(tokens * heads * head_dim));
+    let [mut out, mut dq, mut dk, mut dv] = [(); 4].map(|()| values(tokens * heads * head_dim));
+    let mut lse = vec![0.0; heads * tokens];
+    let qkv = Qkv {
+        q: &q,
+        k: &k,
+        v: &v,
+    };
+    let product = 2.0 * (tokens * len * heads * head_dim) as f64;
+    for (what, dropout) in [("", None), ("+dropout", Some(Dropout { p: 0.1, key: 1 }))] {
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let offsets = &offsets;
+        let attention = Attention {
+            heads,
+            head_dim,
+            scale,
+            causal: false,
+            dropout,
+            offsets,
+        };
+        let name = |pass| format!("attention{what} {pass} {sequences}x{len}x{heads}x{head_dim}");
+        bench.run(&name("forward"), Some(2.0 * product), || {
+            attention.forward(&mut out, &mut lse, qkv)
+        });
+        bench.run(&name("backward"), Some(5.0 * product), || {
+            let gradients = QkvGradients {
+                dq: &mut dq,
+                dk: &mut dk,
+                dv: &mut dv,
+            };
+            attention.backward(
+                gradients,
+                &dout,
+                qkv,
+                Attended {
+                    out: &out,
+                    lse: &lse,
+                },
+            )
+        });
+    }
+}
+
+fn others(bench: &Bench) {
+    let (rows, cols, vocabulary) = (480, 384, 30_522);
+    let ids: Vec<u32> = (0..rows as u32)
+        .map(|i| i * 7919 % vocabulary as u32)
+        .collect();
+    let (mut table, mut x) = (values(vocabulary * cols), values(rows * cols));
+    bench.run("embedding 480x384", None, || {
+        embedding(&mut x, &table, &ids)
+    });
+    bench.run("embedding_backward 480x384", None, || {
+        embedding_backward(&mut table, &x, &ids)
+    });
+    let targets: Vec<u32> = (0..64).map(|i| i % 2).collect();
+    let (logits, mut dlogits) = (values(128), values(128));
+    bench.run("cross_entropy 64x2", None, || {
+        black_box(cross_entropy(&mut dlogits, &logits, 2, &targets));
+    });
+    let len = 2_360_000;
+    let (mut value, gradient) = (values(len), values(len));
+    let (mut m, mut v) = (vec![0.0; len], vec![0.0; len]);
+    let adamw = AdamW {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+    };
+    let update = Update {
+        learning_rate: 1e-5,
+        weight_decay: 0.01,
+        step: 9,
+        gradient_scale: 1.0,
+    };
+    bench.run("adamw 2.36 M", None, || {
+        let (value, m, v) = (&mut value[..], &mut m[..], &mut v[..]);
+        adamw.update(
+            Parameter {
+                value,
+                gradient: &gradient,
+                m,
+                v,
+            },
+            update,
+        )
+    });
+    bench.run("sum_of_squares 2.36 M", None, || {
+        black_box(sum_of_squares(&gradient));
     });
 }

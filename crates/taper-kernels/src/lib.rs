@@ -16,11 +16,14 @@
 //! everything else is built on.
 
 pub mod activation;
+pub mod adamw;
 pub mod attention;
 pub mod dropout;
 pub mod elementwise;
+pub mod embedding;
 pub mod gemm;
 pub mod linear;
+pub mod loss;
 mod math;
 mod microkernel;
 pub mod norm;
@@ -31,9 +34,12 @@ mod testing;
 mod tile;
 
 pub use activation::{gelu, gelu_backward, tanh, tanh_backward};
+pub use adamw::{AdamW, Parameter, Update, sum_of_squares};
 pub use attention::{Attended, Attention, Qkv, QkvGradients};
 pub use dropout::{Dropout, dropout, dropout_in_place};
 pub use elementwise::{add_assign, scale};
+pub use embedding::{embedding, embedding_add, embedding_backward};
 pub use gemm::{View, matmul};
 pub use linear::{bias_backward, linear, linear_backward_input, linear_backward_weight};
+pub use loss::cross_entropy;
 pub use norm::{LayerNorm, Normalised, Residual, add_layer_norm, layer_norm, layer_norm_backward};
