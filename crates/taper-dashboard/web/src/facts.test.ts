@@ -13,7 +13,7 @@ test('the state line of a running job', () => {
 test('a job without steps says what it waits for or why it ended', () => {
   expect(standing(job({ queue_position: 2 }), 0)).toBe('position 2 in the queue')
   expect(standing(job({ status: 'cancelled' }), 0)).toBe('stopped before the first step')
-  const failed = job({ status: 'failed', error: { code: 'x', message: 'line 3 is no JSON' } })
+  const failed = job({ status: 'failed', error: { code: 'x', message: 'line 3 is no JSON', param: null, step: null } })
   expect(standing(failed, 0)).toBe('line 3 is no JSON')
   expect(stateLine(failed, 0)).toEqual(['failed before the first step'])
   expect(standing(job({ status: 'succeeded', metrics: { step: 40, total_steps: 40 }, started_at: 10, finished_at: 85 }), 0)).toBe('40 steps in 1 min 15 s')
