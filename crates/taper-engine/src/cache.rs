@@ -13,12 +13,23 @@ pub(crate) struct Cache<V> {
 
 impl<V> Cache<V> {
     pub(crate) fn new(most: usize) -> Self {
-        Self { entries: Mutex::default(), most }
+        Self {
+            entries: Mutex::default(),
+            most,
+        }
     }
 
     /// The value under `key`, made now if it is not here. Two callers at once may both make it.
-    pub(crate) fn get_or_make(&self, key: &str, make: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
-        let found = self.lock().iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+    pub(crate) fn get_or_make(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Result<V>,
+    ) -> Result<Arc<V>> {
+        let found = self
+            .lock()
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| value.clone());
         if let Some(value) = found {
             return Ok(value);
         }

@@ -18,18 +18,38 @@ pub(crate) struct Checks {
 
 impl Checks {
     pub(crate) fn loss(loss: f64, step: u64) -> Result<()> {
-        if loss.is_finite() { Ok(()) } else { Err(Error::NonFinite { what: "the training loss".to_owned(), step, advice: ADVICE }) }
+        if loss.is_finite() {
+            Ok(())
+        } else {
+            Err(Error::NonFinite {
+                what: "the training loss".to_owned(),
+                step,
+                advice: ADVICE,
+            })
+        }
     }
 
     /// Returns the norm of all gradients together.
     ///
     /// # Errors
     /// A gradient that is not finite; at the first step, a parameter without any gradient.
-    pub(crate) fn gradients(&mut self, parameters: &Parameters, gradients: &Gradients, step: u64) -> Result<f64> {
-        let squares: Vec<f64> = gradients.iter().map(taper_kernels::sum_of_squares).collect();
+    pub(crate) fn gradients(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        step: u64,
+    ) -> Result<f64> {
+        let squares: Vec<f64> = gradients
+            .iter()
+            .map(taper_kernels::sum_of_squares)
+            .collect();
         if let Some(id) = squares.iter().position(|s| !s.is_finite()) {
             let what = format!("the gradient of {}", parameters.list[id].name);
-            return Err(Error::NonFinite { what, step, advice: ADVICE });
+            return Err(Error::NonFinite {
+                what,
+                step,
+                advice: ADVICE,
+            });
         }
         let after_move = self.moved && !self.checked_after_move;
         for (parameter, square) in parameters.list.iter().zip(&squares) {
@@ -39,7 +59,10 @@ impl Checks {
                 ZeroGradient::Always => false,
             };
             if due && *square == 0.0 {
-                return Err(Error::NoGradient { name: parameter.name.clone(), step });
+                return Err(Error::NoGradient {
+                    name: parameter.name.clone(),
+                    step,
+                });
             }
         }
         self.checked = true;

@@ -1,4 +1,6 @@
-use taper_core::{Control, JobSpec, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, TrainError, Trainer};
+use taper_core::{
+    Control, JobSpec, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, TrainError, Trainer,
+};
 
 use crate::{
     Error, Result,
@@ -21,11 +23,16 @@ pub struct Engine {
 
 impl Engine {
     pub fn new() -> Self {
-        Self { rows: Cache::new(CACHED_FILES), prepared: Cache::new(CACHED_JOBS) }
+        Self {
+            rows: Cache::new(CACHED_FILES),
+            prepared: Cache::new(CACHED_JOBS),
+        }
     }
 
     fn plan(&self, run: &RunSpec, control: &Control) -> Result<Plan> {
-        let data = self.prepared.get_or_make(&run.job_id, || Prepared::of(&self.rows, run, control))?;
+        let data = self
+            .prepared
+            .get_or_make(&run.job_id, || Prepared::of(&self.rows, run, control))?;
         let model = data.model(run, &candle_core::Device::Cpu)?;
         Ok(data.plan(run, model.parameters.count(), model.total_parameters()))
     }
@@ -37,7 +44,10 @@ impl Engine {
         };
         if let Some(dir) = &run.resume_from {
             let step = dir.file_name().unwrap_or_default().to_string_lossy();
-            sink.event(RunEvent::Message(taper_core::Level::Info, format!("going on from the checkpoint {step}")));
+            sink.event(RunEvent::Message(
+                taper_core::Level::Info,
+                format!("going on from the checkpoint {step}"),
+            ));
         }
         trainer::train(run, &data, sink, control)
     }
@@ -53,7 +63,12 @@ impl Trainer for Engine {
     fn inspect(&self, run: &RunSpec) -> Result<JobSpec, SpecError> {
         inspect(&self.rows, run).map_err(|error| match error {
             Error::Spec(spec) => spec,
-            other => taper_core::FieldError::new("model", taper_core::code::INVALID_MODEL, other.to_string()).into(),
+            other => taper_core::FieldError::new(
+                "model",
+                taper_core::code::INVALID_MODEL,
+                other.to_string(),
+            )
+            .into(),
         })
     }
 
@@ -61,7 +76,12 @@ impl Trainer for Engine {
         Ok(self.plan(run, control)?)
     }
 
-    fn train(&self, run: &RunSpec, sink: &mut dyn RunSink, control: &Control) -> Result<Outcome, TrainError> {
+    fn train(
+        &self,
+        run: &RunSpec,
+        sink: &mut dyn RunSink,
+        control: &Control,
+    ) -> Result<Outcome, TrainError> {
         Ok(self.run(run, sink, control)?)
     }
 }

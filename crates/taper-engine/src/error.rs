@@ -14,15 +14,24 @@ pub enum Error {
     Refused(#[from] PublishRefused),
     /// A loss or gradient became infinite or undefined.
     #[error("{what} is not finite at step {step}; {advice}")]
-    NonFinite { what: String, step: u64, advice: &'static str },
+    NonFinite {
+        what: String,
+        step: u64,
+        advice: &'static str,
+    },
     /// A parameter that should be trained got no gradient: a defect of the engine, never trained over.
-    #[error("the parameter {name} got no gradient at step {step}; this is a defect of taper, please report it with the job's settings")]
+    #[error(
+        "the parameter {name} got no gradient at step {step}; this is a defect of taper, please report it with the job's settings"
+    )]
     NoGradient { name: String, step: u64 },
     /// A checkpoint that does not fit the job.
     #[error("the checkpoint in {dir} cannot be used: {reason}")]
     Checkpoint { dir: String, reason: String },
     #[error("{doing}: {source}")]
-    Io { doing: String, source: std::io::Error },
+    Io {
+        doing: String,
+        source: std::io::Error,
+    },
     #[error("tensor arithmetic: {0}")]
     Tensor(#[from] candle_core::Error),
     #[error("safetensors: {0}")]
@@ -61,9 +70,18 @@ impl From<Error> for TrainError {
             Error::NonFinite { .. } => "non_finite",
             Error::NoGradient { .. } => "no_gradient",
             Error::Checkpoint { .. } => "checkpoint_corrupt",
-            Error::Io { .. } | Error::Tensor(_) | Error::Safetensors(_) | Error::Json(_) | Error::Csv(_) => "internal",
+            Error::Io { .. }
+            | Error::Tensor(_)
+            | Error::Safetensors(_)
+            | Error::Json(_)
+            | Error::Csv(_) => "internal",
         };
-        Self::Failed { code: code.to_owned(), message: error.to_string(), param: None, step }
+        Self::Failed {
+            code: code.to_owned(),
+            message: error.to_string(),
+            param: None,
+            step,
+        }
     }
 }
 
@@ -74,6 +92,9 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Error::Io { doing: what(), source })
+        self.map_err(|source| Error::Io {
+            doing: what(),
+            source,
+        })
     }
 }

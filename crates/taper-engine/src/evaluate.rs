@@ -20,10 +20,23 @@ pub(crate) struct Evaluation {
 }
 
 /// Runs the model over all rows, without dropout.
-pub(crate) fn evaluate(model: &Model, data: &Encoded, lines: &[u64], classes: usize, control: &Control) -> Result<Evaluation> {
+pub(crate) fn evaluate(
+    model: &Model,
+    data: &Encoded,
+    lines: &[u64],
+    classes: usize,
+    control: &Control,
+) -> Result<Evaluation> {
     let tape = Tape::idle(Path::of(&model.device));
-    let pass = Pass { tape: &tape, noise: None };
-    let mut evaluation = Evaluation { loss: 0.0, predictions: Vec::with_capacity(data.len()), classes };
+    let pass = Pass {
+        tape: &tape,
+        noise: None,
+    };
+    let mut evaluation = Evaluation {
+        loss: 0.0,
+        predictions: Vec::with_capacity(data.len()),
+        classes,
+    };
     let mut next = 0;
     while next < data.len() {
         control.check()?;
@@ -33,7 +46,11 @@ pub(crate) fn evaluate(model: &Model, data: &Encoded, lines: &[u64], classes: us
         let loss = ops::cross_entropy(&tape, &logits, &batch.labels, data.len())?;
         evaluation.loss += f64::from(loss.tensor.to_scalar::<f32>()?);
         for (logits, row) in logits.tensor.to_vec2()?.into_iter().zip(&rows) {
-            evaluation.predictions.push(Prediction { line: lines[*row], label: data.labels[*row] as usize, logits });
+            evaluation.predictions.push(Prediction {
+                line: lines[*row],
+                label: data.labels[*row] as usize,
+                logits,
+            });
         }
         next += rows.len();
     }
@@ -73,7 +90,9 @@ impl Evaluation {
 }
 
 fn accuracy(confusion: &[Vec<u64>]) -> f64 {
-    let right: u64 = (0..confusion.len()).map(|class| confusion[class][class]).sum();
+    let right: u64 = (0..confusion.len())
+        .map(|class| confusion[class][class])
+        .sum();
     right as f64 / confusion.iter().flatten().sum::<u64>().max(1) as f64
 }
 
@@ -83,7 +102,8 @@ fn macro_f1(confusion: &[Vec<u64>]) -> f64 {
         .filter_map(|class| {
             let truth: u64 = confusion[class].iter().sum();
             let predicted: u64 = confusion.iter().map(|row| row[class]).sum();
-            (truth + predicted > 0).then(|| 2.0 * confusion[class][class] as f64 / (truth + predicted) as f64)
+            (truth + predicted > 0)
+                .then(|| 2.0 * confusion[class][class] as f64 / (truth + predicted) as f64)
         })
         .collect();
     scores.iter().sum::<f64>() / scores.len().max(1) as f64

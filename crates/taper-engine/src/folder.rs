@@ -32,21 +32,31 @@ fn temporary(target: &Path) -> PathBuf {
 /// Removes a folder if it is there.
 pub(crate) fn remove(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).doing(|| format!("cannot remove {}", dir.display())),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).doing(|| format!("cannot remove {}", dir.display()))
+        }
         _ => Ok(()),
     }
 }
 
 fn sync_tree(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).doing(|| format!("cannot list {}", dir.display()))? {
-        let path = entry.doing(|| format!("cannot list {}", dir.display()))?.path();
-        if path.is_dir() { sync_tree(&path)? } else { sync(&path)? }
+        let path = entry
+            .doing(|| format!("cannot list {}", dir.display()))?
+            .path();
+        if path.is_dir() {
+            sync_tree(&path)?
+        } else {
+            sync(&path)?
+        }
     }
     sync(dir)
 }
 
 fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).doing(|| format!("cannot bring {} to the disk", path.display()))
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .doing(|| format!("cannot bring {} to the disk", path.display()))
 }
 
 #[cfg(test)]
@@ -64,7 +74,10 @@ mod tests {
         assert!(fail.is_err());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         for content in ["one", "two"] {
-            write_whole(&target, |dir| Ok(fs::write(dir.join("file"), content).unwrap())).unwrap();
+            write_whole(&target, |dir| {
+                Ok(fs::write(dir.join("file"), content).unwrap())
+            })
+            .unwrap();
         }
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);

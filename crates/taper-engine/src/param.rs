@@ -54,8 +54,16 @@ impl Parameters {
         let tensor = var.as_tensor().clone();
         let lower = name.to_ascii_lowercase();
         let decays = !lower.ends_with("bias") && !lower.contains("norm");
-        self.list.push(Trainable { name: name.to_owned(), var, decays, zero: ZeroGradient::Never });
-        Ok(Param { tensor, id: Some(self.list.len() - 1) })
+        self.list.push(Trainable {
+            name: name.to_owned(),
+            var,
+            decays,
+            zero: ZeroGradient::Never,
+        });
+        Ok(Param {
+            tensor,
+            id: Some(self.list.len() - 1),
+        })
     }
 
     /// Notes when the gradient of a parameter is rightly zero.
@@ -72,7 +80,10 @@ impl Parameters {
 
     /// Every parameter's tensor by name.
     pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
-        self.list.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect()
+        self.list
+            .iter()
+            .map(|p| (p.name.clone(), p.var.as_tensor().clone()))
+            .collect()
     }
 }
 
@@ -83,7 +94,13 @@ pub(crate) struct Gradients {
 
 impl Gradients {
     pub(crate) fn zeros(parameters: &Parameters) -> Self {
-        Self { buffers: parameters.list.iter().map(|p| vec![0.0; p.var.elem_count()]).collect() }
+        Self {
+            buffers: parameters
+                .list
+                .iter()
+                .map(|p| vec![0.0; p.var.elem_count()])
+                .collect(),
+        }
     }
 
     pub(crate) fn get(&self, id: ParamId) -> &[f32] {
@@ -95,7 +112,11 @@ impl Gradients {
     }
 
     /// The buffers of two different parameters.
-    pub(crate) fn get_pair_mut(&mut self, a: ParamId, b: ParamId) -> Option<(&mut [f32], &mut [f32])> {
+    pub(crate) fn get_pair_mut(
+        &mut self,
+        a: ParamId,
+        b: ParamId,
+    ) -> Option<(&mut [f32], &mut [f32])> {
         let [a, b] = self.buffers.get_disjoint_mut([a, b]).ok()?;
         Some((a, b))
     }
@@ -114,7 +135,9 @@ impl Gradients {
 /// Hands the values of a variable to `change`, in place on the CPU, by way of the host elsewhere.
 pub(crate) fn update(var: &Var, change: impl FnOnce(&mut [f32])) -> Result<()> {
     if var.device().is_cpu() {
-        return Ok(var.as_tensor().inplace_op1(&Change(std::sync::Mutex::new(Some(change))))?);
+        return Ok(var
+            .as_tensor()
+            .inplace_op1(&Change(std::sync::Mutex::new(Some(change))))?);
     }
     let mut values = var.flatten_all()?.to_vec1()?;
     change(&mut values);
@@ -129,8 +152,12 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Change<F> {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let CpuStorage::F32(values) = storage else { candle_core::bail!("a trained parameter must be f32") };
-        let (start, end) = layout.contiguous_offsets().ok_or_else(|| candle_core::Error::msg("a trained parameter must be contiguous"))?;
+        let CpuStorage::F32(values) = storage else {
+            candle_core::bail!("a trained parameter must be f32")
+        };
+        let (start, end) = layout
+            .contiguous_offsets()
+            .ok_or_else(|| candle_core::Error::msg("a trained parameter must be contiguous"))?;
         let change = self.0.lock().ok().and_then(|mut slot| slot.take());
         if let Some(change) = change {
             change(&mut values[start..end]);

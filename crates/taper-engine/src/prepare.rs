@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use taper_core::{Control, DataFile, Defaults, FieldError, JobSpec, Method, Plan, RunSpec, TaskType, Training, code};
+use taper_core::{
+    Control, DataFile, Defaults, FieldError, JobSpec, Method, Plan, RunSpec, TaskType, Training,
+    code,
+};
 
 use crate::{
     Result,
@@ -27,7 +30,11 @@ pub(crate) type RowCache = Cache<Vec<Row>>;
 
 fn rows_of(cache: &RowCache, file: &DataFile, param: &str, code: &str) -> Result<Arc<Vec<Row>>> {
     // The ending of the name decides how the bytes are read, so it is part of the key.
-    let key = format!("{} {}", file.sha256, file.filename.to_ascii_lowercase().ends_with(".csv"));
+    let key = format!(
+        "{} {}",
+        file.sha256,
+        file.filename.to_ascii_lowercase().ends_with(".csv")
+    );
     cache.get_or_make(&key, || read_rows(file, param, code))
 }
 
@@ -40,20 +47,46 @@ struct Rows {
 
 impl Rows {
     fn of(cache: &RowCache, run: &RunSpec) -> Result<Self> {
-        let training = rows_of(cache, &run.training_file, "training_file", code::INVALID_TRAINING_FILE)?;
+        let training = rows_of(
+            cache,
+            &run.training_file,
+            "training_file",
+            code::INVALID_TRAINING_FILE,
+        )?;
         let classes = Classes::of(&training)?;
         if let Some(file) = &run.validation_file {
-            let validation = rows_of(cache, file, "validation_file", code::INVALID_VALIDATION_FILE)?;
+            let validation = rows_of(
+                cache,
+                file,
+                "validation_file",
+                code::INVALID_VALIDATION_FILE,
+            )?;
             classes.ids(&validation)?;
-            return Ok(Self { training, validation: Some(validation), classes });
+            return Ok(Self {
+                training,
+                validation: Some(validation),
+                classes,
+            });
         }
-        let Some(share) = run.spec.training.eval_split else { return Ok(Self { training, validation: None, classes }) };
+        let Some(share) = run.spec.training.eval_split else {
+            return Ok(Self {
+                training,
+                validation: None,
+                classes,
+            });
+        };
         let (training, validation) = hold_out(training.to_vec(), share, run.spec.training.seed);
         if validation.is_empty() {
-            let message = format!("'training.eval_split' of {share} leaves no validation row; raise it or add a validation_file");
+            let message = format!(
+                "'training.eval_split' of {share} leaves no validation row; raise it or add a validation_file"
+            );
             return Err(FieldError::invalid("training.eval_split", message).into());
         }
-        Ok(Self { training: Arc::new(training), validation: Some(Arc::new(validation)), classes })
+        Ok(Self {
+            training: Arc::new(training),
+            validation: Some(Arc::new(validation)),
+            classes,
+        })
     }
 }
 
@@ -77,7 +110,9 @@ fn check_warmup(training: &Training, rows: usize) -> Result<()> {
     let (_, total) = training.steps(rows as u64);
     let warmup = training.warmup(total);
     if warmup > total {
-        let message = format!("'training.warmup_steps' is {warmup}, but the run has only {total} steps; lower it or train longer");
+        let message = format!(
+            "'training.warmup_steps' is {warmup}, but the run has only {total} steps; lower it or train longer"
+        );
         return Err(FieldError::invalid("training.warmup_steps", message).into());
     }
     Ok(())
@@ -89,16 +124,42 @@ impl Prepared {
         let folder = ModelFolder::open(&run.model_dir)?;
         let tokenizer = folder.tokenizer()?;
         let rows = Rows::of(cache, run)?;
-        let max_length = run.spec.training.max_length.map_or(512, |n| n as usize).min(folder.arch.max_length());
-        let encode = |rows: &[Row], classes: &Classes| encode(&tokenizer, rows, classes.ids(rows)?, max_length, control);
+        let max_length = run
+            .spec
+            .training
+            .max_length
+            .map_or(512, |n| n as usize)
+            .min(folder.arch.max_length());
+        let encode = |rows: &[Row], classes: &Classes| {
+            encode(&tokenizer, rows, classes.ids(rows)?, max_length, control)
+        };
         let training = encode(&rows.training, &rows.classes)?;
-        let validation = rows.validation.as_ref().map(|rows_| encode(rows_, &rows.classes)).transpose()?;
-        let validation_lines = rows.validation.iter().flat_map(|rows| rows.iter().map(|row| row.line)).collect();
-        Ok(Self { folder, classes: rows.classes, training, validation, validation_lines })
+        let validation = rows
+            .validation
+            .as_ref()
+            .map(|rows_| encode(rows_, &rows.classes))
+            .transpose()?;
+        let validation_lines = rows
+            .validation
+            .iter()
+            .flat_map(|rows| rows.iter().map(|row| row.line))
+            .collect();
+        Ok(Self {
+            folder,
+            classes: rows.classes,
+            training,
+            validation,
+            validation_lines,
+        })
     }
 
     /// What the run will do.
-    pub(crate) fn plan(&self, run: &RunSpec, trainable_parameters: u64, total_parameters: u64) -> Plan {
+    pub(crate) fn plan(
+        &self,
+        run: &RunSpec,
+        trainable_parameters: u64,
+        total_parameters: u64,
+    ) -> Plan {
         let validation = self.validation.as_ref();
         Plan {
             training_rows: self.training.len() as u64,
@@ -117,6 +178,12 @@ impl Prepared {
     pub(crate) fn model(&self, run: &RunSpec, device: &candle_core::Device) -> Result<Model> {
         let spec = &run.spec;
         let method: &Method = &spec.tuning.method;
-        Model::load(&self.folder, method, self.classes.len(), device, spec.training.seed)
+        Model::load(
+            &self.folder,
+            method,
+            self.classes.len(),
+            device,
+            spec.training.seed,
+        )
     }
 }

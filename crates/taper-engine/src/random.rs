@@ -8,7 +8,9 @@ impl Stream {
     /// The stream for `purpose`, a word or a parameter's name, under a run's seed.
     pub(crate) fn new(seed: u64, purpose: &str) -> Self {
         // FNV-1a spreads the name over the state.
-        let hash = purpose.bytes().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let hash = purpose.bytes().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        });
         Self(hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
@@ -50,7 +52,9 @@ impl Stream {
 
     /// `n` values spread evenly over `[-bound, bound)`.
     pub(crate) fn uniform(&mut self, n: usize, bound: f64) -> Vec<f32> {
-        (0..n).map(|_| ((self.unit() * 2.0 - 1.0) * bound) as f32).collect()
+        (0..n)
+            .map(|_| ((self.unit() * 2.0 - 1.0) * bound) as f32)
+            .collect()
     }
 }
 
@@ -70,8 +74,15 @@ mod tests {
     fn normal_has_its_moments() {
         let x = Stream::new(7, "normal").normal(100_001, 0.5);
         let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / x.len() as f64;
-        let variance = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / x.len() as f64;
-        assert!(mean.abs() < 0.01 && (variance - 0.25).abs() < 0.01, "mean {mean}, variance {variance}");
+        let variance = x
+            .iter()
+            .map(|v| (f64::from(*v) - mean).powi(2))
+            .sum::<f64>()
+            / x.len() as f64;
+        assert!(
+            mean.abs() < 0.01 && (variance - 0.25).abs() < 0.01,
+            "mean {mean}, variance {variance}"
+        );
     }
 
     #[test]

@@ -79,7 +79,10 @@ pub(crate) struct Restored {
 /// A checkpoint fits a run with the same settings, data and base; another is refused.
 fn fingerprint(run: &RunSpec) -> Result<String> {
     let spec = serde_json::to_string(&run.spec)?;
-    let validation = run.validation_file.as_ref().map_or("", |file| file.sha256.as_str());
+    let validation = run
+        .validation_file
+        .as_ref()
+        .map_or("", |file| file.sha256.as_str());
     Ok(format!("{spec} {} {validation}", run.training_file.sha256))
 }
 
@@ -92,9 +95,16 @@ pub(crate) fn save(run: &RunSpec, dir: &Path, snapshot: &Snapshot<'_>) -> Result
         kept: snapshot.kept.to_vec(),
     };
     write_whole(dir, |dir| {
-        write_safetensors(&dir.join("parameters.safetensors"), &snapshot.parameters.tensors())?;
-        write_safetensors(&dir.join("optimizer.safetensors"), &snapshot.optimizer.tensors(snapshot.parameters)?)?;
-        fs::write(dir.join("state.json"), serde_json::to_vec(&manifest)?).doing(|| "cannot write state.json".to_owned())
+        write_safetensors(
+            &dir.join("parameters.safetensors"),
+            &snapshot.parameters.tensors(),
+        )?;
+        write_safetensors(
+            &dir.join("optimizer.safetensors"),
+            &snapshot.optimizer.tensors(snapshot.parameters)?,
+        )?;
+        fs::write(dir.join("state.json"), serde_json::to_vec(&manifest)?)
+            .doing(|| "cannot write state.json".to_owned())
     })
 }
 
@@ -102,27 +112,56 @@ pub(crate) fn save(run: &RunSpec, dir: &Path, snapshot: &Snapshot<'_>) -> Result
 ///
 /// # Errors
 /// A checkpoint of other settings or data, or one that is not whole.
-pub(crate) fn restore(run: &RunSpec, dir: &Path, parameters: &Parameters, optimizer: &mut AdamW) -> Result<Restored> {
-    let refuse = |reason: String| Error::Checkpoint { dir: shown(dir), reason };
-    let text = fs::read(dir.join("state.json")).map_err(|e| refuse(format!("state.json cannot be read: {e}")))?;
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| refuse(format!("state.json: {e}")))?;
+pub(crate) fn restore(
+    run: &RunSpec,
+    dir: &Path,
+    parameters: &Parameters,
+    optimizer: &mut AdamW,
+) -> Result<Restored> {
+    let refuse = |reason: String| Error::Checkpoint {
+        dir: shown(dir),
+        reason,
+    };
+    let text = fs::read(dir.join("state.json"))
+        .map_err(|e| refuse(format!("state.json cannot be read: {e}")))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|e| refuse(format!("state.json: {e}")))?;
     if manifest.fingerprint != fingerprint(run)? {
-        return Err(refuse("it belongs to other settings or other data".to_owned()));
+        return Err(refuse(
+            "it belongs to other settings or other data".to_owned(),
+        ));
     }
     restore_parameters(dir, parameters)?;
     let moments = Weights::open(&dir.join("optimizer.safetensors"))?;
-    optimizer.restore(parameters, manifest.progress.step, |name| moments.get(name, &Device::Cpu))?;
-    let Manifest { progress, history, kept, .. } = manifest;
-    Ok(Restored { progress, history, kept })
+    optimizer.restore(parameters, manifest.progress.step, |name| {
+        moments.get(name, &Device::Cpu)
+    })?;
+    let Manifest {
+        progress,
+        history,
+        kept,
+        ..
+    } = manifest;
+    Ok(Restored {
+        progress,
+        history,
+        kept,
+    })
 }
 
 /// Puts only the weights of a checkpoint back.
 pub(crate) fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
     let weights = Weights::open(&dir.join("parameters.safetensors"))?;
     for parameter in &parameters.list {
-        let values: Vec<f32> = weights.get(&parameter.name, &Device::Cpu)?.flatten_all()?.to_vec1()?;
+        let values: Vec<f32> = weights
+            .get(&parameter.name, &Device::Cpu)?
+            .flatten_all()?
+            .to_vec1()?;
         if values.len() != parameter.var.elem_count() {
-            return Err(Error::Checkpoint { dir: shown(dir), reason: format!("{} has another size", parameter.name) });
+            return Err(Error::Checkpoint {
+                dir: shown(dir),
+                reason: format!("{} has another size", parameter.name),
+            });
         }
         update(&parameter.var, |target| target.copy_from_slice(&values))?;
     }
@@ -130,5 +169,8 @@ pub(crate) fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<
 }
 
 fn shown(dir: &Path) -> String {
-    dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    dir.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -8,11 +8,7 @@
 //! With [`Path::Composed`] the same operations are put together from differentiable candle operations and candle differentiates:
 //! the path of CUDA devices, and the oracle that the fused path is tested against.
 
-use std::{
-    cell::RefCell,
-    ops::Deref,
-    sync::{Mutex, RwLockReadGuard},
-};
+use std::{cell::RefCell, ops::Deref, sync::Mutex};
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
 
@@ -32,7 +28,11 @@ pub(crate) enum Path {
 
 impl Path {
     pub(crate) fn of(device: &Device) -> Self {
-        if device.is_cpu() { Self::Fused } else { Self::Composed }
+        if device.is_cpu() {
+            Self::Fused
+        } else {
+            Self::Composed
+        }
     }
 }
 
@@ -72,17 +72,26 @@ pub(crate) struct Tape {
 impl Tape {
     /// A tape for training.
     pub(crate) fn recording(path: Path) -> Self {
-        Self { path, recording: true, steps: RefCell::default() }
+        Self {
+            path,
+            recording: true,
+            steps: RefCell::default(),
+        }
     }
 
     /// A tape for evaluation: nothing is kept.
     pub(crate) fn idle(path: Path) -> Self {
-        Self { path, recording: false, steps: RefCell::default() }
+        Self {
+            path,
+            recording: false,
+            steps: RefCell::default(),
+        }
     }
 
     /// Tells whether an operation on these inputs and weights has to leave a backward.
     pub(crate) fn records(&self, inputs: &[&Value], params: &[&Param]) -> bool {
-        self.recording && (inputs.iter().any(|v| v.needs_gradient()) || params.iter().any(|p| p.id.is_some()))
+        self.recording
+            && (inputs.iter().any(|v| v.needs_gradient()) || params.iter().any(|p| p.id.is_some()))
     }
 
     /// The result of a fused operation, with the backward that turns the gradient of `data` into gradients of what it came from.
@@ -95,20 +104,35 @@ impl Tape {
         let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
         let mut steps = self.steps.borrow_mut();
         steps.push(Box::new(backward));
-        Ok(Value { tensor, node: Some(steps.len() - 1) })
+        Ok(Value {
+            tensor,
+            node: Some(steps.len() - 1),
+        })
     }
 
     /// The result of a fused operation that needs no backward.
     pub(crate) fn constant(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Value> {
-        Ok(Value::constant(Tensor::from_vec(data, shape, &Device::Cpu)?))
+        Ok(Value::constant(Tensor::from_vec(
+            data,
+            shape,
+            &Device::Cpu,
+        )?))
     }
 
     /// Adds the gradients of `loss`, a single number, to `gradients`.
-    pub(crate) fn backward(self, loss: &Value, parameters: &Parameters, gradients: &mut Gradients) -> Result<()> {
+    pub(crate) fn backward(
+        self,
+        loss: &Value,
+        parameters: &Parameters,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
         match self.path {
             Path::Fused => {
                 let mut steps = self.steps.into_inner();
-                let mut flow = Flow { nodes: steps.iter().map(|_| None).collect(), gradients };
+                let mut flow = Flow {
+                    nodes: steps.iter().map(|_| None).collect(),
+                    gradients,
+                };
                 flow.add(loss, vec![1.0]);
                 while let Some(backward) = steps.pop() {
                     let arrived = flow.nodes.pop().flatten();
@@ -162,22 +186,34 @@ impl Flow<'_> {
     }
 
     /// The buffers of two different parameters at once.
-    pub(crate) fn param_pair(&mut self, a: ParamId, b: ParamId) -> Option<(&mut [f32], &mut [f32])> {
+    pub(crate) fn param_pair(
+        &mut self,
+        a: ParamId,
+        b: ParamId,
+    ) -> Option<(&mut [f32], &mut [f32])> {
         self.gradients.get_pair_mut(a, b)
     }
 }
 
 /// The values of a contiguous f32 tensor on the CPU, without a copy.
-pub(crate) fn slice(tensor: &Tensor) -> Result<Slice<'_>> {
+pub(crate) fn slice(tensor: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
     let (storage, layout) = tensor.storage_and_layout();
     let Some((start, end)) = layout.contiguous_offsets() else {
         return Err(candle_core::Error::RequiresContiguous { op: "slice" }.into());
     };
     match &*storage {
         Storage::Cpu(cpu) => cpu.as_slice::<f32>()?,
-        _ => return Err(candle_core::Error::msg("a fused kernel needs its tensors on the CPU").into()),
+        _ => {
+            return Err(
+                candle_core::Error::msg("a fused kernel needs its tensors on the CPU").into(),
+            );
+        }
     };
-    Ok(Slice { storage, start, end })
+    Ok(Slice {
+        storage,
+        start,
+        end,
+    })
 }
 
 /// Moves the values of a tensor on the CPU out of it, without a copy. Whoever else held the tensor would find it empty, so this
@@ -196,7 +232,9 @@ impl InplaceOp1 for Taken {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let CpuStorage::F32(values) = storage else { candle_core::bail!("the values must be f32") };
+        let CpuStorage::F32(values) = storage else {
+            candle_core::bail!("the values must be f32")
+        };
         if layout.contiguous_offsets() != Some((0, values.len())) {
             candle_core::bail!("only a whole tensor can be taken");
         }
@@ -207,14 +245,14 @@ impl InplaceOp1 for Taken {
     }
 }
 
-/// A borrowed view of a tensor's values.
-pub(crate) struct Slice<'a> {
-    storage: RwLockReadGuard<'a, Storage>,
+/// A borrowed view of a tensor's values, under the lock `G`.
+struct Slice<G> {
+    storage: G,
     start: usize,
     end: usize,
 }
 
-impl Deref for Slice<'_> {
+impl<G: Deref<Target = Storage>> Deref for Slice<G> {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {

@@ -24,7 +24,12 @@ use crate::{
 };
 
 /// Trains a job to its end and writes its artifacts.
-pub(crate) fn train(run: &RunSpec, data: &Prepared, sink: &mut dyn RunSink, control: &Control) -> Result<Outcome> {
+pub(crate) fn train(
+    run: &RunSpec,
+    data: &Prepared,
+    sink: &mut dyn RunSink,
+    control: &Control,
+) -> Result<Outcome> {
     let mut trainer = Trainer::start(run, data, sink, control)?;
     if trainer.progress.step == 0 {
         trainer.evaluate()?;
@@ -72,13 +77,19 @@ struct Due {
 }
 
 impl<'a> Trainer<'a> {
-    fn start(run: &'a RunSpec, data: &'a Prepared, sink: &'a mut dyn RunSink, control: &'a Control) -> Result<Self> {
+    fn start(
+        run: &'a RunSpec,
+        data: &'a Prepared,
+        sink: &'a mut dyn RunSink,
+        control: &'a Control,
+    ) -> Result<Self> {
         memory::reset_peak();
         let training = &run.spec.training;
         let model = data.model(run, &device::open(run.device)?)?;
         let mut optimizer = AdamW::new(&model.parameters, training);
         let (steps_per_epoch, total_steps) = training.steps(data.training.len() as u64);
-        let (mut progress, mut history, mut keeper) = (Progress::default(), Vec::new(), Keeper::new(training));
+        let (mut progress, mut history, mut keeper) =
+            (Progress::default(), Vec::new(), Keeper::new(training));
         if let Some(dir) = &run.resume_from {
             let restored = state::restore(run, dir, &model.parameters, &mut optimizer)?;
             (progress, history) = (restored.progress, restored.history);
@@ -90,13 +101,24 @@ impl<'a> Trainer<'a> {
             checks: Checks::default(),
             last_evaluation: None,
             last_gradient_norm: 0.0,
-            run, data, sink, control, model, optimizer, progress, history, keeper, steps_per_epoch, total_steps,
+            run,
+            data,
+            sink,
+            control,
+            model,
+            optimizer,
+            progress,
+            history,
+            keeper,
+            steps_per_epoch,
+            total_steps,
         })
     }
 
     fn is_done(&self) -> bool {
         let patience = self.run.spec.training.early_stopping_patience;
-        self.progress.step >= self.total_steps || patience.is_some_and(|most| self.progress.evaluations_without_progress >= most)
+        self.progress.step >= self.total_steps
+            || patience.is_some_and(|most| self.progress.evaluations_without_progress >= most)
     }
 
     /// Looks at the control between two steps: a pause leaves a checkpoint behind.
@@ -117,7 +139,10 @@ impl<'a> Trainer<'a> {
         let rows = self.rows_of_step();
         self.gradients.clear();
         let mut loss = 0.0;
-        for (micro, part) in rows.chunks(training.per_device_train_batch_size as usize).enumerate() {
+        for (micro, part) in rows
+            .chunks(training.per_device_train_batch_size as usize)
+            .enumerate()
+        {
             if self.control.command() == Command::Cancel {
                 return Err(Stop::Cancelled.into());
             }
@@ -126,9 +151,18 @@ impl<'a> Trainer<'a> {
             loss += self.accumulate(&batch, pass, rows.len())?;
             self.progress.window.tokens += batch.tokens() as u64;
         }
-        let norm = self.checks.gradients(&self.model.parameters, &self.gradients, self.progress.step + 1)?;
+        let norm = self.checks.gradients(
+            &self.model.parameters,
+            &self.gradients,
+            self.progress.step + 1,
+        )?;
         let rate = self.learning_rate();
-        self.optimizer.update(&self.model.parameters, &self.gradients, rate, clip_factor(norm, training.max_grad_norm))?;
+        self.optimizer.update(
+            &self.model.parameters,
+            &self.gradients,
+            rate,
+            clip_factor(norm, training.max_grad_norm),
+        )?;
         self.checks.updated(rate);
         self.last_gradient_norm = norm;
         self.progress.step += 1;
@@ -143,7 +177,10 @@ impl<'a> Trainer<'a> {
     /// Adds a micro-batch's gradients; returns its share of the step's mean loss.
     fn accumulate(&mut self, batch: &Batch, pass: u64, rows: usize) -> Result<f64> {
         let tape = Tape::recording(Path::of(&self.model.device));
-        let noise = Some(Noise { seed: self.run.spec.training.seed, pass });
+        let noise = Some(Noise {
+            seed: self.run.spec.training.seed,
+            pass,
+        });
         let logits = self.model.logits(&Pass { tape: &tape, noise }, batch)?;
         let loss = ops::cross_entropy(&tape, &logits, &batch.labels, rows)?;
         let value = f64::from(loss.tensor.to_scalar::<f32>()?);
@@ -154,12 +191,24 @@ impl<'a> Trainer<'a> {
 
     /// The rows of the step to come: a function of seed and step alone.
     fn rows_of_step(&mut self) -> Vec<usize> {
-        let (epoch, place) = (self.progress.step / self.steps_per_epoch, self.progress.step % self.steps_per_epoch);
+        let (epoch, place) = (
+            self.progress.step / self.steps_per_epoch,
+            self.progress.step % self.steps_per_epoch,
+        );
         if self.order.0 != epoch {
-            self.order = (epoch, epoch_order(self.data.training.len(), self.run.spec.training.seed, epoch));
+            self.order = (
+                epoch,
+                epoch_order(self.data.training.len(), self.run.spec.training.seed, epoch),
+            );
         }
         let size = self.run.spec.training.effective_batch_size();
-        self.order.1.iter().skip((place * size) as usize).take(size as usize).copied().collect()
+        self.order
+            .1
+            .iter()
+            .skip((place * size) as usize)
+            .take(size as usize)
+            .copied()
+            .collect()
     }
 
     /// The rate of the step to come.
@@ -167,7 +216,9 @@ impl<'a> Trainer<'a> {
         let training = &self.run.spec.training;
         let warmup = training.warmup(self.total_steps);
         let peak = training.learning_rate.unwrap_or_default();
-        peak * training.lr_scheduler_type.factor(self.progress.step, self.total_steps, warmup)
+        peak * training
+            .lr_scheduler_type
+            .factor(self.progress.step, self.total_steps, warmup)
     }
 
     fn due(&self) -> Due {
@@ -175,9 +226,15 @@ impl<'a> Trainer<'a> {
         let step = self.progress.step;
         let last = step == self.total_steps;
         let epoch_end = step.is_multiple_of(self.steps_per_epoch);
-        let every = |interval: Option<taper_core::Interval>| interval.map_or(epoch_end, |i| step.is_multiple_of(i.steps(self.total_steps)));
+        let every = |interval: Option<taper_core::Interval>| {
+            interval.map_or(epoch_end, |i| {
+                step.is_multiple_of(i.steps(self.total_steps))
+            })
+        };
         Due {
-            log: last || step == 1 || step.is_multiple_of(training.logging_steps.steps(self.total_steps)),
+            log: last
+                || step == 1
+                || step.is_multiple_of(training.logging_steps.steps(self.total_steps)),
             evaluate: last || every(training.eval_steps),
             save: last || every(training.save_steps),
         }
@@ -199,39 +256,73 @@ impl<'a> Trainer<'a> {
         metrics.set("tokens_per_second", window.tokens as f64 / window.seconds);
         metrics.set("samples_per_second", window.rows as f64 / window.seconds);
         metrics.set("step_seconds", window.seconds / window.steps as f64);
-        metrics.set("eta_seconds", self.progress.train_seconds / self.progress.step as f64 * remaining);
+        metrics.set(
+            "eta_seconds",
+            self.progress.train_seconds / self.progress.step as f64 * remaining,
+        );
         self.remember(&metrics);
         self.sink.event(RunEvent::Step(metrics));
         Ok(())
     }
 
     fn remember(&mut self, metrics: &Metrics) {
-        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-        self.history.push(Logged { unix_seconds, metrics: metrics.clone() });
+        let unix_seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |d| d.as_secs_f64());
+        self.history.push(Logged {
+            unix_seconds,
+            metrics: metrics.clone(),
+        });
     }
 
     /// Step, total and epoch, which stand in every event.
     fn place(&self) -> Metrics {
         let (step, total) = (self.progress.step as f64, self.total_steps as f64);
-        Metrics::from([("step", step), ("total_steps", total), ("epoch", step / self.steps_per_epoch as f64)])
+        Metrics::from([
+            ("step", step),
+            ("total_steps", total),
+            ("epoch", step / self.steps_per_epoch as f64),
+        ])
     }
 
     /// Evaluates on the validation rows, if there are any; tells whether the model is the best so far and has to be kept.
     fn evaluate(&mut self) -> Result<bool> {
-        let Some(validation) = &self.data.validation else { return Ok(false) };
-        let evaluation = evaluate(&self.model, validation, &self.data.validation_lines, self.data.classes.len(), self.control)?;
+        let Some(validation) = &self.data.validation else {
+            return Ok(false);
+        };
+        let evaluation = evaluate(
+            &self.model,
+            validation,
+            &self.data.validation_lines,
+            self.data.classes.len(),
+            self.control,
+        )?;
         let figures = evaluation.metrics();
         let mut metrics = self.place();
         metrics.merge(&figures);
         self.remember(&metrics);
-        self.sink.event(RunEvent::Evaluation { metrics, confusion: evaluation.confusion() });
+        self.sink.event(RunEvent::Evaluation {
+            metrics,
+            confusion: evaluation.confusion(),
+        });
         self.last_evaluation = Some((self.progress.step, evaluation));
         let training = &self.run.spec.training;
-        let value = figures.get(&training.metric_for_best_model).unwrap_or(f64::NAN);
-        let better = |best: &Best| if training.metric_for_best_model == "valid_loss" { value < best.value } else { value > best.value };
+        let value = figures
+            .get(&training.metric_for_best_model)
+            .unwrap_or(f64::NAN);
+        let better = |best: &Best| {
+            if training.metric_for_best_model == "valid_loss" {
+                value < best.value
+            } else {
+                value > best.value
+            }
+        };
         let improved = self.progress.step > 0 && self.progress.best.as_ref().is_none_or(better);
         if improved {
-            self.progress.best = Some(Best { step: self.progress.step, value });
+            self.progress.best = Some(Best {
+                step: self.progress.step,
+                value,
+            });
             self.progress.evaluations_without_progress = 0;
         } else if self.progress.step > 0 {
             self.progress.evaluations_without_progress += 1;
@@ -257,10 +348,20 @@ impl<'a> Trainer<'a> {
         };
         state::save(self.run, &dir, &snapshot)?;
         let mut metrics = Metrics::new();
-        for logged in self.history.iter().rev().take_while(|logged| logged.metrics.get("step") == Some(step as f64)) {
+        for logged in self
+            .history
+            .iter()
+            .rev()
+            .take_while(|logged| logged.metrics.get("step") == Some(step as f64))
+        {
             metrics.merge(&logged.metrics);
         }
-        Ok(self.sink.checkpoint(taper_core::CheckpointFiles { step, dir, metrics, superseded })?)
+        Ok(self.sink.checkpoint(taper_core::CheckpointFiles {
+            step,
+            dir,
+            metrics,
+            superseded,
+        })?)
     }
 
     /// Takes the best weights if they are wanted, and writes the artifacts.
@@ -269,14 +370,31 @@ impl<'a> Trainer<'a> {
         for logged in &self.history {
             metrics.merge(&logged.metrics);
         }
-        let wanted = if self.run.spec.training.load_best_model_at_end { self.progress.best.clone() } else { None };
+        let wanted = if self.run.spec.training.load_best_model_at_end {
+            self.progress.best.clone()
+        } else {
+            None
+        };
         if let Some(best) = wanted.filter(|best| best.step != self.progress.step) {
             state::restore_parameters(&self.run.checkpoint_dir(best.step), &self.model.parameters)?;
             self.last_evaluation = None;
         }
-        if self.last_evaluation.as_ref().is_none_or(|(step, _)| *step != self.progress.step) {
+        if self
+            .last_evaluation
+            .as_ref()
+            .is_none_or(|(step, _)| *step != self.progress.step)
+        {
             self.last_evaluation = match &self.data.validation {
-                Some(rows) => Some((self.progress.step, evaluate(&self.model, rows, &self.data.validation_lines, self.data.classes.len(), self.control)?)),
+                Some(rows) => Some((
+                    self.progress.step,
+                    evaluate(
+                        &self.model,
+                        rows,
+                        &self.data.validation_lines,
+                        self.data.classes.len(),
+                        self.control,
+                    )?,
+                )),
                 None => None,
             };
         }
@@ -291,7 +409,10 @@ impl<'a> Trainer<'a> {
             metrics.set("peak_memory_bytes", bytes as f64);
         }
         self.export(&metrics)?;
-        Ok(Outcome { metrics, trained_tokens: self.progress.tokens })
+        Ok(Outcome {
+            metrics,
+            trained_tokens: self.progress.tokens,
+        })
     }
 
     fn export(&self, metrics: &Metrics) -> Result<()> {
@@ -301,14 +422,20 @@ impl<'a> Trainer<'a> {
             model: &self.model,
             metrics,
             history: &self.history,
-            predictions: self.last_evaluation.as_ref().map_or(&[], |(_, evaluation)| &evaluation.predictions),
+            predictions: self
+                .last_evaluation
+                .as_ref()
+                .map_or(&[], |(_, evaluation)| &evaluation.predictions),
         };
         write_whole(&self.run.output_dir(), |dir| {
             export.write(dir)?;
             export.check(dir)
         })
         .map_err(|error| match error {
-            Error::Io { doing, source } => Error::Io { doing: format!("writing the artifacts: {doing}"), source },
+            Error::Io { doing, source } => Error::Io {
+                doing: format!("writing the artifacts: {doing}"),
+                source,
+            },
             other => other,
         })
     }

@@ -54,6 +54,15 @@ pub fn dropout_in_place(x: &mut [f32], dropout: Dropout) {
     });
 }
 
+/// Drops or scales a row of attention probabilities as [`Attention`](crate::Attention) does; the
+/// row of `token` and `head` has the number `token * heads + head`.
+pub fn dropout_attention_row(x: &mut [f32], dropout: Dropout, number: usize) {
+    simd::dispatch(
+        #[inline(always)]
+        || Mask::new(dropout).block(number).scale(0, x),
+    );
+}
+
 /// The decisions of one [`Dropout`], ready to be applied inside a kernel.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask {
@@ -133,8 +142,8 @@ impl Block {
     /// Multiplies `x[i]` by the factor of the place `first + i`.
     #[inline(always)]
     pub(crate) fn scale(self, first: u32, x: &mut [f32]) {
-        for (x, place) in x.iter_mut().zip(first..u32::MAX) {
-            *x *= self.factor(place);
+        for (i, x) in x.iter_mut().enumerate() {
+            *x *= self.factor(first.wrapping_add(i as u32));
         }
     }
 

@@ -36,7 +36,7 @@ mod tile;
 pub use activation::{gelu, gelu_backward, tanh, tanh_backward};
 pub use adamw::{AdamW, Parameter, Update, sum_of_squares};
 pub use attention::{Attended, Attention, Qkv, QkvGradients};
-pub use dropout::{Dropout, dropout, dropout_in_place};
+pub use dropout::{Dropout, dropout, dropout_attention_row, dropout_in_place};
 pub use elementwise::{add_assign, scale};
 pub use embedding::{embedding, embedding_add, embedding_backward};
 pub use gemm::{View, matmul};

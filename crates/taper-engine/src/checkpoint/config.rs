@@ -51,8 +51,12 @@ impl Arch {
     pub(crate) fn parse(config: &Value) -> Result<Self> {
         match config.get("model_type").and_then(Value::as_str) {
             Some("bert") => Ok(Self::Bert(EncoderConfig::parse(config)?)),
-            Some(other) => Err(Error::model(format!("config.json: the model_type '{other}' is not supported; supported: bert"))),
-            None => Err(Error::model("config.json has no model_type; supported: bert")),
+            Some(other) => Err(Error::model(format!(
+                "config.json: the model_type '{other}' is not supported; supported: bert"
+            ))),
+            None => Err(Error::model(
+                "config.json has no model_type; supported: bert",
+            )),
         }
     }
 
@@ -73,7 +77,8 @@ impl Arch {
 
 impl EncoderConfig {
     fn parse(config: &Value) -> Result<Self> {
-        let parsed: Self = Self::deserialize(config).map_err(|e| Error::model(format!("config.json: {e}")))?;
+        let parsed: Self =
+            Self::deserialize(config).map_err(|e| Error::model(format!("config.json: {e}")))?;
         parsed.check(config)?;
         Ok(parsed)
     }
@@ -88,22 +93,43 @@ impl EncoderConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ];
-        if let Some((name, size)) = sizes.into_iter().find(|(_, size)| !(1..=LARGEST).contains(size)) {
-            return Err(Error::model(format!("config.json: {name} is {size}, which no model has")));
+        if let Some((name, size)) = sizes
+            .into_iter()
+            .find(|(_, size)| !(1..=LARGEST).contains(size))
+        {
+            return Err(Error::model(format!(
+                "config.json: {name} is {size}, which no model has"
+            )));
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(Error::model("config.json: hidden_size is not a multiple of num_attention_heads"));
+            return Err(Error::model(
+                "config.json: hidden_size is not a multiple of num_attention_heads",
+            ));
         }
         if self.hidden_act != "gelu" {
-            return Err(Error::model(format!("config.json: the hidden_act '{}' is not supported; supported: gelu", self.hidden_act)));
+            return Err(Error::model(format!(
+                "config.json: the hidden_act '{}' is not supported; supported: gelu",
+                self.hidden_act
+            )));
         }
-        let dropouts = [self.hidden_dropout_prob, self.attention_probs_dropout_prob, self.classifier_dropout()];
+        let dropouts = [
+            self.hidden_dropout_prob,
+            self.attention_probs_dropout_prob,
+            self.classifier_dropout(),
+        ];
         if !dropouts.iter().all(|p| (0.0..1.0).contains(p)) {
-            return Err(Error::model("config.json: a dropout probability must be from 0 to below 1"));
+            return Err(Error::model(
+                "config.json: a dropout probability must be from 0 to below 1",
+            ));
         }
-        let positions = config.get("position_embedding_type").and_then(Value::as_str).unwrap_or("absolute");
+        let positions = config
+            .get("position_embedding_type")
+            .and_then(Value::as_str)
+            .unwrap_or("absolute");
         if positions != "absolute" {
-            return Err(Error::model(format!("config.json: the position_embedding_type '{positions}' is not supported")));
+            return Err(Error::model(format!(
+                "config.json: the position_embedding_type '{positions}' is not supported"
+            )));
         }
         Ok(())
     }
@@ -136,11 +162,19 @@ mod tests {
             ("model_type", json!("t5"), "'t5' is not supported"),
             ("hidden_size", json!(0), "hidden_size is 0"),
             ("hidden_size", json!(7), "multiple of num_attention_heads"),
-            ("num_hidden_layers", json!(1_000_000_000), "which no model has"),
+            (
+                "num_hidden_layers",
+                json!(1_000_000_000),
+                "which no model has",
+            ),
             ("hidden_act", json!("swish"), "'swish' is not supported"),
             ("hidden_dropout_prob", json!(1.0), "dropout"),
             ("vocab_size", json!("many"), "config.json"),
-            ("position_embedding_type", json!("relative_key"), "relative_key"),
+            (
+                "position_embedding_type",
+                json!("relative_key"),
+                "relative_key",
+            ),
         ] {
             let mut changed = config();
             changed[field] = value;

@@ -11,8 +11,14 @@ use super::{Arch, Weights};
 use crate::{Error, Result, error::Doing};
 
 /// Files of a model folder that an export carries along, so that the result can be used without the base's folder.
-const TOKENIZER_FILES: [&str; 6] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "added_tokens.json", "chat_template.jinja"];
+const TOKENIZER_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+];
 
 /// A model folder whose configuration has been read.
 #[derive(Debug, Clone)]
@@ -31,7 +37,9 @@ impl ModelFolder {
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         for needed in ["config.json", "model.safetensors", "tokenizer.json"] {
             if !dir.join(needed).is_file() {
-                return Err(Error::model(format!("the model folder has no {needed}; it must be in Hugging Face layout")));
+                return Err(Error::model(format!(
+                    "the model folder has no {needed}; it must be in Hugging Face layout"
+                )));
             }
         }
         Self::read(dir)
@@ -44,10 +52,16 @@ impl ModelFolder {
     }
 
     fn read(dir: &Path) -> Result<Self> {
-        let text = fs::read_to_string(dir.join("config.json")).doing(|| "cannot read config.json".to_owned())?;
-        let config: Value = serde_json::from_str(&text).map_err(|e| Error::model(format!("config.json is not JSON: {e}")))?;
+        let text = fs::read_to_string(dir.join("config.json"))
+            .doing(|| "cannot read config.json".to_owned())?;
+        let config: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::model(format!("config.json is not JSON: {e}")))?;
         let arch = Arch::parse(&config)?;
-        Ok(Self { dir: dir.to_owned(), config, arch })
+        Ok(Self {
+            dir: dir.to_owned(),
+            config,
+            arch,
+        })
     }
 
     /// Opens the weights; reads the header only.
@@ -60,7 +74,9 @@ impl ModelFolder {
         let path = self.dir.join("tokenizer.json");
         // Published tokenizers panic on some files.
         catch_unwind(|| Tokenizer::from_file(path))
-            .map_err(|_| Error::model("tokenizer.json cannot be loaded: the tokenizer library gave up on it"))?
+            .map_err(|_| {
+                Error::model("tokenizer.json cannot be loaded: the tokenizer library gave up on it")
+            })?
             .map_err(|e| Error::model(format!("tokenizer.json cannot be loaded: {e}")))
     }
 

@@ -16,7 +16,12 @@ pub(crate) struct Batch {
 impl Batch {
     /// Puts the given rows together.
     pub(crate) fn of(data: &Encoded, rows: &[usize]) -> Self {
-        let mut batch = Self { ids: Vec::new(), positions: Vec::new(), offsets: vec![0], labels: Vec::new() };
+        let mut batch = Self {
+            ids: Vec::new(),
+            positions: Vec::new(),
+            offsets: vec![0],
+            labels: Vec::new(),
+        };
         for &row in rows {
             batch.ids.extend(&data.ids[row]);
             batch.positions.extend(0..data.ids[row].len() as u32);
@@ -36,7 +41,10 @@ impl Batch {
 
     /// Row of the first token of each sequence.
     pub(crate) fn first_tokens(&self) -> Vec<u32> {
-        self.offsets[..self.sequences()].iter().map(|o| *o as u32).collect()
+        self.offsets[..self.sequences()]
+            .iter()
+            .map(|o| *o as u32)
+            .collect()
     }
 }
 
@@ -46,11 +54,18 @@ mod tests {
 
     #[test]
     fn rows_lie_end_to_end() {
-        let data = Encoded { ids: vec![vec![1, 2, 3], vec![4], vec![5, 6]], labels: vec![0, 1, 0], truncated: 0 };
+        let data = Encoded {
+            ids: vec![vec![1, 2, 3], vec![4], vec![5, 6]],
+            labels: vec![0, 1, 0],
+            truncated: 0,
+        };
         let batch = Batch::of(&data, &[2, 0]);
         assert_eq!(batch.ids, [5, 6, 1, 2, 3]);
         assert_eq!(batch.positions, [0, 1, 0, 1, 2]);
         assert_eq!(batch.offsets, [0, 2, 5]);
-        assert_eq!((batch.first_tokens(), batch.labels), (vec![0, 2], vec![0, 0]));
+        assert_eq!(
+            (batch.first_tokens(), batch.labels),
+            (vec![0, 2], vec![0, 0])
+        );
     }
 }

@@ -17,8 +17,12 @@ impl Classes {
         names.sort_unstable();
         names.dedup();
         if let [only] = names[..] {
-            let message = format!("every row has the label '{only}'; a classifier needs at least two classes");
-            return Err(FieldError::new("training_file", code::INVALID_TRAINING_FILE, message).into());
+            let message = format!(
+                "every row has the label '{only}'; a classifier needs at least two classes"
+            );
+            return Err(
+                FieldError::new("training_file", code::INVALID_TRAINING_FILE, message).into(),
+            );
         }
         let numbers: Option<Vec<i64>> = names.iter().map(|name| name.parse().ok()).collect();
         if let Some(numbers) = numbers {
@@ -43,10 +47,18 @@ impl Classes {
     /// A label of the validation data that training does not have, with its line.
     pub(crate) fn ids(&self, rows: &[Row]) -> Result<Vec<u32>> {
         let id = |row: &Row| {
-            self.0.iter().position(|name| *name == row.label).map(|id| id as u32).ok_or_else(|| {
-                let message = format!("line {}: the label '{}' does not occur in the training data", row.line, row.label);
-                FieldError::new("validation_file", code::INVALID_VALIDATION_FILE, message).into()
-            })
+            self.0
+                .iter()
+                .position(|name| *name == row.label)
+                .map(|id| id as u32)
+                .ok_or_else(|| {
+                    let message = format!(
+                        "line {}: the label '{}' does not occur in the training data",
+                        row.line, row.label
+                    );
+                    FieldError::new("validation_file", code::INVALID_VALIDATION_FILE, message)
+                        .into()
+                })
         };
         rows.iter().map(id).collect()
     }
@@ -57,13 +69,29 @@ mod tests {
     use super::*;
 
     fn rows(labels: &[&str]) -> Vec<Row> {
-        labels.iter().enumerate().map(|(i, l)| Row { line: i as u64 + 1, text: String::new(), label: (*l).to_owned() }).collect()
+        labels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| Row {
+                line: i as u64 + 1,
+                text: String::new(),
+                label: (*l).to_owned(),
+            })
+            .collect()
     }
 
     #[test]
     fn integers_sort_as_numbers_and_words_by_code_point() {
-        assert_eq!(Classes::of(&rows(&["10", "9", "10", "-1"])).unwrap().names(), ["-1", "9", "10"]);
-        assert_eq!(Classes::of(&rows(&["b", "10", "9"])).unwrap().names(), ["10", "9", "b"]);
+        assert_eq!(
+            Classes::of(&rows(&["10", "9", "10", "-1"]))
+                .unwrap()
+                .names(),
+            ["-1", "9", "10"]
+        );
+        assert_eq!(
+            Classes::of(&rows(&["b", "10", "9"])).unwrap().names(),
+            ["10", "9", "b"]
+        );
         assert!(Classes::of(&rows(&["x", "x"])).is_err());
     }
 

@@ -24,14 +24,29 @@ const SHOWN_ERRORS: usize = 5;
 /// The first broken lines by number, under `param`; a file without rows.
 pub(crate) fn read_rows(file: &DataFile, param: &str, code: &str) -> Result<Vec<Row>> {
     let mut bytes = Vec::new();
-    File::open(&file.path).and_then(|mut f| f.read_to_end(&mut bytes)).doing(|| format!("cannot read the file {}", file.id))?;
-    let refuse = |message: String| FieldError::new(param, code, format!("{} ({}): {message}", file.filename, file.id));
+    File::open(&file.path)
+        .and_then(|mut f| f.read_to_end(&mut bytes))
+        .doing(|| format!("cannot read the file {}", file.id))?;
+    let refuse = |message: String| {
+        FieldError::new(
+            param,
+            code,
+            format!("{} ({}): {message}", file.filename, file.id),
+        )
+    };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let (rows, problems) = if file.filename.to_ascii_lowercase().ends_with(".csv") { read_csv(bytes) } else { read_jsonl(bytes) };
+    let (rows, problems) = if file.filename.to_ascii_lowercase().ends_with(".csv") {
+        read_csv(bytes)
+    } else {
+        read_jsonl(bytes)
+    };
     if !problems.is_empty() {
         let mut message = problems[..problems.len().min(SHOWN_ERRORS)].join("; ");
         if problems.len() > SHOWN_ERRORS {
-            message.push_str(&format!("; and {} more bad lines", problems.len() - SHOWN_ERRORS));
+            message.push_str(&format!(
+                "; and {} more bad lines",
+                problems.len() - SHOWN_ERRORS
+            ));
         }
         return Err(refuse(message).into());
     }
@@ -49,7 +64,11 @@ fn read_jsonl(bytes: &[u8]) -> (Vec<Row>, Vec<String>) {
             continue;
         }
         match json_row(line) {
-            Ok((text, label)) => rows.push(Row { line: number, text, label }),
+            Ok((text, label)) => rows.push(Row {
+                line: number,
+                text,
+                label,
+            }),
             Err(problem) => problems.push(format!("line {number}: {problem}")),
         }
     }
@@ -58,8 +77,11 @@ fn read_jsonl(bytes: &[u8]) -> (Vec<Row>, Vec<String>) {
 
 fn json_row(line: &[u8]) -> Result<(String, String), String> {
     let line = std::str::from_utf8(line).map_err(|_| "is not UTF-8 text".to_owned())?;
-    let value: Value = serde_json::from_str(line).map_err(|e| format!("is not JSON ({}); {WANTED}", without_position(&e)))?;
-    let Value::Object(object) = value else { return Err(format!("is not an object; {WANTED}")) };
+    let value: Value = serde_json::from_str(line)
+        .map_err(|e| format!("is not JSON ({}); {WANTED}", without_position(&e)))?;
+    let Value::Object(object) = value else {
+        return Err(format!("is not an object; {WANTED}"));
+    };
     Ok((text_of(&object)?, label_of(&object)?))
 }
 
@@ -90,13 +112,17 @@ fn label_of(object: &Map<String, Value>) -> Result<String, String> {
 
 fn read_csv(bytes: &[u8]) -> (Vec<Row>, Vec<String>) {
     let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
-    let place = |headers: &csv::StringRecord, name: &str| headers.iter().position(|h| h.trim() == name);
+    let place =
+        |headers: &csv::StringRecord, name: &str| headers.iter().position(|h| h.trim() == name);
     let columns = match reader.headers() {
         Ok(headers) => place(headers, "text").zip(place(headers, "label")),
         Err(error) => return (Vec::new(), vec![format!("line 1: {error}")]),
     };
     let Some((text, label)) = columns else {
-        return (Vec::new(), vec!["line 1: the header must name the columns 'text' and 'label'".to_owned()]);
+        return (
+            Vec::new(),
+            vec!["line 1: the header must name the columns 'text' and 'label'".to_owned()],
+        );
     };
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     let mut records = reader.into_records();
@@ -104,8 +130,14 @@ fn read_csv(bytes: &[u8]) -> (Vec<Row>, Vec<String>) {
         let line = records.reader().position().line();
         let Some(record) = records.next() else { break };
         match record {
-            Ok(record) if record[label].trim().is_empty() => problems.push(format!("line {line}: 'label' is empty")),
-            Ok(record) => rows.push(Row { line, text: record[text].to_owned(), label: record[label].trim().to_owned() }),
+            Ok(record) if record[label].trim().is_empty() => {
+                problems.push(format!("line {line}: 'label' is empty"))
+            }
+            Ok(record) => rows.push(Row {
+                line,
+                text: record[text].to_owned(),
+                label: record[label].trim().to_owned(),
+            }),
             Err(error) => problems.push(format!("line {line}: {error}")),
         }
     }
@@ -118,16 +150,28 @@ mod tests {
 
     #[test]
     fn jsonl_takes_string_and_integer_labels_and_blank_lines() {
-        let (rows, problems) = read_jsonl(b"{\"text\":\"a\",\"label\":1}\r\n\n{\"text\":\"b\",\"label\":\"x\",\"other\":2}\n");
+        let (rows, problems) = read_jsonl(
+            b"{\"text\":\"a\",\"label\":1}\r\n\n{\"text\":\"b\",\"label\":\"x\",\"other\":2}\n",
+        );
         assert!(problems.is_empty());
-        let got: Vec<_> = rows.iter().map(|r| (r.line, r.text.as_str(), r.label.as_str())).collect();
+        let got: Vec<_> = rows
+            .iter()
+            .map(|r| (r.line, r.text.as_str(), r.label.as_str()))
+            .collect();
         assert_eq!(got, [(1, "a", "1"), (3, "b", "x")]);
     }
 
     #[test]
     fn every_broken_line_is_named() {
         let (_, problems) = read_jsonl(b"{\"text\":\"a\"}\n{\"text\":1,\"label\":1}\n{\n[1]\n{\"text\":\"a\",\"label\":1.5}\n\xff\xfe\n");
-        let starts = ["line 1: has no 'label'", "line 2: 'text' must", "line 3: is not JSON (EOF", "line 4: is not an object", "line 5: 'label' must", "line 6: is not UTF-8"];
+        let starts = [
+            "line 1: has no 'label'",
+            "line 2: 'text' must",
+            "line 3: is not JSON (EOF",
+            "line 4: is not an object",
+            "line 5: 'label' must",
+            "line 6: is not UTF-8",
+        ];
         assert_eq!(problems.len(), starts.len());
         for (problem, start) in problems.iter().zip(starts) {
             assert!(problem.starts_with(start), "{problem}");
@@ -136,11 +180,18 @@ mod tests {
 
     #[test]
     fn csv_knows_its_lines() {
-        let (rows, problems) = read_csv(b"label,text\npos,\"two\nlines, quoted\"\nneg,b\n,c\nneg\n");
-        let got: Vec<_> = rows.iter().map(|r| (r.line, r.text.as_str(), r.label.as_str())).collect();
+        let (rows, problems) =
+            read_csv(b"label,text\npos,\"two\nlines, quoted\"\nneg,b\n,c\nneg\n");
+        let got: Vec<_> = rows
+            .iter()
+            .map(|r| (r.line, r.text.as_str(), r.label.as_str()))
+            .collect();
         assert_eq!(got, [(2, "two\nlines, quoted", "pos"), (4, "b", "neg")]);
         assert_eq!(problems.len(), 2);
-        assert!(problems[0].starts_with("line 5:") && problems[1].starts_with("line 6:"), "{problems:?}");
+        assert!(
+            problems[0].starts_with("line 5:") && problems[1].starts_with("line 6:"),
+            "{problems:?}"
+        );
         assert!(read_csv(b"a,b\n1,2\n").1[0].contains("header"));
     }
 }

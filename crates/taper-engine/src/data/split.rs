@@ -8,14 +8,17 @@ pub(crate) fn hold_out(rows: Vec<Row>, share: f64, seed: u64) -> (Vec<Row>, Vec<
     classes.dedup();
     let mut held = vec![false; rows.len()];
     for class in classes {
-        let mut members: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].label == class).collect();
+        let mut members: Vec<usize> = (0..rows.len())
+            .filter(|i| rows[*i].label == class)
+            .collect();
         Stream::new(seed, &format!("hold out {class}")).shuffle(&mut members);
         let count = ((members.len() as f64 * share).round() as usize).min(members.len() - 1);
         for index in &members[..count] {
             held[*index] = true;
         }
     }
-    let (validation, training): (Vec<_>, Vec<_>) = rows.into_iter().zip(held).partition(|(_, held)| *held);
+    let (validation, training): (Vec<_>, Vec<_>) =
+        rows.into_iter().zip(held).partition(|(_, held)| *held);
     let strip = |part: Vec<(Row, bool)>| part.into_iter().map(|(row, _)| row).collect();
     (strip(training), strip(validation))
 }
@@ -26,10 +29,22 @@ mod tests {
 
     #[test]
     fn each_class_gives_its_share() {
-        let row = |i: u64| Row { line: i, text: String::new(), label: if i % 5 == 0 { "rare" } else { "often" }.to_owned() };
+        let row = |i: u64| Row {
+            line: i,
+            text: String::new(),
+            label: if i % 5 == 0 { "rare" } else { "often" }.to_owned(),
+        };
         let (training, validation) = hold_out((0..100).map(row).collect(), 0.2, 1);
         let rare = |rows: &[Row]| rows.iter().filter(|r| r.label == "rare").count();
-        assert_eq!((training.len(), rare(&training), validation.len(), rare(&validation)), (80, 16, 20, 4));
+        assert_eq!(
+            (
+                training.len(),
+                rare(&training),
+                validation.len(),
+                rare(&validation)
+            ),
+            (80, 16, 20, 4)
+        );
         let (_, again) = hold_out((0..100).map(row).collect(), 0.2, 1);
         assert_eq!(again, validation);
         assert_ne!(hold_out((0..100).map(row).collect(), 0.2, 2).1, validation);

@@ -34,18 +34,48 @@ impl Encoded {
 ///
 /// # Errors
 /// A wish to stop; a tokenizer that fails on a row.
-pub(crate) fn encode(tokenizer: &Tokenizer, rows: &[Row], labels: Vec<u32>, max_length: usize, control: &Control) -> Result<Encoded> {
+pub(crate) fn encode(
+    tokenizer: &Tokenizer,
+    rows: &[Row],
+    labels: Vec<u32>,
+    max_length: usize,
+    control: &Control,
+) -> Result<Encoded> {
     let mut tokenizer = tokenizer.clone();
-    let truncation = TruncationParams { max_length, ..TruncationParams::default() };
-    tokenizer.with_padding(None).with_truncation(Some(truncation)).map_err(|e| Error::model(format!("the tokenizer refuses max_length {max_length}: {e}")))?;
-    let mut encoded = Encoded { ids: Vec::with_capacity(rows.len()), labels, truncated: 0 };
+    let truncation = TruncationParams {
+        max_length,
+        ..TruncationParams::default()
+    };
+    tokenizer
+        .with_padding(None)
+        .with_truncation(Some(truncation))
+        .map_err(|e| {
+            Error::model(format!(
+                "the tokenizer refuses max_length {max_length}: {e}"
+            ))
+        })?;
+    let mut encoded = Encoded {
+        ids: Vec::with_capacity(rows.len()),
+        labels,
+        truncated: 0,
+    };
     for chunk in rows.chunks(CHUNK) {
         control.check()?;
         let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
         // Published tokenizers panic on some inputs; that must end the job with a sentence, not the worker.
         let encodings = catch_unwind(AssertUnwindSafe(|| tokenizer.encode_batch(texts, true)))
-            .map_err(|_| Error::model(format!("the tokenizer failed on the rows from line {} on", chunk[0].line)))?
-            .map_err(|e| Error::model(format!("the tokenizer failed on the rows from line {} on: {e}", chunk[0].line)))?;
+            .map_err(|_| {
+                Error::model(format!(
+                    "the tokenizer failed on the rows from line {} on",
+                    chunk[0].line
+                ))
+            })?
+            .map_err(|e| {
+                Error::model(format!(
+                    "the tokenizer failed on the rows from line {} on: {e}",
+                    chunk[0].line
+                ))
+            })?;
         for encoding in encodings {
             encoded.truncated += u64::from(!encoding.get_overflowing().is_empty());
             encoded.ids.push(encoding.get_ids().to_vec());

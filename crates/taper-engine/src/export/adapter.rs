@@ -20,17 +20,30 @@ const HEADS: [&str; 2] = ["classifier", "score"];
 
 pub(super) fn write_adapter(export: &Export<'_>, dir: &Path) -> Result<()> {
     let Method::Lora(lora) = &export.run.spec.tuning.method else {
-        return Err(Error::Checkpoint { dir: dir.display().to_string(), reason: "the method has no adapter".to_owned() });
+        return Err(Error::Checkpoint {
+            dir: dir.display().to_string(),
+            reason: "the method has no adapter".to_owned(),
+        });
     };
     let config = config(lora, &export.run.spec.model, &export.model.modules_to_save);
     write_json(&dir.join("adapter_config.json"), &config)?;
-    let tensors: Vec<_> = export.model.parameters.tensors().into_iter().map(|(name, t)| (format!("{PREFIX}{name}"), t)).collect();
+    let tensors: Vec<_> = export
+        .model
+        .parameters
+        .tensors()
+        .into_iter()
+        .map(|(name, t)| (format!("{PREFIX}{name}"), t))
+        .collect();
     write_safetensors(&dir.join("adapter_model.safetensors"), &tensors)
 }
 
 /// `adapter_config.json` as `LoraConfig.save_pretrained` writes it.
 fn config(lora: &Lora, base: &str, modules_to_save: &[String]) -> Value {
-    let modules_to_save: Vec<&str> = modules_to_save.iter().map(String::as_str).chain(HEADS).collect();
+    let modules_to_save: Vec<&str> = modules_to_save
+        .iter()
+        .map(String::as_str)
+        .chain(HEADS)
+        .collect();
     json!({
         "alpha_pattern": {}, "auto_mapping": null, "base_model_name_or_path": base, "bias": lora.bias, "fan_in_fan_out": false,
         "inference_mode": true, "init_lora_weights": true, "layer_replication": null, "layers_pattern": null,
@@ -44,7 +57,11 @@ fn config(lora: &Lora, base: &str, modules_to_save: &[String]) -> Value {
 
 /// A whole number without a fraction, as Python writes an integer.
 fn number(x: f64) -> Value {
-    if x.fract() == 0.0 { Value::from(x as i64) } else { Value::from(x) }
+    if x.fract() == 0.0 {
+        Value::from(x as i64)
+    } else {
+        Value::from(x)
+    }
 }
 
 /// Reads an adapter that PEFT or taper wrote: its LoRA settings and its tensors by the name of the module in the base model.
@@ -52,15 +69,28 @@ fn number(x: f64) -> Value {
 /// # Errors
 /// A folder without an adapter, a kind of adapter that is not supported.
 pub(crate) fn read_adapter(dir: &Path) -> Result<(Lora, Vec<(String, Tensor)>)> {
-    let refuse = |reason: String| Error::Checkpoint { dir: dir.display().to_string(), reason };
-    let text = fs::read_to_string(dir.join("adapter_config.json")).doing(|| "cannot read adapter_config.json".to_owned())?;
+    let refuse = |reason: String| Error::Checkpoint {
+        dir: dir.display().to_string(),
+        reason,
+    };
+    let text = fs::read_to_string(dir.join("adapter_config.json"))
+        .doing(|| "cannot read adapter_config.json".to_owned())?;
     let config: Value = serde_json::from_str(&text)?;
     let text_of = |key: &str| config.get(key).and_then(Value::as_str);
     match text_of("peft_type") {
         Some("LORA") => {}
-        other => return Err(refuse(format!("the adapter type {} is not supported", other.unwrap_or("(none)")))),
+        other => {
+            return Err(refuse(format!(
+                "the adapter type {} is not supported",
+                other.unwrap_or("(none)")
+            )));
+        }
     }
-    for (key, what) in [("use_dora", "DoRA"), ("use_rslora", "rank-stabilised scaling"), ("fan_in_fan_out", "Conv1D layers")] {
+    for (key, what) in [
+        ("use_dora", "DoRA"),
+        ("use_rslora", "rank-stabilised scaling"),
+        ("fan_in_fan_out", "Conv1D layers"),
+    ] {
         if config.get(key).and_then(Value::as_bool) == Some(true) {
             return Err(refuse(format!("{what} is not supported")));
         }
@@ -68,19 +98,28 @@ pub(crate) fn read_adapter(dir: &Path) -> Result<(Lora, Vec<(String, Tensor)>)> 
     if text_of("bias").is_some_and(|bias| bias != "none") {
         return Err(refuse("trained biases are not supported".to_owned()));
     }
-    let number = |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default);
-    let target_modules = config.get("target_modules").and_then(|v| serde_json::from_value(v.clone()).ok());
+    let number =
+        |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default);
+    let target_modules = config
+        .get("target_modules")
+        .and_then(|v| serde_json::from_value(v.clone()).ok());
     let lora = Lora {
         r: number("r", 8.0) as usize,
         lora_alpha: number("lora_alpha", 8.0),
         lora_dropout: number("lora_dropout", 0.0),
-        target_modules: Some(target_modules.ok_or_else(|| refuse("target_modules is not a list".to_owned()))?),
+        target_modules: Some(
+            target_modules.ok_or_else(|| refuse("target_modules is not a list".to_owned()))?,
+        ),
         bias: "none".to_owned(),
     };
     let weights = Weights::open(&dir.join("adapter_model.safetensors"))?;
     let mut tensors = Vec::new();
     for stored in weights.shapes()?.into_keys() {
-        let name = stored.strip_prefix(PREFIX).ok_or_else(|| refuse(format!("the tensor {stored} has no place in the base model")))?;
+        let name = stored.strip_prefix(PREFIX).ok_or_else(|| {
+            refuse(format!(
+                "the tensor {stored} has no place in the base model"
+            ))
+        })?;
         tensors.push((name.to_owned(), weights.get(&stored, &Device::Cpu)?));
     }
     Ok((lora, tensors))

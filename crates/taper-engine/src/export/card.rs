@@ -16,7 +16,14 @@ pub(super) fn card(export: &Export<'_>) -> String {
          # {base}, {method}\n\n{what} `{base}` that sorts texts into {classes}. Made by taper {version} in job `{job}`.\n",
         base = spec.model,
         method = spec.tuning.method.name(),
-        classes = export.data.classes.names().iter().map(|c| format!("`{}`", c.replace('`', "'"))).collect::<Vec<_>>().join(", "),
+        classes = export
+            .data
+            .classes
+            .names()
+            .iter()
+            .map(|c| format!("`{}`", c.replace('`', "'")))
+            .collect::<Vec<_>>()
+            .join(", "),
         version = env!("CARGO_PKG_VERSION"),
         job = export.run.job_id,
     );
@@ -26,12 +33,28 @@ pub(super) fn card(export: &Export<'_>) -> String {
         let filename = file.filename.replace(['|', '\n', '\r'], " ");
         writeln!(text, "| {name} | {rows} | {filename} | `{}` |", file.sha256).ok();
     };
-    part("training", export.data.training.len(), &export.run.training_file);
+    part(
+        "training",
+        export.data.training.len(),
+        &export.run.training_file,
+    );
     if let Some(validation) = &export.data.validation {
-        part("validation", validation.len(), export.run.validation_file.as_ref().unwrap_or(&export.run.training_file));
+        part(
+            "validation",
+            validation.len(),
+            export
+                .run
+                .validation_file
+                .as_ref()
+                .unwrap_or(&export.run.training_file),
+        );
     }
     if let Some(share) = spec.training.eval_split {
-        writeln!(text, "\nThe validation rows are {share} of the training file, held out by seed.").ok();
+        writeln!(
+            text,
+            "\nThe validation rows are {share} of the training file, held out by seed."
+        )
+        .ok();
     }
     text.push_str("\n## Figures\n\n| figure | value |\n| --- | --- |\n");
     for (name, value) in export.metrics.to_json() {

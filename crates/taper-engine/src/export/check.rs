@@ -27,12 +27,20 @@ impl Export<'_> {
         let data = self.data.validation.as_ref().unwrap_or(&self.data.training);
         let expected = logits(self.model, data)?;
         let found = logits(&self.reload(dir)?, data)?;
-        let difference = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let difference = expected
+            .iter()
+            .zip(&found)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         if difference <= TOLERANCE {
             return Ok(());
         }
-        let reason = format!("read back, it gives other logits than the trained model (by {difference})");
-        Err(Error::Checkpoint { dir: "output".to_owned(), reason })
+        let reason =
+            format!("read back, it gives other logits than the trained model (by {difference})");
+        Err(Error::Checkpoint {
+            dir: "output".to_owned(),
+            reason,
+        })
     }
 
     fn reload(&self, dir: &Path) -> Result<Model> {
@@ -40,13 +48,25 @@ impl Export<'_> {
         // Another seed than the run's: what the files do not bring must not come out right by chance.
         let seed = !self.run.spec.training.seed;
         match &self.run.spec.tuning.method {
-            Method::Full => Model::load(&ModelFolder::open(&dir.join("model"))?, &Method::Full, classes, device, seed),
+            Method::Full => Model::load(
+                &ModelFolder::open(&dir.join("model"))?,
+                &Method::Full,
+                classes,
+                device,
+                seed,
+            ),
             Method::Lora(_) => {
                 let (lora, tensors) = read_adapter(&dir.join("adapter"))?;
                 let model = Model::load(self.folder(), &Method::Lora(lora), classes, device, seed)?;
                 for parameter in &model.parameters.list {
-                    let missing = || Error::Checkpoint { dir: "adapter".to_owned(), reason: format!("{} is missing", parameter.name) };
-                    let (_, tensor) = tensors.iter().find(|(name, _)| *name == parameter.name).ok_or_else(missing)?;
+                    let missing = || Error::Checkpoint {
+                        dir: "adapter".to_owned(),
+                        reason: format!("{} is missing", parameter.name),
+                    };
+                    let (_, tensor) = tensors
+                        .iter()
+                        .find(|(name, _)| *name == parameter.name)
+                        .ok_or_else(missing)?;
                     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
                     update(&parameter.var, |target| target.copy_from_slice(&values))?;
                 }
@@ -59,6 +79,12 @@ impl Export<'_> {
 fn logits(model: &Model, data: &Encoded) -> Result<Vec<f32>> {
     let rows: Vec<usize> = (0..data.len().min(ROWS)).collect();
     let tape = Tape::idle(ComputePath::of(&model.device));
-    let logits = model.logits(&Pass { tape: &tape, noise: None }, &Batch::of(data, &rows))?;
+    let logits = model.logits(
+        &Pass {
+            tape: &tape,
+            noise: None,
+        },
+        &Batch::of(data, &rows),
+    )?;
     Ok(logits.tensor.flatten_all()?.to_vec1()?)
 }

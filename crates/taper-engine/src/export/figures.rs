@@ -20,16 +20,32 @@ pub(crate) struct Prediction {
 impl Prediction {
     /// The class with the largest logit.
     pub(crate) fn class(&self) -> usize {
-        let best = self.logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        let best = self
+            .logits
+            .iter()
+            .enumerate()
+            .max_by(|a, b| a.1.total_cmp(b.1));
         best.map_or(0, |(class, _)| class)
     }
 }
 
 pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
-    let names: BTreeSet<&str> = export.history.iter().flat_map(|logged| logged.metrics.iter()).map(|(name, _)| name).filter(|n| *n != "step").collect();
+    let names: BTreeSet<&str> = export
+        .history
+        .iter()
+        .flat_map(|logged| logged.metrics.iter())
+        .map(|(name, _)| name)
+        .filter(|n| *n != "step")
+        .collect();
     let columns: Vec<&str> = ["step"].into_iter().chain(names).collect();
     write_text(&dir.join("metrics.csv"), &table(export.history, &columns))?;
-    let openai = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"];
+    let openai = [
+        "step",
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "valid_mean_token_accuracy",
+    ];
     write_text(&dir.join("result.csv"), &table(export.history, &openai))?;
     if export.predictions.is_empty() {
         return Ok(());
@@ -39,7 +55,10 @@ pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
         let line = json!({"row": row, "line": p.line, "label": names[p.label], "prediction": names[p.class()], "logits": p.logits});
         format!("{line}\n")
     });
-    write_text(&dir.join("eval_predictions.jsonl"), &lines.collect::<String>())
+    write_text(
+        &dir.join("eval_predictions.jsonl"),
+        &lines.collect::<String>(),
+    )
 }
 
 /// A CSV table with one line a step; an empty cell where nothing was measured.
@@ -53,7 +72,10 @@ fn table(history: &[Logged], columns: &[&str]) -> String {
         }
     }
     for metrics in &steps {
-        let cells: Vec<String> = columns.iter().map(|name| metrics.get(name).map_or(String::new(), |v| v.to_string())).collect();
+        let cells: Vec<String> = columns
+            .iter()
+            .map(|name| metrics.get(name).map_or(String::new(), |v| v.to_string()))
+            .collect();
         text.push_str(&(cells.join(",") + "\n"));
     }
     text
@@ -70,8 +92,14 @@ mod tests {
             Metrics::from([("step", 10.0), ("train_loss", 0.5)]),
             Metrics::from([("step", 10.0), ("valid_loss", 0.25)]),
         ]
-        .map(|metrics| Logged { unix_seconds: 0.0, metrics });
+        .map(|metrics| Logged {
+            unix_seconds: 0.0,
+            metrics,
+        });
         let columns = ["step", "train_loss", "valid_loss"];
-        assert_eq!(table(&history, &columns), "step,train_loss,valid_loss\n0,,0.7\n10,0.5,0.25\n");
+        assert_eq!(
+            table(&history, &columns),
+            "step,train_loss,valid_loss\n0,,0.7\n10,0.5,0.25\n"
+        );
     }
 }

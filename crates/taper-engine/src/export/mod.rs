@@ -46,20 +46,32 @@ impl Export<'_> {
         let adapts = matches!(self.run.spec.tuning.method, taper_core::Method::Lora(_));
         let target = dir.join(if adapts { "adapter" } else { "model" });
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
-        if adapts { adapter::write_adapter(self, &target)? } else { model::write_model(self, &target)? }
+        if adapts {
+            adapter::write_adapter(self, &target)?
+        } else {
+            model::write_model(self, &target)?
+        }
         self.folder().copy_tokenizer(&target)?;
         write_json(&target.join("taper_job.json"), &self.job())?;
         write_text(&target.join("README.md"), &card::card(self))?;
         figures::write_figures(self, dir)?;
         let events = dir.join("tensorboard");
         fs::create_dir_all(&events)
-            .and_then(|()| fs::write(events.join(self.event_file_name()), tensorboard::event_file(self.history)))
+            .and_then(|()| {
+                fs::write(
+                    events.join(self.event_file_name()),
+                    tensorboard::event_file(self.history),
+                )
+            })
             .doing(|| "cannot write the TensorBoard file".to_owned())
     }
 
     /// The name that TensorBoard looks for, with the start of the run in it.
     fn event_file_name(&self) -> String {
-        let start = self.history.first().map_or(0.0, |logged| logged.unix_seconds);
+        let start = self
+            .history
+            .first()
+            .map_or(0.0, |logged| logged.unix_seconds);
         format!("events.out.tfevents.{:010}.taper", start as u64)
     }
 
@@ -69,11 +81,23 @@ impl Export<'_> {
 
     /// Class names by id, as `config.json` has them.
     fn id2label(&self) -> BTreeMap<String, String> {
-        self.data.classes.names().iter().enumerate().map(|(id, name)| (id.to_string(), name.clone())).collect()
+        self.data
+            .classes
+            .names()
+            .iter()
+            .enumerate()
+            .map(|(id, name)| (id.to_string(), name.clone()))
+            .collect()
     }
 
     fn label2id(&self) -> BTreeMap<String, usize> {
-        self.data.classes.names().iter().enumerate().map(|(id, name)| (name.clone(), id)).collect()
+        self.data
+            .classes
+            .names()
+            .iter()
+            .enumerate()
+            .map(|(id, name)| (name.clone(), id))
+            .collect()
     }
 
     /// How the weights came about, for those who find them later.
@@ -98,5 +122,10 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).doing(|| format!("cannot write {}", path.file_name().unwrap_or_default().to_string_lossy()))
+    fs::write(path, text).doing(|| {
+        format!(
+            "cannot write {}",
+            path.file_name().unwrap_or_default().to_string_lossy()
+        )
+    })
 }

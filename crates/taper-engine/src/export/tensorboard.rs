@@ -16,8 +16,13 @@ pub(super) fn event_file(history: &[Logged]) -> Vec<u8> {
     for logged in history {
         let mut event = double(1, logged.unix_seconds);
         event.extend(varint(2, logged.metrics.get("step").unwrap_or(0.0) as u64));
-        let values = logged.metrics.iter().filter(|(name, _)| !matches!(*name, "step" | "total_steps"));
-        let summary: Vec<u8> = values.flat_map(|(name, value)| bytes(1, &scalar(name, value as f32))).collect();
+        let values = logged
+            .metrics
+            .iter()
+            .filter(|(name, _)| !matches!(*name, "step" | "total_steps"));
+        let summary: Vec<u8> = values
+            .flat_map(|(name, value)| bytes(1, &scalar(name, value as f32)))
+            .collect();
         event.extend(bytes(5, &summary));
         record(&mut file, &event);
     }
@@ -41,7 +46,9 @@ fn record(file: &mut Vec<u8>, data: &[u8]) {
 }
 
 fn masked_crc(data: &[u8]) -> u32 {
-    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+    crc32c::crc32c(data)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
 }
 
 fn double(field: u8, value: f64) -> Vec<u8> {
@@ -81,7 +88,10 @@ mod tests {
 
     #[test]
     fn a_record_is_framed_as_tensorflow_frames_it() {
-        let logged = Logged { unix_seconds: 1.5, metrics: Metrics::from([("step", 300.0), ("train_loss", 0.5)]) };
+        let logged = Logged {
+            unix_seconds: 1.5,
+            metrics: Metrics::from([("step", 300.0), ("train_loss", 0.5)]),
+        };
         let file = event_file(&[logged]);
         // The first record: 9 bytes of time, 15 of version; the CRC of its length as TensorFlow's own files have it.
         assert_eq!(file[..8], 24u64.to_le_bytes());

@@ -29,7 +29,10 @@ impl Pass<'_> {
     /// The dropout of one place: `layer` and `site` name it within the pass.
     pub(crate) fn dropout(&self, p: f32, layer: usize, site: u64) -> Dropout {
         match self.noise {
-            Some(Noise { seed, pass }) => Dropout::new(p, taper_kernels::key(seed, pass, layer as u64, site)),
+            Some(Noise { seed, pass }) => Dropout::new(
+                p,
+                taper_kernels::dropout::key(seed, pass, layer as u64, site),
+            ),
             None => Dropout::OFF,
         }
     }

@@ -28,14 +28,31 @@ enum Network {
 
 impl Model {
     /// Loads the weights and puts in what the method adds; new weights are made by `seed`.
-    pub(crate) fn load(folder: &ModelFolder, method: &Method, classes: usize, device: &Device, seed: u64) -> Result<Self> {
+    pub(crate) fn load(
+        folder: &ModelFolder,
+        method: &Method,
+        classes: usize,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Self> {
         let weights = folder.weights()?;
         let mut loader = Loader::new(&weights, method, device, seed)?;
         let network = match &folder.arch {
             Arch::Bert(config) => Network::Encoder(Encoder::load(config, &mut loader, classes)?),
         };
-        let Loader { parameters, frozen, modules_to_save, .. } = loader;
-        Ok(Self { network, parameters, frozen, modules_to_save, device: device.clone() })
+        let Loader {
+            parameters,
+            frozen,
+            modules_to_save,
+            ..
+        } = loader;
+        Ok(Self {
+            network,
+            parameters,
+            frozen,
+            modules_to_save,
+            device: device.clone(),
+        })
     }
 
     /// Logits of every sequence, `[sequences, classes]`.
@@ -47,7 +64,12 @@ impl Model {
 
     /// Number of values of the whole model, adapters included.
     pub(crate) fn total_parameters(&self) -> u64 {
-        self.parameters.count() + self.frozen.iter().map(|(_, tensor)| tensor.elem_count() as u64).sum::<u64>()
+        self.parameters.count()
+            + self
+                .frozen
+                .iter()
+                .map(|(_, tensor)| tensor.elem_count() as u64)
+                .sum::<u64>()
     }
 }
 
@@ -56,7 +78,9 @@ impl Model {
 /// # Errors
 /// A target that names no layer, a rank beyond the model's width.
 pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
-    let Method::Lora(lora) = method else { return Ok(()) };
+    let Method::Lora(lora) = method else {
+        return Ok(());
+    };
     let Arch::Bert(config) = arch;
     let paths = Encoder::linear_paths(config);
     let unmatched = crate::methods::unmatched_targets(lora, &paths);
@@ -69,7 +93,10 @@ pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
         return Err(taper_core::FieldError::invalid("tuning.target_modules", message).into());
     }
     if lora.r > config.hidden_size {
-        let message = format!("'tuning.r' is {}, but the model is only {} wide; choose a smaller rank", lora.r, config.hidden_size);
+        let message = format!(
+            "'tuning.r' is {}, but the model is only {} wide; choose a smaller rank",
+            lora.r, config.hidden_size
+        );
         return Err(taper_core::FieldError::invalid("tuning.r", message).into());
     }
     Ok(())

@@ -1,5 +1,5 @@
-use candle_core::{D, Tensor};
-use taper_kernels as kernels;
+use candle_core::{D, Device, Tensor};
+use taper_kernels::{Attended, Attention, Qkv, QkvGradients};
 
 use super::Dropout;
 use crate::{
@@ -16,8 +16,8 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    fn kernel(self, offsets: &[usize]) -> kernels::Attention<'_> {
-        kernels::Attention {
+    fn kernel(self, offsets: &[usize]) -> Attention<'_> {
+        Attention {
             heads: self.count,
             head_dim: self.dim,
             scale: 1.0 / (self.dim as f32).sqrt(),
@@ -30,23 +30,54 @@ impl Heads {
 
 /// Attention of every token to all tokens of its own sequence; queries, keys and values are `[tokens, heads·dim]`, `offsets` says
 /// where sequences begin. Keeps its inputs and output, and one number a token and head; the probabilities are computed anew.
-pub(crate) fn attention(tape: &Tape, q: Value, k: Value, v: Value, offsets: &[usize], heads: Heads) -> Result<Value> {
+pub(crate) fn attention(
+    tape: &Tape,
+    q: Value,
+    k: Value,
+    v: Value,
+    offsets: &[usize],
+    heads: Heads,
+) -> Result<Value> {
     if tape.path == Path::Composed {
         return composed([&q.tensor, &k.tensor, &v.tensor], offsets, heads);
     }
     let shape = q.tensor.shape().clone();
     let (tokens, width) = q.tensor.dims2()?;
-    let (mut out, mut saved) = (vec![0.0; tokens * width], vec![0.0; tokens * heads.count]);
-    heads.kernel(offsets).forward(&mut out, &mut saved, &slice(&q.tensor)?, &slice(&k.tensor)?, &slice(&v.tensor)?);
+    let (mut out, mut lse) = (vec![0.0; tokens * width], vec![0.0; tokens * heads.count]);
+    heads.kernel(offsets).forward(
+        &mut out,
+        &mut lse,
+        Qkv {
+            q: &slice(&q.tensor)?,
+            k: &slice(&k.tensor)?,
+            v: &slice(&v.tensor)?,
+        },
+    );
     if !tape.records(&[&q, &k, &v], &[]) {
         return Tape::constant(out, shape);
     }
     let (offsets, kept) = (offsets.to_vec(), out.clone());
     tape.record(out, shape, move |flow, dy| {
         let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![0.0; tokens * width]);
-        let (q_data, k_data, v_data) = (slice(&q.tensor)?, slice(&k.tensor)?, slice(&v.tensor)?);
-        let forward = kernels::Saved { q: &q_data, k: &k_data, v: &v_data, out: &kept, lse: &saved };
-        heads.kernel(&offsets).backward(&mut dq, &mut dk, &mut dv, &dy, forward);
+        let gradients = QkvGradients {
+            dq: &mut dq,
+            dk: &mut dk,
+            dv: &mut dv,
+        };
+        let qkv = Qkv {
+            q: &slice(&q.tensor)?,
+            k: &slice(&k.tensor)?,
+            v: &slice(&v.tensor)?,
+        };
+        heads.kernel(&offsets).backward(
+            gradients,
+            &dy,
+            qkv,
+            Attended {
+                out: &kept,
+                lse: &lse,
+            },
+        );
         for (value, gradient) in [(&q, dq), (&k, dk), (&v, dv)] {
             flow.add(value, gradient);
         }
@@ -74,13 +105,53 @@ fn composed([q, k, v]: [&Tensor; 3], offsets: &[usize], heads: Heads) -> Result<
     let spread = Tensor::from_vec(spread, sequences * longest, device)?;
     let mask = Tensor::from_vec(mask, (sequences, 1, 1, longest), device)?;
     let split = |x: &Tensor| -> candle_core::Result<Tensor> {
-        x.index_select(&spread, 0)?.reshape((sequences, longest, heads.count, heads.dim))?.transpose(1, 2)?.contiguous()
+        x.index_select(&spread, 0)?
+            .reshape((sequences, longest, heads.count, heads.dim))?
+            .transpose(1, 2)?
+            .contiguous()
     };
     let (q, k, v) = (split(q)?, split(k)?, split(v)?);
     let scores = (q.matmul(&k.t()?)? / (heads.dim as f64).sqrt())?.broadcast_add(&mask)?;
     let probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    let probabilities = heads.dropout.composed(&probabilities)?;
-    let mixed = probabilities.matmul(&v)?.transpose(1, 2)?.reshape((sequences * longest, heads.count * heads.dim))?;
+    let probabilities = match heads.dropout.kernel() {
+        Some(dropout) => {
+            (probabilities * dropout_mask(dropout, offsets, heads.count, longest, device)?)?
+        }
+        None => probabilities,
+    };
+    let mixed = probabilities
+        .matmul(&v)?
+        .transpose(1, 2)?
+        .reshape((sequences * longest, heads.count * heads.dim))?;
     let gather = Tensor::from_vec(gather, lengths.iter().sum::<usize>(), device)?;
     Ok(Value::constant(mixed.index_select(&gather, 0)?))
+}
+
+/// The factors by which the fused kernel multiplies its probabilities, `[sequences, heads, longest, longest]`.
+fn dropout_mask(
+    dropout: taper_kernels::Dropout,
+    offsets: &[usize],
+    heads: usize,
+    longest: usize,
+    device: &Device,
+) -> Result<Tensor> {
+    let sequences = offsets.len() - 1;
+    let mut mask = vec![1f32; sequences * heads * longest * longest];
+    for (index, row) in mask.chunks_exact_mut(longest).enumerate() {
+        let (place, head, sequence) = (
+            index % longest,
+            index / longest % heads,
+            index / longest / heads,
+        );
+        let token = offsets[sequence] + place;
+        if token < offsets[sequence + 1] {
+            let length = offsets[sequence + 1] - offsets[sequence];
+            taper_kernels::dropout_attention_row(&mut row[..length], dropout, token * heads + head);
+        }
+    }
+    Ok(Tensor::from_vec(
+        mask,
+        (sequences, heads, longest, longest),
+        device,
+    )?)
 }

@@ -17,12 +17,20 @@ pub(crate) fn embedding(tape: &Tape, tables: &[&Param], ids: Vec<Vec<u32>>) -> R
     let mut y = vec![0.0; tokens * width];
     for (i, (table, ids)) in tables.iter().zip(&ids).enumerate() {
         let table = slice(&table.tensor)?;
-        if i == 0 { kernels::embedding(&mut y, &table, ids) } else { kernels::embedding_add(&mut y, &table, ids) }
+        if i == 0 {
+            kernels::embedding(&mut y, &table, ids)
+        } else {
+            kernels::embedding_add(&mut y, &table, ids)
+        }
     }
     if !tape.records(&[], tables) {
         return Tape::constant(y, (tokens, width));
     }
-    let trained: Vec<_> = tables.iter().zip(ids).filter_map(|(table, ids)| Some((table.id?, ids))).collect();
+    let trained: Vec<_> = tables
+        .iter()
+        .zip(ids)
+        .filter_map(|(table, ids)| Some((table.id?, ids)))
+        .collect();
     tape.record(y, (tokens, width), move |flow, dy| {
         for (id, ids) in &trained {
             kernels::embedding_backward(flow.param(*id), &dy, ids);

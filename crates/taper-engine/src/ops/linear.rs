@@ -35,10 +35,23 @@ pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -
     let rows = x.rows()?;
     let (outputs, _) = layer.weight.tensor.dims2()?;
     let mut y = vec![0.0; rows * outputs];
-    kernels::linear(&mut y, &slice(&x.tensor)?, &slice(&layer.weight.tensor)?, Some(&slice(&layer.bias.tensor)?), rows);
-    let adapted = layer.adapter.as_ref().map(|adapter| Adapted::forward(&mut y, x, adapter, dropout)).transpose()?;
+    kernels::linear(
+        &mut y,
+        &slice(&x.tensor)?,
+        &slice(&layer.weight.tensor)?,
+        Some(&slice(&layer.bias.tensor)?),
+        rows,
+    );
+    let adapted = layer
+        .adapter
+        .as_ref()
+        .map(|adapter| Adapted::forward(&mut y, x, adapter, dropout))
+        .transpose()?;
     let adapter_params = layer.adapter.iter().flat_map(|a| [&a.a, &a.b]);
-    let params: Vec<&Param> = [&layer.weight, &layer.bias].into_iter().chain(adapter_params).collect();
+    let params: Vec<&Param> = [&layer.weight, &layer.bias]
+        .into_iter()
+        .chain(adapter_params)
+        .collect();
     if !tape.records(&[x], &params) {
         return Tape::constant(y, (rows, outputs));
     }
@@ -52,7 +65,9 @@ pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -
         }
         if x.needs_gradient() {
             let w = slice(&weight.tensor)?;
-            flow.accumulate(&x, |dx, more| kernels::linear_backward_input(dx, more, &dy, &w, rows));
+            flow.accumulate(&x, |dx, more| {
+                kernels::linear_backward_input(dx, more, &dy, &w, rows)
+            });
         }
         adapted.map_or(Ok(()), |adapted| adapted.backward(flow, &x, &dy))
     })
@@ -74,12 +89,31 @@ impl Adapted {
         let (rows, inputs) = x.tensor.dims2()?;
         let (rank, _) = adapter.a.tensor.dims2()?;
         let (outputs, _) = adapter.b.tensor.dims2()?;
-        let dropped = dropout.apply(&slice(&x.tensor)?);
+        let x = slice(&x.tensor)?;
+        let dropped = dropout.apply(&x);
         let mut p = vec![0.0; rows * rank];
         let (a, b) = (slice(&adapter.a.tensor)?, slice(&adapter.b.tensor)?);
-        kernels::matmul(&mut p, false, 1.0, kernels::View::new(&dropped, rows, inputs), kernels::View::new(&a, rank, inputs).t());
-        kernels::matmul(y, true, adapter.scale, kernels::View::new(&p, rows, rank), kernels::View::new(&b, outputs, rank).t());
-        Ok(Self { a: adapter.a.clone(), b: adapter.b.clone(), scale: adapter.scale, dropout, p })
+        kernels::matmul(
+            &mut p,
+            false,
+            1.0,
+            kernels::View::new(&dropped, rows, inputs),
+            kernels::View::new(&a, rank, inputs).t(),
+        );
+        kernels::matmul(
+            y,
+            true,
+            adapter.scale,
+            kernels::View::new(&p, rows, rank),
+            kernels::View::new(&b, outputs, rank).t(),
+        );
+        Ok(Self {
+            a: adapter.a.clone(),
+            b: adapter.b.clone(),
+            scale: adapter.scale,
+            dropout,
+            p,
+        })
     }
 
     /// dB += s·dyᵀp, dp = s·dy·B, dA += dpᵀ·dropout(x), dx += dropout(dp·A).
@@ -89,14 +123,33 @@ impl Adapted {
         let (outputs, rank) = self.b.tensor.dims2()?;
         let dy = View::new(dy, rows, outputs);
         let mut dp = vec![0.0; rows * rank];
-        matmul(&mut dp, false, self.scale, dy, View::new(&slice(&self.b.tensor)?, outputs, rank));
+        matmul(
+            &mut dp,
+            false,
+            self.scale,
+            dy,
+            View::new(&slice(&self.b.tensor)?, outputs, rank),
+        );
         if let Some(id) = self.b.id {
-            matmul(flow.param(id), true, self.scale, dy.t(), View::new(&self.p, rows, rank));
+            matmul(
+                flow.param(id),
+                true,
+                self.scale,
+                dy.t(),
+                View::new(&self.p, rows, rank),
+            );
         }
         let dp = View::new(&dp, rows, rank);
         if let Some(id) = self.a.id {
-            let dropped = self.dropout.apply(&slice(&x.tensor)?);
-            matmul(flow.param(id), true, 1.0, dp.t(), View::new(&dropped, rows, inputs));
+            let x = slice(&x.tensor)?;
+            let dropped = self.dropout.apply(&x);
+            matmul(
+                flow.param(id),
+                true,
+                1.0,
+                dp.t(),
+                View::new(&dropped, rows, inputs),
+            );
         }
         if x.needs_gradient() {
             let a = slice(&self.a.tensor)?;
@@ -116,10 +169,14 @@ impl Adapted {
 
 fn composed(x: &Value, layer: &Linear, dropout: Dropout) -> Result<Value> {
     let x = &x.tensor;
-    let mut y = x.matmul(&layer.weight.tensor.t()?)?.broadcast_add(&layer.bias.tensor)?;
+    let mut y = x
+        .matmul(&layer.weight.tensor.t()?)?
+        .broadcast_add(&layer.bias.tensor)?;
     if let Some(adapter) = &layer.adapter {
         let dropped: Tensor = dropout.composed(x)?;
-        let low = dropped.matmul(&adapter.a.tensor.t()?)?.matmul(&adapter.b.tensor.t()?)?;
+        let low = dropped
+            .matmul(&adapter.a.tensor.t()?)?
+            .matmul(&adapter.b.tensor.t()?)?;
         y = (y + (low * f64::from(adapter.scale))?)?;
     }
     Ok(Value::constant(y))

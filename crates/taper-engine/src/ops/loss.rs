@@ -8,13 +8,19 @@ use crate::{
 
 /// The cross-entropy of logits `[rows, classes]` with the rows' classes, summed and divided by `mean_over`: the rows of the whole
 /// optimizer step, so that gradients of several batches add up to those of one.
-pub(crate) fn cross_entropy(tape: &Tape, logits: &Value, labels: &[u32], mean_over: usize) -> Result<Value> {
+pub(crate) fn cross_entropy(
+    tape: &Tape,
+    logits: &Value,
+    labels: &[u32],
+    mean_over: usize,
+) -> Result<Value> {
     if tape.path == Path::Composed {
         return composed(&logits.tensor, labels, mean_over);
     }
     let data = slice(&logits.tensor)?;
     let mut gradient = vec![0.0; data.len()];
-    let sum = kernels::cross_entropy(&data, labels, &mut gradient);
+    let (_, classes) = logits.tensor.dims2()?;
+    let sum = kernels::cross_entropy(&mut gradient, &data, classes, labels);
     let loss = vec![(sum / mean_over as f64) as f32];
     if !tape.records(&[logits], &[]) {
         return Tape::constant(loss, ());

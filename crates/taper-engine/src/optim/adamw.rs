@@ -1,38 +1,75 @@
 use candle_core::{Device, Tensor};
 use taper_core::Training;
+use taper_kernels::{Parameter, Update};
 
 use crate::{
     Error, Result,
     param::{Gradients, Parameters, update},
 };
 
-/// AdamW with decoupled weight decay (Loshchilov and Hutter 2019) in PyTorch's order of operations, betas 0.9 and 0.999, eps 1e-8.
+/// Those of PyTorch and of `TrainingArguments`.
+const CONSTANTS: taper_kernels::AdamW = taper_kernels::AdamW {
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+};
+
+/// AdamW with decoupled weight decay (Loshchilov and Hutter 2019) in PyTorch's order of operations.
 /// The moments lie on the host, one buffer a parameter, in the parameters' order.
 pub(crate) struct AdamW {
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
-    weight_decay: f32,
+    weight_decay: f64,
     /// Updates made so far.
     step: u64,
 }
 
 impl AdamW {
     pub(crate) fn new(parameters: &Parameters, training: &Training) -> Self {
-        let zeros = || parameters.list.iter().map(|p| vec![0.0; p.var.elem_count()]).collect();
-        Self { first: zeros(), second: zeros(), weight_decay: training.weight_decay as f32, step: 0 }
+        let zeros = || {
+            parameters
+                .list
+                .iter()
+                .map(|p| vec![0.0; p.var.elem_count()])
+                .collect()
+        };
+        Self {
+            first: zeros(),
+            second: zeros(),
+            weight_decay: training.weight_decay,
+            step: 0,
+        }
     }
 
     /// Changes every parameter by its gradient times `gradient_factor`.
-    pub(crate) fn update(&mut self, parameters: &Parameters, gradients: &Gradients, learning_rate: f64, gradient_factor: f32) -> Result<()> {
+    pub(crate) fn update(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        learning_rate: f64,
+        gradient_factor: f32,
+    ) -> Result<()> {
         self.step += 1;
         for (id, parameter) in parameters.list.iter().enumerate() {
             let (first, second, step) = (&mut self.first[id], &mut self.second[id], self.step);
-            let settings = taper_kernels::AdamW::default();
-            let weight_decay = if parameter.decays { self.weight_decay } else { 0.0 };
-            update(&parameter.var, |values| {
-                let moments = taper_kernels::Moments { m: first, v: second };
-                let rates = taper_kernels::Rates { lr: learning_rate as f32, weight_decay, step, grad_scale: gradient_factor };
-                settings.update(values, gradients.get(id), moments, rates);
+            let change = Update {
+                learning_rate,
+                weight_decay: if parameter.decays {
+                    self.weight_decay
+                } else {
+                    0.0
+                },
+                step,
+                gradient_scale: f64::from(gradient_factor),
+            };
+            update(&parameter.var, |value| {
+                let parameter = Parameter {
+                    value,
+                    gradient: gradients.get(id),
+                    m: first,
+                    v: second,
+                };
+                CONSTANTS.update(parameter, change);
             })?;
         }
         Ok(())
@@ -54,13 +91,26 @@ impl AdamW {
     ///
     /// # Errors
     /// When `read` has no tensor of a name or one of another size.
-    pub(crate) fn restore(&mut self, parameters: &Parameters, step: u64, read: impl Fn(&str) -> Result<Tensor>) -> Result<()> {
+    pub(crate) fn restore(
+        &mut self,
+        parameters: &Parameters,
+        step: u64,
+        read: impl Fn(&str) -> Result<Tensor>,
+    ) -> Result<()> {
         self.step = step;
         for (id, parameter) in parameters.list.iter().enumerate() {
-            for (prefix, moments) in [("first", &mut self.first[id]), ("second", &mut self.second[id])] {
-                let values: Vec<f32> = read(&format!("{prefix}.{}", parameter.name))?.flatten_all()?.to_vec1()?;
+            for (prefix, moments) in [
+                ("first", &mut self.first[id]),
+                ("second", &mut self.second[id]),
+            ] {
+                let values: Vec<f32> = read(&format!("{prefix}.{}", parameter.name))?
+                    .flatten_all()?
+                    .to_vec1()?;
                 if values.len() != moments.len() {
-                    return Err(Error::Tensor(candle_core::Error::msg(format!("moments of {} have another size", parameter.name))));
+                    return Err(Error::Tensor(candle_core::Error::msg(format!(
+                        "moments of {} have another size",
+                        parameter.name
+                    ))));
                 }
                 *moments = values;
             }

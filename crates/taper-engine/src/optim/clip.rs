@@ -1,6 +1,10 @@
 /// The factor that brings gradients of this norm down to `max_norm`, as `torch.nn.utils.clip_grad_norm_` has it; 1 when `max_norm` is 0.
 pub(crate) fn clip_factor(norm: f64, max_norm: f64) -> f32 {
-    if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) as f32 } else { 1.0 }
+    if max_norm > 0.0 {
+        (max_norm / (norm + 1e-6)).min(1.0) as f32
+    } else {
+        1.0
+    }
 }
 
 #[cfg(test)]

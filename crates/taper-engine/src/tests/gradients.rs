@@ -13,21 +13,47 @@ use crate::{
 };
 
 fn batch() -> Batch {
-    let ids = vec![vec![2, 4, 8, 3], vec![2, 3], vec![2, 10, 8, 5, 9, 11, 7, 3], vec![6]];
+    let ids = vec![
+        vec![2, 4, 8, 3],
+        vec![2, 3],
+        vec![2, 10, 8, 5, 9, 11, 7, 3],
+        vec![6],
+    ];
     let rows: Vec<usize> = (0..ids.len()).collect();
-    Batch::of(&Encoded { ids, labels: vec![1, 0, 2, 1], truncated: 0 }, &rows)
+    Batch::of(
+        &Encoded {
+            ids,
+            labels: vec![1, 0, 2, 1],
+            truncated: 0,
+        },
+        &rows,
+    )
 }
 
 fn methods() -> [Method; 2] {
-    let targets = ["query", "key", "value", "dense"].map(str::to_owned).to_vec();
-    [Method::Full, Method::Lora(Lora { r: 3, lora_dropout: 0.2, target_modules: Some(targets), ..Lora::default() })]
+    let targets = ["query", "key", "value", "dense"]
+        .map(str::to_owned)
+        .to_vec();
+    [
+        Method::Full,
+        Method::Lora(Lora {
+            r: 3,
+            lora_dropout: 0.2,
+            target_modules: Some(targets),
+            ..Lora::default()
+        }),
+    ]
 }
 
 /// Moves every parameter off its start, so that LoRA's B is not zero.
 fn stir(model: &Model) {
     for (id, parameter) in model.parameters.list.iter().enumerate() {
-        let noise = crate::random::Stream::new(9, &format!("stir {id}")).normal(parameter.var.elem_count(), 0.05);
-        update(&parameter.var, |values| values.iter_mut().zip(&noise).for_each(|(v, n)| *v += n)).unwrap();
+        let noise = crate::random::Stream::new(9, &format!("stir {id}"))
+            .normal(parameter.var.elem_count(), 0.05);
+        update(&parameter.var, |values| {
+            values.iter_mut().zip(&noise).for_each(|(v, n)| *v += n)
+        })
+        .unwrap();
     }
 }
 
@@ -46,12 +72,19 @@ fn fused_gradients_equal_candles_with_dropout_on() {
         for pass in 0..3 {
             let noise = Some(Noise { seed: 11, pass });
             let (loss, fused) = gradients_of(&model, &batch(), Path::Fused, noise).unwrap();
-            let (oracle_loss, composed) = gradients_of(&model, &batch(), Path::Composed, noise).unwrap();
-            assert!((loss - oracle_loss).abs() < 1e-5, "loss {loss}, candle's {oracle_loss}");
+            let (oracle_loss, composed) =
+                gradients_of(&model, &batch(), Path::Composed, noise).unwrap();
+            assert!(
+                (loss - oracle_loss).abs() < 1e-5,
+                "loss {loss}, candle's {oracle_loss}"
+            );
             for ((name, fused), (_, composed)) in fused.iter().zip(&composed) {
                 let difference = relative_difference(fused, composed);
                 let zero = name.ends_with("key.bias");
-                assert!(difference < if zero { 1.0 } else { 1e-3 }, "{name} differs by {difference}");
+                assert!(
+                    difference < if zero { 1.0 } else { 1e-3 },
+                    "{name} differs by {difference}"
+                );
             }
         }
     }
@@ -62,11 +95,27 @@ fn every_trained_parameter_gets_a_gradient() {
     let fixture = Fixture::new(0.1);
     for method in methods() {
         let model = model(&fixture, &method);
-        let (_, gradients) = gradients_of(&model, &batch(), Path::Fused, Some(Noise { seed: 1, pass: 0 })).unwrap();
-        assert_eq!(gradients.len(), if method == Method::Full { 5 + 2 * 16 + 4 } else { 2 * (2 * 6 + 1) + 2 });
+        let (_, gradients) = gradients_of(
+            &model,
+            &batch(),
+            Path::Fused,
+            Some(Noise { seed: 1, pass: 0 }),
+        )
+        .unwrap();
+        assert_eq!(
+            gradients.len(),
+            if method == Method::Full {
+                5 + 2 * 16 + 4
+            } else {
+                2 * (2 * 6 + 1) + 2
+            }
+        );
         for (name, gradient) in gradients {
             assert!(gradient.iter().all(|g| g.is_finite()), "{name}");
-            assert!(name.contains("key.bias") || gradient.iter().any(|g| *g != 0.0), "{name} gets no gradient");
+            assert!(
+                name.contains("key.bias") || gradient.iter().any(|g| *g != 0.0),
+                "{name} gets no gradient"
+            );
         }
     }
 }
@@ -79,21 +128,41 @@ fn gradients_predict_how_the_loss_moves() {
         let model = model(&fixture, &method);
         let noise = Some(Noise { seed: 2, pass: 7 });
         let (_, gradients) = gradients_of(&model, &batch(), Path::Fused, noise).unwrap();
-        let directions: Vec<Vec<f32>> =
-            gradients.iter().map(|(name, g)| crate::random::Stream::new(4, name).normal(g.len(), 1.0)).collect();
-        let slope: f64 = gradients.iter().zip(&directions).flat_map(|((_, g), d)| g.iter().zip(d)).map(|(g, d)| f64::from(g * d)).sum();
+        let directions: Vec<Vec<f32>> = gradients
+            .iter()
+            .map(|(name, g)| crate::random::Stream::new(4, name).normal(g.len(), 1.0))
+            .collect();
+        let slope: f64 = gradients
+            .iter()
+            .zip(&directions)
+            .flat_map(|((_, g), d)| g.iter().zip(d))
+            .map(|(g, d)| f64::from(g * d))
+            .sum();
         let step = 1e-3;
         let move_all = |factor: f32| {
             for (parameter, direction) in model.parameters.list.iter().zip(&directions) {
-                update(&parameter.var, |values| values.iter_mut().zip(direction).for_each(|(v, d)| *v += factor * d)).unwrap();
+                update(&parameter.var, |values| {
+                    values
+                        .iter_mut()
+                        .zip(direction)
+                        .for_each(|(v, d)| *v += factor * d)
+                })
+                .unwrap();
             }
         };
-        let loss = || gradients_of(&model, &batch(), Path::Fused, noise).unwrap().0;
+        let loss = || {
+            gradients_of(&model, &batch(), Path::Fused, noise)
+                .unwrap()
+                .0
+        };
         move_all(step);
         let above = loss();
         move_all(-2.0 * step);
         let below = loss();
         let measured = (above - below) / (2.0 * f64::from(step));
-        assert!((measured - slope).abs() < 0.02 * slope.abs().max(0.1), "measured {measured}, predicted {slope}");
+        assert!(
+            (measured - slope).abs() < 0.02 * slope.abs().max(0.1),
+            "measured {measured}, predicted {slope}"
+        );
     }
 }

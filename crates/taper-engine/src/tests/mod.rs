@@ -25,22 +25,36 @@ use crate::{
 };
 
 /// Gradients of the mean loss of one batch, by parameter name, and that loss.
-pub(super) fn gradients_of(model: &Model, batch: &Batch, path: ComputePath, noise: Option<Noise>) -> Result<(f64, Vec<(String, Vec<f32>)>)> {
+pub(super) fn gradients_of(
+    model: &Model,
+    batch: &Batch,
+    path: ComputePath,
+    noise: Option<Noise>,
+) -> Result<(f64, Vec<(String, Vec<f32>)>)> {
     let tape = Tape::recording(path);
     let logits = model.logits(&Pass { tape: &tape, noise }, batch)?;
     let loss = ops::cross_entropy(&tape, &logits, &batch.labels, batch.sequences())?;
     let value = f64::from(loss.tensor.to_scalar::<f32>()?);
     let mut gradients = Gradients::zeros(&model.parameters);
     tape.backward(&loss, &model.parameters, &mut gradients)?;
-    let named = model.parameters.list.iter().enumerate().map(|(id, p)| (p.name.clone(), gradients.get(id).to_vec()));
+    let named = model
+        .parameters
+        .list
+        .iter()
+        .enumerate()
+        .map(|(id, p)| (p.name.clone(), gradients.get(id).to_vec()));
     Ok((value, named.collect()))
 }
 
-/// The largest difference of two gradients, relative to the largest value of the second; a gradient that is zero by mathematics
-/// is compared absolutely.
+/// The largest difference of two gradients, relative to the largest value of the second.
 pub(super) fn relative_difference(found: &[f32], expected: &[f32]) -> f32 {
     let scale = expected.iter().map(|x| x.abs()).fold(1e-6, f32::max);
-    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+        / scale
 }
 
 pub(super) fn golden() -> PathBuf {
@@ -49,14 +63,24 @@ pub(super) fn golden() -> PathBuf {
 
 /// The batch that the golden files were made with.
 pub(super) fn golden_batch() -> Batch {
-    let inputs: serde_json::Value = serde_json::from_str(&fs::read_to_string(golden().join("inputs.json")).unwrap()).unwrap();
+    let inputs: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(golden().join("inputs.json")).unwrap()).unwrap();
     let ids: Vec<Vec<u32>> = serde_json::from_value(inputs["input_ids"].clone()).unwrap();
     let labels: Vec<u32> = serde_json::from_value(inputs["labels"].clone()).unwrap();
     let rows: Vec<usize> = (0..ids.len()).collect();
-    Batch::of(&Encoded { ids, labels, truncated: 0 }, &rows)
+    Batch::of(
+        &Encoded {
+            ids,
+            labels,
+            truncated: 0,
+        },
+        &rows,
+    )
 }
 
-const WORDS: [&str; 12] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "fine", "poor", "film", "plot", "the", "a"];
+const WORDS: [&str; 12] = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "fine", "poor", "film", "plot", "the", "a",
+];
 
 /// A folder with a tiny random BERT, and data that it can learn.
 pub(super) struct Fixture {
@@ -86,13 +110,20 @@ impl Fixture {
     pub(super) fn file(&self, name: &str, content: &str) -> DataFile {
         let path = self.dir.path().join(name);
         fs::write(&path, content).unwrap();
-        DataFile { id: format!("file-{name}"), filename: name.to_owned(), path, sha256: format!("{:x}", content.len()) }
+        DataFile {
+            id: format!("file-{name}"),
+            filename: name.to_owned(),
+            path,
+            sha256: format!("{:x}", content.len()),
+        }
     }
 
     /// A run of `rows` rows under the given body (without model and files).
     pub(super) fn run(&self, name: &str, rows: usize, body: serde_json::Value) -> RunSpec {
         let mut full = json!({"model": "tiny", "training_file": "t", "validation_file": "v"});
-        full.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        full.as_object_mut()
+            .unwrap()
+            .extend(body.as_object().unwrap().clone());
         let mut run = RunSpec {
             job_id: format!("ftjob-{name}"),
             attempt: 1,
@@ -128,7 +159,11 @@ fn reviews(rows: usize, purpose: &str) -> String {
 }
 
 fn tokenizer() -> serde_json::Value {
-    let vocab: serde_json::Map<_, _> = WORDS.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
+    let vocab: serde_json::Map<_, _> = WORDS
+        .iter()
+        .enumerate()
+        .map(|(id, word)| ((*word).to_owned(), json!(id)))
+        .collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
         "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
@@ -148,14 +183,23 @@ fn weights() -> Vec<(String, Tensor)> {
         tensors.push((name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap()));
     };
     for (name, rows) in [("word", WORDS.len()), ("position", 24), ("token_type", 2)] {
-        add(format!("embeddings.{name}_embeddings.weight"), &[rows, 16], 0.0);
+        add(
+            format!("embeddings.{name}_embeddings.weight"),
+            &[rows, 16],
+            0.0,
+        );
     }
     let layer = |i: usize| format!("encoder.layer.{i}");
     let mut norms = vec!["embeddings.LayerNorm".to_owned()];
     let mut linears = vec![("pooler.dense".to_owned(), 16, 16)];
     for i in 0..2 {
         norms.extend(["attention.output", "output"].map(|n| format!("{}.{n}.LayerNorm", layer(i))));
-        for name in ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"] {
+        for name in [
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+        ] {
             linears.push((format!("{}.{name}", layer(i)), 16, 16));
         }
         linears.push((format!("{}.intermediate.dense", layer(i)), 16, 32));

@@ -20,24 +20,57 @@ fn folder() -> ModelFolder {
 
 fn expected(name: &str) -> Vec<f32> {
     let weights = Weights::open(&golden().join("expected.safetensors")).unwrap();
-    weights.get(name, &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    weights
+        .get(name, &Device::Cpu)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 fn logits(model: &Model, path: Path) -> Vec<f32> {
     let tape = Tape::idle(path);
-    let logits = model.logits(&Pass { tape: &tape, noise: None }, &golden_batch()).unwrap();
+    let logits = model
+        .logits(
+            &Pass {
+                tape: &tape,
+                noise: None,
+            },
+            &golden_batch(),
+        )
+        .unwrap();
     logits.tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
     for path in [Path::Fused, Path::Composed] {
-        let difference = logits(model, path).iter().zip(expected(&format!("{prefix}logits"))).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let difference = logits(model, path)
+            .iter()
+            .zip(expected(&format!("{prefix}logits")))
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         assert!(difference < 1e-4, "{path:?}: logits differ by {difference}");
         let (loss, gradients) = gradients_of(model, &golden_batch(), path, None).unwrap();
-        assert!((loss - f64::from(expected(&format!("{prefix}loss"))[0])).abs() < 1e-5, "{path:?}: loss {loss}");
+        assert!(
+            (loss - f64::from(expected(&format!("{prefix}loss"))[0])).abs() < 1e-5,
+            "{path:?}: loss {loss}"
+        );
         for (name, gradient) in gradients {
-            let difference = relative_difference(&gradient, &expected(&gradient_name(&name)));
-            assert!(difference < 1e-3, "{path:?}: the gradient of {name} differs by {difference}");
+            let expected = expected(&gradient_name(&name));
+            if name.ends_with("key.bias") {
+                // Zero by mathematics: what both sides have is rounding.
+                assert!(
+                    gradient.iter().chain(&expected).all(|g| g.abs() < 1e-6),
+                    "{path:?}: {name}: {gradient:?}"
+                );
+                continue;
+            }
+            let difference = relative_difference(&gradient, &expected);
+            assert!(
+                difference < 1e-3,
+                "{path:?}: the gradient of {name} differs by {difference}"
+            );
         }
     }
 }
@@ -56,16 +89,24 @@ fn an_adapter_of_peft_gives_its_logits_and_gradients() {
     let model = Model::load(&folder(), &Method::Lora(lora), 3, &Device::Cpu, 0).unwrap();
     assert_eq!(tensors.len(), model.parameters.list.len());
     for parameter in &model.parameters.list {
-        let (_, tensor) = tensors.iter().find(|(name, _)| *name == parameter.name).unwrap();
+        let (_, tensor) = tensors
+            .iter()
+            .find(|(name, _)| *name == parameter.name)
+            .unwrap();
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         update(&parameter.var, |target| target.copy_from_slice(&values)).unwrap();
     }
-    check(&model, "lora.", |name| format!("lora.grad.base_model.model.{name}"));
+    check(&model, "lora.", |name| {
+        format!("lora.grad.base_model.model.{name}")
+    });
 }
 
 #[test]
 fn a_new_adapter_leaves_the_model_as_it_was() {
-    let lora = Lora { target_modules: Some(vec!["query".to_owned(), "dense".to_owned()]), ..Lora::default() };
+    let lora = Lora {
+        target_modules: Some(vec!["query".to_owned(), "dense".to_owned()]),
+        ..Lora::default()
+    };
     let base = Model::load(&folder(), &Method::Full, 3, &Device::Cpu, 0).unwrap();
     let adapted = Model::load(&folder(), &Method::Lora(lora), 3, &Device::Cpu, 0).unwrap();
     assert_eq!(logits(&base, Path::Fused), logits(&adapted, Path::Fused));
@@ -79,19 +120,38 @@ fn the_forward_pass_equals_that_of_candle_transformers() {
     use candle_transformers::models::bert::{BertModel, Config};
     let text = std::fs::read_to_string(golden().join("config.json")).unwrap();
     let config: Config = serde_json::from_str(&text).unwrap();
-    let tensors = candle_core::safetensors::load(golden().join("model.safetensors"), &Device::Cpu).unwrap();
-    let model = BertModel::load(VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu).pp("bert"), &config).unwrap();
+    let tensors =
+        candle_core::safetensors::load(golden().join("model.safetensors"), &Device::Cpu).unwrap();
+    let model = BertModel::load(
+        VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu).pp("bert"),
+        &config,
+    )
+    .unwrap();
     let batch = golden_batch();
-    let ours = logits(&Model::load(&folder(), &Method::Full, 3, &Device::Cpu, 0).unwrap(), Path::Fused);
+    let ours = logits(
+        &Model::load(&folder(), &Method::Full, 3, &Device::Cpu, 0).unwrap(),
+        Path::Fused,
+    );
     for (sequence, range) in batch.offsets.windows(2).enumerate() {
-        let ids = Tensor::new(&batch.ids[range[0]..range[1]], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-        let hidden = model.forward(&ids, &ids.zeros_like().unwrap(), None).unwrap();
+        let ids = Tensor::new(&batch.ids[range[0]..range[1]], &Device::Cpu)
+            .unwrap()
+            .unsqueeze(0)
+            .unwrap();
+        let hidden = model
+            .forward(&ids, &ids.zeros_like().unwrap(), None)
+            .unwrap();
         let apply = |x: &Tensor, name: &str| {
             let weight = tensors[&format!("{name}.weight")].t().unwrap();
-            x.matmul(&weight).unwrap().broadcast_add(&tensors[&format!("{name}.bias")]).unwrap()
+            x.matmul(&weight)
+                .unwrap()
+                .broadcast_add(&tensors[&format!("{name}.bias")])
+                .unwrap()
         };
         let first = hidden.narrow(1, 0, 1).unwrap().squeeze(1).unwrap();
-        let theirs = apply(&apply(&first, "bert.pooler.dense").tanh().unwrap(), "classifier");
+        let theirs = apply(
+            &apply(&first, "bert.pooler.dense").tanh().unwrap(),
+            "classifier",
+        );
         let theirs = theirs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for (a, b) in ours[sequence * 3..].iter().zip(theirs) {
             assert!((a - b).abs() < 1e-4, "sequence {sequence}: {a} and {b}");

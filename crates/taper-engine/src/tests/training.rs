@@ -10,7 +10,9 @@ use crate::{Engine, checkpoint::Weights};
 
 fn train(run: &RunSpec) -> (Outcome, Recorder) {
     let mut recorder = Recorder::default();
-    let outcome = Engine::new().train(run, &mut recorder, &Control::new()).unwrap();
+    let outcome = Engine::new()
+        .train(run, &mut recorder, &Control::new())
+        .unwrap();
     (outcome, recorder)
 }
 
@@ -21,7 +23,11 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            found.extend(files(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+            found.extend(
+                files(&path)
+                    .into_iter()
+                    .map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)),
+            );
         } else {
             found.insert(name, fs::read(path).unwrap());
         }
@@ -31,7 +37,10 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 fn losses(recorder: &Recorder) -> Vec<(u64, u64)> {
     let steps = recorder.events.iter().filter_map(|event| match event {
-        RunEvent::Step(metrics) => Some((metrics.get("step")? as u64, metrics.get("train_loss")?.to_bits())),
+        RunEvent::Step(metrics) => Some((
+            metrics.get("step")? as u64,
+            metrics.get("train_loss")?.to_bits(),
+        )),
         _ => None,
     });
     steps.collect()
@@ -49,25 +58,54 @@ fn small() -> Value {
 fn both_methods_learn_and_leave_their_artifacts() {
     let fixture = Fixture::new(0.1);
     for (name, tuning, folder) in [
-        ("lora", json!({"type": "lora", "target_modules": ["query", "value", "dense"]}), "adapter"),
+        (
+            "lora",
+            json!({"type": "lora", "target_modules": ["query", "value", "dense"]}),
+            "adapter",
+        ),
         ("full", json!({"type": "full"}), "model"),
     ] {
-        let training = json!({"num_train_epochs": 6, "per_device_train_batch_size": 8, "learning_rate": 5e-3});
+        let training = json!({"num_train_epochs": 25, "per_device_train_batch_size": 8, "learning_rate": 5e-3});
         let run = fixture.run(name, 160, json!({"tuning": tuning, "training": training}));
         let (outcome, recorder) = train(&run);
-        assert_eq!(outcome.metrics.get("valid_accuracy"), Some(1.0), "{name}: {:?}", outcome.metrics);
-        let evaluations = recorder.events.iter().filter(|e| matches!(e, RunEvent::Evaluation { .. })).count();
-        assert_eq!(evaluations, 1 + 6, "before the first step and at the end of each epoch");
+        assert_eq!(
+            outcome.metrics.get("valid_accuracy"),
+            Some(1.0),
+            "{name}: {:?}",
+            outcome.metrics
+        );
+        let evaluations = recorder
+            .events
+            .iter()
+            .filter(|e| matches!(e, RunEvent::Evaluation { .. }))
+            .count();
+        assert_eq!(
+            evaluations,
+            1 + 25,
+            "before the first step and at the end of each epoch"
+        );
         let names: Vec<String> = files(&run.output_dir()).into_keys().collect();
         let mut wanted: Vec<String> = match folder {
-            "adapter" => ["adapter_config.json", "adapter_model.safetensors"].map(str::to_owned).to_vec(),
-            _ => ["config.json", "model.safetensors"].map(str::to_owned).to_vec(),
+            "adapter" => ["adapter_config.json", "adapter_model.safetensors"]
+                .map(str::to_owned)
+                .to_vec(),
+            _ => ["config.json", "model.safetensors"]
+                .map(str::to_owned)
+                .to_vec(),
         };
         wanted.extend(["README.md", "taper_job.json", "tokenizer.json"].map(str::to_owned));
-        for name in wanted.iter().map(|name| format!("{folder}/{name}")).chain(["metrics.csv", "result.csv", "eval_predictions.jsonl"].map(str::to_owned)) {
+        for name in wanted
+            .iter()
+            .map(|name| format!("{folder}/{name}"))
+            .chain(["metrics.csv", "result.csv", "eval_predictions.jsonl"].map(str::to_owned))
+        {
             assert!(names.contains(&name), "{name} is not among {names:?}");
         }
-        assert!(names.iter().any(|n| n.starts_with("tensorboard/events.out.tfevents.")));
+        assert!(
+            names
+                .iter()
+                .any(|n| n.starts_with("tensorboard/events.out.tfevents."))
+        );
     }
 }
 
@@ -78,11 +116,20 @@ fn lora_leaves_the_base_alone_and_writes_no_more_than_the_adapter() {
     let before = files(&fixture.model_dir());
     train(&run);
     assert_eq!(files(&fixture.model_dir()), before);
-    let shapes = Weights::open(&run.output_dir().join("adapter/adapter_model.safetensors")).unwrap().shapes().unwrap();
+    let shapes = Weights::open(&run.output_dir().join("adapter/adapter_model.safetensors"))
+        .unwrap()
+        .shapes()
+        .unwrap();
     let names: Vec<&str> = shapes.keys().map(String::as_str).collect();
     assert_eq!(names.len(), 2 * 2 * 2 + 2);
-    assert!(names.contains(&"base_model.model.bert.encoder.layer.1.attention.self.value.lora_B.weight"), "{names:?}");
-    assert!(names.contains(&"base_model.model.classifier.bias"), "{names:?}");
+    assert!(
+        names.contains(&"base_model.model.bert.encoder.layer.1.attention.self.value.lora_B.weight"),
+        "{names:?}"
+    );
+    assert!(
+        names.contains(&"base_model.model.classifier.bias"),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -90,13 +137,26 @@ fn a_run_resumed_at_any_step_equals_an_uninterrupted_one() {
     let fixture = Fixture::new(0.1);
     let whole = fixture.run("whole", 40, small());
     let (_, recorder) = train(&whole);
-    let result = |run: &RunSpec| fs::read(run.output_dir().join("adapter/adapter_model.safetensors")).unwrap();
+    let result = |run: &RunSpec| {
+        fs::read(run.output_dir().join("adapter/adapter_model.safetensors")).unwrap()
+    };
     for checkpoint in &recorder.checkpoints {
-        let mut resumed = RunSpec { run_dir: fixture.dir.path().join(format!("from-{}", checkpoint.step)), ..whole.clone() };
+        let mut resumed = RunSpec {
+            run_dir: fixture.dir.path().join(format!("from-{}", checkpoint.step)),
+            ..whole.clone()
+        };
         resumed.resume_from = Some(checkpoint.dir.clone());
         let (_, again) = train(&resumed);
-        assert_eq!(result(&resumed), result(&whole), "from step {}", checkpoint.step);
-        let later: Vec<_> = losses(&recorder).into_iter().filter(|(step, _)| *step > checkpoint.step).collect();
+        assert_eq!(
+            result(&resumed),
+            result(&whole),
+            "from step {}",
+            checkpoint.step
+        );
+        let later: Vec<_> = losses(&recorder)
+            .into_iter()
+            .filter(|(step, _)| *step > checkpoint.step)
+            .collect();
         assert_eq!(losses(&again), later, "from step {}", checkpoint.step);
     }
     assert_eq!(recorder.checkpoints.len(), 9);
@@ -110,7 +170,9 @@ fn a_checkpoint_of_another_job_is_refused() {
     let mut other = fixture.run("two", 40, small());
     other.spec.training.seed = 7;
     other.resume_from = Some(recorder.checkpoints[0].dir.clone());
-    let error = Engine::new().train(&other, &mut Recorder::default(), &Control::new()).unwrap_err();
+    let error = Engine::new()
+        .train(&other, &mut Recorder::default(), &Control::new())
+        .unwrap_err();
     assert!(matches!(error, TrainError::Failed { code, .. } if code == "checkpoint_corrupt"));
 }
 
@@ -121,7 +183,10 @@ fn accumulation_gives_the_gradients_of_the_whole_batch() {
         let body = json!({"tuning": {"type": "lora", "lora_dropout": 0}, "training": {"max_steps": 5,
             "per_device_train_batch_size": size, "gradient_accumulation_steps": parts, "logging_steps": 1}});
         let (_, recorder) = train(&fixture.run(name, 40, body));
-        losses(&recorder).into_iter().map(|(_, bits)| f64::from_bits(bits)).collect::<Vec<_>>()
+        losses(&recorder)
+            .into_iter()
+            .map(|(_, bits)| f64::from_bits(bits))
+            .collect::<Vec<_>>()
     };
     for (a, b) in with("8x1", 8, 1).iter().zip(with("1x8", 1, 8)) {
         assert!((a - b).abs() < 1e-5, "{a} and {b}");
@@ -131,7 +196,10 @@ fn accumulation_gives_the_gradients_of_the_whole_batch() {
 #[test]
 fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
     let fixture = Fixture::new(0.1);
-    for (command, stop) in [(Command::Cancel, Stop::Cancelled), (Command::Pause, Stop::Paused)] {
+    for (command, stop) in [
+        (Command::Cancel, Stop::Cancelled),
+        (Command::Pause, Stop::Paused),
+    ] {
         let mut body = small();
         body["training"]["logging_steps"] = json!(1);
         body["training"]["save_steps"] = json!(100);
@@ -142,12 +210,24 @@ fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
             RunEvent::Step(metrics) if metrics.get("step") == Some(3.0) => line.give(command),
             _ => {}
         };
-        let mut recorder = Recorder { on_event: Some(Box::new(give)), ..Recorder::default() };
-        let error = Engine::new().train(&run, &mut recorder, &control).unwrap_err();
+        let mut recorder = Recorder {
+            on_event: Some(Box::new(give)),
+            ..Recorder::default()
+        };
+        let error = Engine::new()
+            .train(&run, &mut recorder, &control)
+            .unwrap_err();
         assert_eq!(error, TrainError::Stopped(stop));
         assert_eq!(losses(&recorder).last().unwrap().0, 3);
         let kept: Vec<u64> = recorder.checkpoints.iter().map(|c| c.step).collect();
-        assert_eq!(kept, if stop == Stop::Paused { vec![3] } else { vec![] });
+        assert_eq!(
+            kept,
+            if stop == Stop::Paused {
+                vec![3]
+            } else {
+                vec![]
+            }
+        );
         assert!(!run.output_dir().exists());
     }
 }
@@ -163,15 +243,29 @@ fn the_best_model_is_published_and_patience_ends_the_run() {
         .events
         .iter()
         .filter_map(|event| match event {
-            RunEvent::Evaluation { metrics, .. } => Some((metrics.get("step")?, metrics.get("valid_loss")?)),
+            RunEvent::Evaluation { metrics, .. } => {
+                Some((metrics.get("step")?, metrics.get("valid_loss")?))
+            }
             _ => None,
         })
         .filter(|(step, _)| *step > 0.0)
         .collect();
-    let best = losses.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-    assert!((outcome.metrics.get("valid_loss").unwrap() - best.1).abs() < 1e-6, "published {:?}, best {best:?}", outcome.metrics.get("valid_loss"));
+    let best = losses
+        .iter()
+        .copied()
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap();
+    assert!(
+        (outcome.metrics.get("valid_loss").unwrap() - best.1).abs() < 1e-6,
+        "published {:?}, best {best:?}",
+        outcome.metrics.get("valid_loss")
+    );
     let last = losses.last().unwrap().0;
-    assert!(last < 400.0 && last >= best.0 + 10.0, "stopped at {last}, best at {}", best.0);
+    assert!(
+        last < 400.0 && last >= best.0 + 10.0,
+        "stopped at {last}, best at {}",
+        best.0
+    );
 }
 
 #[test]
@@ -180,8 +274,21 @@ fn an_absurd_learning_rate_fails_with_the_step() {
     let body = json!({"tuning": {"type": "full"}, "training": {"num_train_epochs": 50, "learning_rate": 10, "max_grad_norm": 0, "weight_decay": 0}});
     let mut run = fixture.run("nan", 40, body);
     run.spec.training.learning_rate = Some(1e30);
-    let error = Engine::new().train(&run, &mut Recorder::default(), &Control::new()).unwrap_err();
-    let TrainError::Failed { code, message, step, .. } = error else { panic!("{error:?}") };
+    let error = Engine::new()
+        .train(&run, &mut Recorder::default(), &Control::new())
+        .unwrap_err();
+    let TrainError::Failed {
+        code,
+        message,
+        step,
+        ..
+    } = error
+    else {
+        panic!("{error:?}")
+    };
     assert_eq!(code, "non_finite");
-    assert!(step.is_some() && message.contains("learning_rate"), "{message}");
+    assert!(
+        step.is_some() && message.contains("learning_rate"),
+        "{message}"
+    );
 }
