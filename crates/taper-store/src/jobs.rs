@@ -128,9 +128,7 @@ impl Store {
     pub async fn job(&self, id: &str) -> Result<Option<Job>, StoreError> {
         let mut reader = self.reader().await?;
         let mut job = find(&mut reader, id).await?;
-        if let Some(job) = &mut job {
-            locate(&mut reader, job).await?;
-        }
+        locate(&mut reader, job.as_mut_slice()).await?;
         Ok(job)
     }
 
@@ -160,9 +158,7 @@ impl Store {
         let rows = query.build().fetch_all(&mut *reader).await?;
         let jobs: Result<_, _> = rows.iter().map(Job::read).collect();
         let mut page = Page::cut(jobs?, filter.limit);
-        for job in &mut page.data {
-            locate(&mut reader, job).await?;
-        }
+        locate(&mut reader, &mut page.data).await?;
         Ok(page)
     }
 
@@ -206,21 +202,41 @@ pub(crate) async fn find(
     row.as_ref().map(Job::read).transpose()
 }
 
-/// Fills in a queued job's place in the queue.
-async fn locate(connection: &mut SqliteConnection, job: &mut Job) -> Result<(), StoreError> {
-    if job.state != JobState::Queued {
-        return Ok(());
+/// Fills in the queued jobs' places. A job counts on from the one before it, so that a page costs one walk along the queue.
+async fn locate(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(), StoreError> {
+    let is_queued = |job: &&mut Job| job.state == JobState::Queued;
+    let mut queued: Vec<_> = jobs.iter_mut().filter(is_queued).collect();
+    queued.sort_by_key(|job| (job.priority, job.row));
+    let mut before: Option<(i32, i64, u64)> = None;
+    for job in queued {
+        let same = before.filter(|(priority, ..)| *priority == job.priority);
+        let (row, position) = match same {
+            Some((_, row, position)) => (row, position),
+            None => (0, 1 + count_above(connection, job.priority).await?),
+        };
+        let between: i64 = sqlx::query_scalar(
+            "select count(*) from jobs
+             where state = 'queued' and priority = ? and row >= ? and row < ?",
+        )
+        .bind(job.priority)
+        .bind(row)
+        .bind(job.row)
+        .fetch_one(&mut *connection)
+        .await?;
+        let position = position + between as u64;
+        job.queue_position = Some(position);
+        before = Some((job.priority, job.row, position));
     }
-    let ahead: i64 = sqlx::query_scalar(
-        "select (select count(*) from jobs where state = 'queued' and priority > ?1)
-              + (select count(*) from jobs where state = 'queued' and priority = ?1 and row < ?2)",
-    )
-    .bind(job.priority)
-    .bind(job.row)
-    .fetch_one(connection)
-    .await?;
-    job.queue_position = Some(ahead as u64 + 1);
     Ok(())
+}
+
+async fn count_above(connection: &mut SqliteConnection, priority: i32) -> Result<u64, StoreError> {
+    let count: i64 =
+        sqlx::query_scalar("select count(*) from jobs where state = 'queued' and priority > ?")
+            .bind(priority)
+            .fetch_one(connection)
+            .await?;
+    Ok(count as u64)
 }
 
 impl Tx<'_> {

@@ -138,6 +138,13 @@ async fn the_queue_is_served_in_order_and_each_job_once() {
     }
     let second = store.job(&ids[1]).await.unwrap().unwrap();
     assert_eq!(second.queue_position, Some(2));
+    let filter = JobFilter {
+        limit: 4,
+        ..JobFilter::default()
+    };
+    let page = store.jobs(&filter).await.unwrap().data;
+    let places: Vec<_> = page.iter().map(|job| job.queue_position).collect();
+    assert_eq!(places, [Some(6), Some(5), Some(4), Some(3)]);
     let claims: Vec<_> = (0..10)
         .map(|_| {
             let store = store.clone();
