@@ -1,4 +1,4 @@
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use sha2::{Digest, Sha256};
 
@@ -13,11 +13,15 @@ pub struct ServerConfig {
     pub token: Option<Token>,
     /// The most bytes that an uploaded file may have.
     pub upload_limit: u64,
+    /// How often a silent event stream shows that it lives.
+    pub keep_alive: Duration,
 }
 
 impl ServerConfig {
     /// OpenAI's limit on one file.
     pub const UPLOAD_LIMIT: u64 = 512 << 20;
+    /// Shorter than the patience of usual proxies.
+    pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
     /// A server without a token, called only by its address.
     pub fn new(bound: SocketAddr) -> Self {
@@ -26,6 +30,7 @@ impl ServerConfig {
             allow_hosts: Vec::new(),
             token: None,
             upload_limit: Self::UPLOAD_LIMIT,
+            keep_alive: Self::KEEP_ALIVE,
         }
     }
 }

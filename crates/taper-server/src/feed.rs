@@ -11,12 +11,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::wire::{FineTuningEvent, StreamedEvent};
+use crate::{
+    state::AppState,
+    wire::{FineTuningEvent, StreamedEvent},
+};
 
 /// Events read from the store at once.
 const BATCH: u32 = 256;
-/// How often a silent stream shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A comment without the blank line that would end an event: OpenAI's clients take one as an event without data and fail on it.
 const COMMENT: &str = ": keep-alive\n";
 
@@ -132,16 +133,18 @@ impl Feed {
 /// A feed as the body of an event stream.
 struct EventStream {
     feed: Feed,
+    keep_alive: Duration,
     shutdown: CancellationToken,
     opening: Option<String>,
     over: bool,
 }
 
 /// Sends a feed as server-sent events until it ends or the server does; `opening` is sent first.
-pub(crate) fn body(feed: Feed, opening: String, shutdown: CancellationToken) -> Body {
+pub(crate) fn body(state: &AppState, feed: Feed, opening: String) -> Body {
     let stream = EventStream {
         feed,
-        shutdown,
+        keep_alive: state.config.keep_alive,
+        shutdown: state.shutdown.clone(),
         opening: Some(opening),
         over: false,
     };
@@ -161,7 +164,7 @@ impl EventStream {
         }
         let event = tokio::select! {
             () = self.shutdown.cancelled() => return None,
-            event = timeout(KEEP_ALIVE, self.feed.next()) => event,
+            event = timeout(self.keep_alive, self.feed.next()) => event,
         };
         let Ok(event) = event else {
             return Some(COMMENT.to_owned());

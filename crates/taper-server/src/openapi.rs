@@ -34,9 +34,9 @@ const SETTINGS: [&str; 4] = ["Tuning", "Method", "Lora", "Training"];
 /// Objects of requests alone.
 const REQUESTS: [&str; 5] = [
     "CreateFineTuningJob",
-    "CreateMethod",
-    "CreateSupervised",
-    "CreateHyperparameters",
+    "OpenAiMethod",
+    "OpenAiSupervised",
+    "OpenAiHyperparameters",
     "UploadForm",
 ];
 

@@ -82,7 +82,7 @@ pub(crate) async fn stream_job_events(
         Resume::Fresh => (RETRY.to_owned(), 0),
         Resume::Lost => ([RETRY, RESET].concat(), 0),
     };
-    Ok(open(state, Scope::Job(id), opening, after))
+    Ok(open(&state, Scope::Job(id), opening, after))
 }
 
 #[derive(IntoParams)]
@@ -127,11 +127,11 @@ pub(crate) async fn stream_all_events(
         Resume::Fresh => (RETRY.to_owned(), last),
         Resume::Lost => ([RETRY, RESET].concat(), last),
     };
-    Ok(open(state, Scope::Jobs(query.jobs), opening, after))
+    Ok(open(&state, Scope::Jobs(query.jobs), opening, after))
 }
 
-fn open(state: AppState, scope: Scope, opening: String, after: i64) -> Response {
-    let feed = Feed::new(state.store, scope, after);
+fn open(state: &AppState, scope: Scope, opening: String, after: i64) -> Response {
+    let feed = Feed::new(state.store.clone(), scope, after);
     let headers = [
         (
             header::CONTENT_TYPE,
@@ -143,5 +143,5 @@ fn open(state: AppState, scope: Scope, opening: String, after: i64) -> Response 
             HeaderValue::from_static("no"),
         ),
     ];
-    (headers, feed::body(feed, opening, state.shutdown)).into_response()
+    (headers, feed::body(state, feed, opening)).into_response()
 }

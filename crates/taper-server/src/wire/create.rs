@@ -33,10 +33,10 @@ pub struct CreateFineTuningJob {
     pub training: Option<Training>,
     /// OpenAI's method; `supervised` leaves the tuning to `tuning`, `lora` and `full` are the same as `tuning`.
     #[schema(required = false)]
-    pub method: Option<CreateMethod>,
+    pub method: Option<OpenAiMethod>,
     /// OpenAI's deprecated form of `method.supervised.hyperparameters`.
     #[schema(required = false)]
-    pub hyperparameters: Option<CreateHyperparameters>,
+    pub hyperparameters: Option<OpenAiHyperparameters>,
     /// Accepted and ignored; the job's events say so.
     #[schema(required = false)]
     pub integrations: Option<Vec<Value>>,
@@ -44,12 +44,12 @@ pub struct CreateFineTuningJob {
 
 /// OpenAI's `method`.
 #[derive(Debug, ToSchema)]
-pub struct CreateMethod {
+pub struct OpenAiMethod {
     /// `supervised`, `lora` or `full`.
     #[schema(rename = "type")]
     pub kind: String,
     #[schema(required = false)]
-    pub supervised: Option<CreateSupervised>,
+    pub supervised: Option<OpenAiSupervised>,
     /// With `type` `lora`: the fields of `tuning`.
     #[schema(required = false)]
     pub lora: Option<Lora>,
@@ -60,14 +60,14 @@ pub struct CreateMethod {
 
 /// Settings of OpenAI's supervised method.
 #[derive(Debug, ToSchema)]
-pub struct CreateSupervised {
+pub struct OpenAiSupervised {
     #[schema(required = false)]
-    pub hyperparameters: Option<CreateHyperparameters>,
+    pub hyperparameters: Option<OpenAiHyperparameters>,
 }
 
 /// OpenAI's names for three settings; each may be `"auto"`.
 #[derive(Debug, ToSchema)]
-pub struct CreateHyperparameters {
+pub struct OpenAiHyperparameters {
     /// 1 to 50, or `"auto"`.
     #[schema(required = false)]
     pub n_epochs: Option<Value>,

@@ -13,7 +13,7 @@ mod model;
 
 pub use artifact::ArtifactObject;
 pub use checkpoint::FineTuningCheckpoint;
-pub use create::{CreateFineTuningJob, CreateHyperparameters, CreateMethod, CreateSupervised};
+pub use create::{CreateFineTuningJob, OpenAiHyperparameters, OpenAiMethod, OpenAiSupervised};
 pub use event::{FineTuningEvent, StreamedEvent};
 pub use file::{DeletedFile, FileObject, UploadForm};
 pub use job::{FineTuningError, FineTuningJob, Hyperparameters, MethodObject, SupervisedMethod};

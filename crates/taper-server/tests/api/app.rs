@@ -1,0 +1,199 @@
+use std::{fs, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    http::{HeaderMap, Request, StatusCode, header, request},
+};
+use serde_json::{Value, json};
+use taper_core::Device;
+use taper_runner::{Runner, RunnerConfig};
+use taper_server::{AppState, ServerConfig};
+use taper_store::Store;
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use crate::trainer::ScriptedTrainer;
+
+pub const JOBS: &str = "/v1/fine_tuning/jobs";
+pub const ROWS: &str =
+    "{\"text\": \"dull\", \"label\": \"bad\"}\n{\"text\": \"fine\", \"label\": \"good\"}\n";
+
+/// A server without a socket.
+pub struct TestApp {
+    pub router: Router,
+    pub store: Store,
+    dir: TempDir,
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(configure: impl FnOnce(&mut ServerConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for model in ["tiny", "org/small"] {
+            let folder = dir.path().join("models").join(model);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("config.json"), "{}").unwrap();
+        }
+        let store = Store::open(&dir.path().join("data")).await.unwrap();
+        let runner = RunnerConfig {
+            models_dir: dir.path().join("models"),
+            devices: vec![Device::Cpu],
+            threads: 1,
+        };
+        let runner = Runner::start(store.clone(), Arc::new(ScriptedTrainer), runner);
+        let mut config = ServerConfig::new("127.0.0.1:8000".parse().unwrap());
+        configure(&mut config);
+        let state = AppState::new(store.clone(), runner.await.unwrap(), config);
+        Self {
+            router: taper_server::router(state),
+            store,
+            dir,
+        }
+    }
+
+    /// Sends a request as a client on the same machine.
+    pub async fn send(&self, mut request: Request<Body>) -> Answer {
+        let host = "localhost:8000".parse().unwrap();
+        request.headers_mut().entry(header::HOST).or_insert(host);
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: response.into_body(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str) -> Answer {
+        let request = Request::post(path).body(Body::empty());
+        self.send(request.unwrap()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        let request = Request::delete(path).body(Body::empty());
+        self.send(request.unwrap()).await
+    }
+
+    pub async fn post_json(&self, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.into());
+        self.send(request.unwrap()).await
+    }
+
+    /// Uploads a form of parts, each with its headers.
+    pub async fn post_form(&self, parts: &[(&str, &str)]) -> Answer {
+        let mut form = String::new();
+        for (disposition, content) in parts {
+            form += &format!(
+                "--XX\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n"
+            );
+        }
+        form += "--XX--\r\n";
+        self.send(form_request(form)).await
+    }
+
+    /// Uploads rows and tells the file's id.
+    pub async fn upload(&self, rows: &str) -> String {
+        let file = ("name=\"file\"; filename=\"rows.jsonl\"", rows);
+        let answer = self.post_form(&[PURPOSE, file]).await;
+        text(&answer.json().await["id"])
+    }
+
+    /// Submits a job on fresh data with more fields in its body, and tells its id.
+    pub async fn submit(&self, more: Value) -> String {
+        let mut body = json!({"model": "tiny", "training_file": self.upload(ROWS).await});
+        let fields = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(fields);
+        let answer = self.post_json(JOBS, body.to_string()).await;
+        text(&answer.json().await["id"])
+    }
+
+    /// Waits for the end of a job, which is the end of its stream.
+    pub async fn wait(&self, job: &str) -> Value {
+        let stream = self.get(&format!("{JOBS}/{job}/events/stream")).await;
+        assert!(stream.text().await.ends_with("data: [DONE]\n\n"));
+        self.get(&format!("{JOBS}/{job}")).await.json().await
+    }
+
+    /// Waits until a job is in a state.
+    pub async fn reach(&self, job: &str, state: &str) {
+        let mut events = self.store.subscribe();
+        while self.get(&format!("{JOBS}/{job}")).await.json().await["status"] != state {
+            events.recv().await.unwrap();
+        }
+    }
+
+    /// Names of what lies in the folder of uploads.
+    pub fn uploads(&self) -> Vec<String> {
+        let names = fs::read_dir(self.dir.path().join("data/files")).unwrap();
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        names.map(|e| name(e).into_string().unwrap()).collect()
+    }
+}
+
+pub const PURPOSE: (&str, &str) = ("name=\"purpose\"", "fine-tune");
+
+pub fn get(path: &str) -> request::Builder {
+    Request::get(path)
+}
+
+pub fn form_request(form: impl Into<Body>) -> Request<Body> {
+    Request::post("/v1/files")
+        .header(header::CONTENT_TYPE, "multipart/form-data; boundary=XX")
+        .body(form.into())
+        .unwrap()
+}
+
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// An answer whose body may still be coming.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+
+    pub async fn bytes(self) -> Bytes {
+        to_bytes(self.body, usize::MAX).await.unwrap()
+    }
+
+    pub async fn text(self) -> String {
+        String::from_utf8(self.bytes().await.into()).unwrap()
+    }
+
+    /// The body of an answer that has to be good.
+    pub async fn json(self) -> Value {
+        let status = self.status;
+        let text = self.text().await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Status, param and message of an answer that has to be an error in OpenAI's shape.
+    pub async fn error(self) -> (u16, String, String) {
+        let status = self.status.as_u16();
+        assert_eq!(self.header("content-type"), "application/json", "{status}");
+        assert!(self.header("x-request-id").starts_with("req_"));
+        let body: Value = serde_json::from_str(&self.text().await).unwrap();
+        let error = body["error"].as_object().unwrap();
+        let keys: Vec<_> = error.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["message", "type", "param", "code"]);
+        let param = error["param"].as_str().unwrap_or("-");
+        (status, param.to_owned(), text(&error["message"]))
+    }
+}

@@ -1,0 +1,241 @@
+use serde_json::{Value, json};
+
+use crate::app::{JOBS, ROWS, TestApp, text};
+
+#[tokio::test]
+async fn a_job_from_its_creation_to_its_result() {
+    let app = TestApp::start().await;
+    let (training, validation) = (app.upload(ROWS).await, app.upload(ROWS).await);
+    let body = json!({
+        "model": "org/small", "training_file": training, "validation_file": validation,
+        "suffix": "my reviews", "metadata": {"team": "a"},
+        "tuning": {"type": "lora", "r": 4},
+        "training": {"max_steps": 3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_train_epochs": 1.5},
+    });
+    let job = app.post_json(JOBS, body.to_string()).await.json().await;
+    assert_eq!(job["object"], "fine_tuning.job");
+    assert_eq!(job["status"], "validating_files");
+    for required in [
+        "id",
+        "created_at",
+        "error",
+        "fine_tuned_model",
+        "finished_at",
+        "hyperparameters",
+        "model",
+        "organization_id",
+        "result_files",
+        "seed",
+        "trained_tokens",
+        "training_file",
+        "validation_file",
+        "method",
+        "plan",
+        "queue_position",
+        "started_at",
+        "estimated_finish",
+    ] {
+        assert!(
+            job.as_object().unwrap().contains_key(required),
+            "{required}"
+        );
+    }
+    assert_eq!(job["tuning"]["type"], "lora");
+    assert_eq!(job["tuning"]["target_modules"], json!(["query", "value"]));
+    assert_eq!(job["tuning"]["task_type"], "SEQ_CLS");
+    assert_eq!(job["training"]["learning_rate"], 1e-3);
+    let hyperparameters = json!({"n_epochs": 1.5, "batch_size": 8, "learning_rate_multiplier": 1});
+    assert_eq!(job["hyperparameters"], hyperparameters);
+    assert_eq!(
+        job["method"],
+        json!({"type": "supervised", "supervised": {"hyperparameters": hyperparameters}})
+    );
+    assert_eq!((&job["error"], &job["seed"]), (&Value::Null, &json!(42)));
+
+    let id = text(&job["id"]);
+    let job = app.wait(&id).await;
+    assert_eq!(job["status"], "succeeded");
+    let mark = &id[id.len() - 8..];
+    let model = format!("ft:org/small:default:my-reviews:{mark}");
+    assert_eq!(job["fine_tuned_model"], model);
+    assert_eq!(
+        (&job["trained_tokens"], &job["attempt"]),
+        (&json!(640), &json!(1))
+    );
+    assert_eq!(job["plan"]["classes"], json!(["bad", "good"]));
+    assert_eq!(
+        (&job["metrics"]["step"], &job["metrics"]["valid_loss"]),
+        (&json!(3), &Value::Null)
+    );
+    assert!(
+        !job["metrics"]
+            .as_object()
+            .unwrap()
+            .contains_key("non_finite")
+    );
+    assert_eq!(job["estimated_finish"], Value::Null);
+    assert!(job["finished_at"].as_i64() >= job["started_at"].as_i64());
+
+    let results = text(&job["result_files"][0]);
+    let file = app.get(&format!("/v1/files/{results}")).await.json().await;
+    assert_eq!(file["purpose"], "fine-tune-results");
+    let checkpoints = app
+        .get(&format!("{JOBS}/{id}/checkpoints"))
+        .await
+        .json()
+        .await;
+    let checkpoint = &checkpoints["data"][0];
+    assert_eq!(
+        checkpoint["fine_tuned_model_checkpoint"],
+        format!("{model}:ckpt-step-3")
+    );
+    assert_eq!(
+        (
+            &checkpoint["step_number"],
+            &checkpoint["fine_tuning_job_id"]
+        ),
+        (&json!(3), &json!(id))
+    );
+    assert_eq!(checkpoints["last_id"], checkpoint["id"]);
+
+    for escaped in [model.clone(), model.replace('/', "%2F")] {
+        let found = app.get(&format!("/v1/models/{escaped}")).await.json().await;
+        assert_eq!(
+            (&found["id"], &found["owned_by"]),
+            (&json!(model), &json!("user"))
+        );
+    }
+    let models = app.get("/v1/models").await.json().await;
+    let ids: Vec<_> = models["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| text(&m["id"]))
+        .collect();
+    assert_eq!(ids, ["org/small", "tiny", model.as_str()]);
+}
+
+#[tokio::test]
+async fn a_failed_job_says_why() {
+    let app = TestApp::start().await;
+    let id = app.submit(json!({"metadata": {"script": "fail"}})).await;
+    let job = app.wait(&id).await;
+    assert_eq!(job["status"], "failed");
+    let message = "the loss is not finite at step 3; lower the learning rate";
+    assert_eq!(
+        job["error"],
+        json!({"code": "non_finite", "message": message, "param": null, "step": 3})
+    );
+    let (status, param, message) = app.post(&format!("{JOBS}/{id}/cancel")).await.error().await;
+    assert_eq!((status, param.as_str()), (400, "-"));
+    assert!(message.contains("failed"), "{message}");
+}
+
+#[tokio::test]
+async fn a_running_job_tells_when_it_ends_and_can_be_cancelled() {
+    let app = TestApp::start().await;
+    let running = app.submit(json!({"metadata": {"script": "wait"}})).await;
+    app.reach(&running, "running").await;
+    let queued = app.submit(json!({})).await;
+    app.reach(&queued, "queued").await;
+    let job = app.get(&format!("{JOBS}/{queued}")).await.json().await;
+    assert_eq!(job["queue_position"], 1);
+    let mut events = app.store.subscribe();
+    let job = loop {
+        let job = app.get(&format!("{JOBS}/{running}")).await.json().await;
+        if job["metrics"]["eta_seconds"] == 99.0 {
+            break job;
+        }
+        events.recv().await.unwrap();
+    };
+    let left = job["estimated_finish"].as_i64().unwrap() - job["started_at"].as_i64().unwrap();
+    assert!((99..=130).contains(&left), "{left}");
+    for id in [&queued, &running, &running] {
+        let job = app.post(&format!("{JOBS}/{id}/cancel")).await.json().await;
+        assert_eq!(job["status"], "cancelled");
+    }
+}
+
+#[tokio::test]
+async fn lists_and_their_filters() {
+    let app = TestApp::start().await;
+    let mut ids = Vec::new();
+    for team in ["a", "b", "a"] {
+        let id = app
+            .submit(json!({"metadata": {"team": team, "n": "1"}}))
+            .await;
+        app.wait(&id).await;
+        ids.insert(0, id);
+    }
+    let listed = async |query: &str| -> (Vec<String>, bool) {
+        let page = app.get(&format!("{JOBS}{query}")).await.json().await;
+        let jobs = page["data"].as_array().unwrap();
+        let ids = jobs.iter().map(|job| text(&job["id"])).collect();
+        (ids, page["has_more"].as_bool().unwrap())
+    };
+    assert_eq!(listed("").await, (ids.clone(), false));
+    assert_eq!(listed("?limit=2").await, (ids[..2].to_vec(), true));
+    let after = format!("?limit=2&after={}", ids[1]);
+    assert_eq!(listed(&after).await, (ids[2..].to_vec(), false));
+    let of_team = "?metadata%5Bteam%5D=a&metadata[n]=1";
+    assert_eq!(
+        listed(of_team).await,
+        (vec![ids[0].clone(), ids[2].clone()], false)
+    );
+    assert_eq!(listed("?metadata[team]=c").await, (vec![], false));
+
+    let path = format!("{JOBS}/{}/events", ids[0]);
+    let all = app.get(&path).await.json().await;
+    let all = all["data"].as_array().unwrap().clone();
+    assert_eq!(all[0]["data"]["status"], "succeeded");
+    let mut seen = Vec::new();
+    let mut query = "?limit=3".to_owned();
+    loop {
+        let page = app.get(&format!("{path}{query}")).await.json().await;
+        seen.extend(page["data"].as_array().unwrap().clone());
+        query = format!("?limit=3&after={}", text(&page["last_id"]));
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(seen, all);
+    let metrics = all.iter().find(|event| event["type"] == "metrics").unwrap();
+    assert_eq!(metrics["object"], "fine_tuning.job.event");
+    assert!(text(&metrics["id"]).starts_with("ftevent-"));
+}
+
+#[tokio::test]
+async fn curves_come_in_buckets() {
+    let app = TestApp::start().await;
+    let id = app.submit(json!({"training": {"max_steps": 100}})).await;
+    app.wait(&id).await;
+    let path = format!("{JOBS}/{id}/metrics");
+    let all = app.get(&path).await.json().await;
+    assert_eq!(all["object"], "fine_tuning.job.metrics");
+    assert_eq!(
+        all["data"]["train_loss"]["last"].as_array().unwrap().len(),
+        100
+    );
+    assert_eq!(all["data"]["valid_loss"]["last"], json!([null]));
+    let few = app
+        .get(&format!("{path}?names=train_loss,eta_seconds&points=4"))
+        .await
+        .json()
+        .await;
+    assert_eq!(few["data"].as_object().unwrap().len(), 2);
+    let loss = &few["data"]["train_loss"];
+    assert_eq!(
+        (&loss["from"], &loss["to"]),
+        (&json!([1, 26, 51, 76]), &json!([25, 50, 75, 100]))
+    );
+    assert_eq!(
+        (&loss["max"][0], &loss["min"][3]),
+        (&json!(1.0), &json!(0.01))
+    );
+    let part = app
+        .get(&format!("{path}?names=train_loss&from=10&to=12"))
+        .await
+        .json()
+        .await;
+    assert_eq!(part["data"]["train_loss"]["from"], json!([10, 11, 12]));
+}

@@ -1,0 +1,14 @@
+//! The API from outside: requests through the whole router, a real store in a temporary folder and a real runner, whose trainer
+//! plays scripted runs.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod app;
+mod artifacts;
+mod bad_input;
+mod doors;
+mod files;
+mod jobs;
+mod openapi;
+mod service;
+mod streams;
+mod trainer;
