@@ -13,13 +13,7 @@ pub fn embedding(out: &mut [f32], table: &[f32], ids: &[u32]) {
 
 /// Adds the row `ids[i]` of `table` to the row `i` of `out`.
 pub fn embedding_add(out: &mut [f32], table: &[f32], ids: &[u32]) {
-    gather(
-        out,
-        table,
-        ids,
-        #[inline(always)]
-        |out, row| simd::add(out, row),
-    );
+    gather(out, table, ids, simd::add);
 }
 
 /// Adds the row `i` of `dy` to the row `ids[i]` of `dtable`, in the order of `i`.
@@ -74,7 +68,10 @@ fn columns(activations: usize, table: usize, ids: &[u32]) -> Option<usize> {
     }
     assert_eq!(activations % ids.len(), 0, "one row for each id");
     let cols = activations / ids.len();
-    assert!(cols > 0 && table % cols == 0, "a table with rows of {cols}");
+    assert!(
+        cols > 0 && table.is_multiple_of(cols),
+        "a table with rows of {cols}"
+    );
     let rows = table / cols;
     for &id in ids {
         assert!((id as usize) < rows, "id {id} of a table of {rows} rows");

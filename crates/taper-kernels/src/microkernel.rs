@@ -9,49 +9,87 @@ use pulp::{Arch, Simd, WithSimd};
 /// Right operands and results are padded to a multiple of this many columns.
 pub(crate) const PAD: usize = 16;
 
-/// A left operand: element `(row, col)` is `data[row * row_stride + col * col_stride]`.
+/// A left operand in any layout.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) row_stride: usize,
-    pub(crate) col_stride: usize,
+    data: &'a [f32],
+    row_stride: usize,
+    col_stride: usize,
 }
 
-/// Sizes of a product `[rows, inner] · [inner, cols]`; `cols` is a multiple of [`PAD`].
-#[derive(Clone, Copy)]
-pub(crate) struct Size {
-    pub(crate) rows: usize,
-    pub(crate) inner: usize,
-    pub(crate) cols: usize,
+impl<'a> Left<'a> {
+    /// Rows of elements side by side, `stride` elements from row to row.
+    pub(crate) fn new(data: &'a [f32], stride: usize) -> Self {
+        Self {
+            data,
+            row_stride: stride,
+            col_stride: 1,
+        }
+    }
+
+    /// The transpose of [`Left::new`] of the same data.
+    pub(crate) fn transposed(data: &'a [f32], stride: usize) -> Self {
+        Self {
+            data,
+            row_stride: 1,
+            col_stride: stride,
+        }
+    }
 }
 
-/// A row-major right operand.
+/// A row-major right operand, `stride` elements from row to row.
 #[derive(Clone, Copy)]
 pub(crate) struct Right<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) row_stride: usize,
+    data: &'a [f32],
+    stride: usize,
+}
+
+impl<'a> Right<'a> {
+    pub(crate) fn new(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride }
+    }
 }
 
 /// A row-major result.
 pub(crate) struct Target<'a> {
-    pub(crate) data: &'a mut [f32],
-    pub(crate) row_stride: usize,
-    /// Adds to what is there instead of overwriting it.
-    pub(crate) accumulate: bool,
+    data: &'a mut [f32],
+    stride: usize,
+    accumulate: bool,
 }
 
-/// Computes `out = a · b` or `out += a · b`. Each element is summed in the order of the inner
+impl<'a> Target<'a> {
+    /// A result that is overwritten.
+    pub(crate) fn set(data: &'a mut [f32], stride: usize) -> Self {
+        Self {
+            data,
+            stride,
+            accumulate: false,
+        }
+    }
+
+    /// A result that is added to.
+    pub(crate) fn add(data: &'a mut [f32], stride: usize) -> Self {
+        Self {
+            data,
+            stride,
+            accumulate: true,
+        }
+    }
+}
+
+/// Computes `out = a · b` or `out += a · b` with `[rows, inner, cols]` sizes; `cols` is a multiple
+/// of [`PAD`]. Each element is summed in the order of the inner
 /// index, whatever the instruction set.
-pub(crate) fn multiply(out: Target<'_>, a: Left<'_>, b: Right<'_>, size: Size) {
-    let Size { rows, inner, cols } = size;
+pub(crate) fn multiply(out: Target<'_>, a: Left<'_>, b: Right<'_>, size: [usize; 3]) {
+    let [rows, inner, cols] = size;
     assert_eq!(cols % PAD, 0, "columns of a small product");
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(out.data.len() >= (rows - 1) * out.row_stride + cols);
+    assert!(out.data.len() >= (rows - 1) * out.stride + cols);
     if inner > 0 {
         assert!(a.data.len() > (rows - 1) * a.row_stride + (inner - 1) * a.col_stride);
-        assert!(b.data.len() >= (inner - 1) * b.row_stride + cols);
+        assert!(b.data.len() >= (inner - 1) * b.stride + cols);
     }
     Arch::new().dispatch(Multiply { out, a, b, size });
 }
@@ -60,7 +98,7 @@ struct Multiply<'a> {
     out: Target<'a>,
     a: Left<'a>,
     b: Right<'a>,
-    size: Size,
+    size: [usize; 3],
 }
 
 impl WithSimd for Multiply<'_> {
@@ -70,11 +108,11 @@ impl WithSimd for Multiply<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let pair = 2 * S::F32_LANES;
         let mut col = 0;
-        while col + pair <= self.size.cols {
+        while col + pair <= self.size[2] {
             self.column::<S, 2>(simd, col);
             col += pair;
         }
-        while col < self.size.cols {
+        while col < self.size[2] {
             self.column::<S, 1>(simd, col);
             col += S::F32_LANES;
         }
@@ -87,17 +125,20 @@ impl Multiply<'_> {
     #[inline(always)]
     fn column<S: Simd, const N: usize>(&mut self, simd: S, col: usize) {
         let mut row = 0;
-        while S::REGISTER_COUNT >= 32 && row + 8 <= self.size.rows {
+        while S::REGISTER_COUNT >= 32 && row + 8 <= self.size[0] {
             self.tile::<S, 8, N>(simd, row, col);
             row += 8;
         }
-        while row + 4 <= self.size.rows {
+        while row + 4 <= self.size[0] {
             self.tile::<S, 4, N>(simd, row, col);
             row += 4;
         }
-        while row < self.size.rows {
+        if row + 2 <= self.size[0] {
+            self.tile::<S, 2, N>(simd, row, col);
+            row += 2;
+        }
+        if row < self.size[0] {
             self.tile::<S, 1, N>(simd, row, col);
-            row += 1;
         }
     }
 
@@ -111,7 +152,7 @@ impl Multiply<'_> {
         unsafe {
             let mut a = self.a.data.as_ptr().add(row * self.a.row_stride);
             let mut b = self.b.data.as_ptr().add(col);
-            for _ in 0..self.size.inner {
+            for _ in 0..self.size[1] {
                 let mut right = [simd.splat_f32s(0.0); N];
                 for (n, right) in right.iter_mut().enumerate() {
                     *right = b.add(n * S::F32_LANES).cast::<S::f32s>().read_unaligned();
@@ -123,11 +164,11 @@ impl Multiply<'_> {
                     }
                 }
                 a = a.wrapping_add(self.a.col_stride);
-                b = b.wrapping_add(self.b.row_stride);
+                b = b.wrapping_add(self.b.stride);
             }
         }
         for (m, sums) in sums.into_iter().enumerate() {
-            self.store(simd, (row + m) * self.out.row_stride + col, sums);
+            self.store(simd, (row + m) * self.out.stride + col, sums);
         }
     }
 
@@ -171,28 +212,18 @@ mod tests {
             let transposed: Vec<f32> = (0..inner * rows)
                 .map(|i| a[i % rows * a_stride + i / rows])
                 .collect();
-            let plain = Left {
-                data: &a,
-                row_stride: a_stride,
-                col_stride: 1,
-            };
-            let flipped = Left {
-                data: &transposed,
-                row_stride: 1,
-                col_stride: rows,
-            };
+            let plain = Left::new(&a, a_stride);
+            let flipped = Left::transposed(&transposed, rows);
             for (left, accumulate) in [(plain, false), (flipped, true)] {
                 let mut out = before.clone();
-                let target = Target {
-                    data: &mut out,
-                    row_stride: out_stride,
-                    accumulate,
-                };
-                let right = Right {
-                    data: &b,
-                    row_stride: b_stride,
-                };
-                multiply(target, left, right, Size { rows, inner, cols });
+                let target = if accumulate { Target::add } else { Target::set };
+                let right = Right::new(&b, b_stride);
+                multiply(
+                    target(&mut out, out_stride),
+                    left,
+                    right,
+                    [rows, inner, cols],
+                );
                 let want: Vec<f64> = (0..rows * out_stride)
                     .map(|i| {
                         let (row, col) = (i / out_stride, i % out_stride);

@@ -10,8 +10,10 @@
 
 use pulp::Arch;
 
-/// Independent partial sums. Enough to hide the latency of an addition at 16 lanes a register.
-pub(crate) const LANES: usize = 64;
+/// Elements to a register of the widest instruction set.
+const REGISTER: usize = 16;
+/// Independent partial sums: enough registers to hide the latency of an addition.
+const LANES: usize = 4 * REGISTER;
 
 /// Runs `kernel` with the widest instruction set this machine has.
 #[inline(always)]
@@ -22,26 +24,31 @@ pub(crate) fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
 /// Sums `term` over the elements of one slice.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let mut partial = [0.0f32; LANES];
-    let (blocks, tail) = x.as_chunks::<LANES>();
-    for block in blocks {
-        for (p, &x) in partial.iter_mut().zip(block) {
-            *p += term(x);
-        }
-    }
-    for (p, &x) in partial.iter_mut().zip(tail) {
-        *p += term(x);
-    }
-    reduce(partial)
+    let fold = |p: f32, x: f32| p + term(x);
+    halve(fold_lanes(x, 0.0, fold), |a, b| a + b)
+}
+
+/// Returns the largest element; NaN is passed over, negative infinity stands for no elements.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    halve(fold_lanes(x, f32::NEG_INFINITY, larger), larger)
 }
 
 /// Sums `term` over the pairs of elements of two slices of one length.
 #[inline(always)]
 pub(crate) fn sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut partial = [0.0f32; LANES];
-    let (a_blocks, a_tail) = a.as_chunks::<LANES>();
-    let (b_blocks, b_tail) = b.as_chunks::<LANES>();
+    let mut partial = [0.0; LANES];
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
     for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for ((p, &a), &b) in partial.iter_mut().zip(a).zip(b) {
+            *p += term(a, b);
+        }
+    }
+    let (a_registers, a_tail) = a_rest.as_chunks::<REGISTER>();
+    let (b_registers, b_tail) = b_rest.as_chunks::<REGISTER>();
+    for (a, b) in a_registers.iter().zip(b_registers) {
         for ((p, &a), &b) in partial.iter_mut().zip(a).zip(b) {
             *p += term(a, b);
         }
@@ -49,34 +56,39 @@ pub(crate) fn sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 
     for ((p, &a), &b) in partial.iter_mut().zip(a_tail).zip(b_tail) {
         *p += term(a, b);
     }
-    reduce(partial)
+    halve(partial, |a, b| a + b)
 }
 
-/// Returns the largest element; NaN is passed over, negative infinity stands for no elements.
+/// Folds the elements into [`LANES`] results, by blocks, registers and single elements.
 #[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut partial = [f32::NEG_INFINITY; LANES];
-    let (blocks, tail) = x.as_chunks::<LANES>();
+fn fold_lanes(x: &[f32], start: f32, fold: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let mut partial = [start; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
         for (p, &x) in partial.iter_mut().zip(block) {
-            *p = larger(*p, x);
+            *p = fold(*p, x);
+        }
+    }
+    let (registers, tail) = rest.as_chunks::<REGISTER>();
+    for register in registers {
+        for (p, &x) in partial.iter_mut().zip(register) {
+            *p = fold(*p, x);
         }
     }
     for (p, &x) in partial.iter_mut().zip(tail) {
-        *p = larger(*p, x);
+        *p = fold(*p, x);
     }
-    partial.into_iter().fold(f32::NEG_INFINITY, larger)
+    partial
 }
 
-/// Adds the partial sums pairwise, halving the width each time.
+/// Combines the partial results pairwise, halving their number each time.
 #[inline(always)]
-fn reduce(mut partial: [f32; LANES]) -> f32 {
+fn halve(mut partial: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         let (low, high) = partial.split_at_mut(width);
         for (l, &h) in low.iter_mut().zip(&*high) {
-            *l += h;
+            *l = combine(*l, h);
         }
         width /= 2;
     }

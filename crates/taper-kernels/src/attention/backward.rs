@@ -6,8 +6,9 @@
 
 use super::head::{BLOCK, Block, Head, with_scratch};
 use super::{Attended, Qkv};
+use crate::dropout;
 use crate::math;
-use crate::microkernel::{Left, Right, Size, Target, multiply};
+use crate::microkernel::{Left, PAD, Right, Target, multiply};
 use crate::simd;
 use crate::tile::Tile;
 
@@ -16,126 +17,65 @@ pub(super) fn run(
     head: Head,
     qkv: Qkv<'_>,
     (dout, attended): (&[f32], Attended<'_>),
-    [mut dq, dk, dv]: [Tile<'_>; 3],
+    [mut dq, mut dk, mut dv]: [Tile<'_>; 3],
 ) {
     let (len, dim) = (head.padded_len(), head.padded_dim());
-    let (rows, wide) = (head.len * dim, head.dim * len);
-    let sizes = [
-        wide,
-        wide,
-        rows,
-        rows,
-        rows,
-        BLOCK * len,
-        BLOCK * len,
-        BLOCK * dim,
-        BLOCK * dim,
-    ];
+    let (wide, high) = (head.dim * len, head.len * dim);
+    let (scores, rows) = (BLOCK * len, BLOCK * dim);
+    let sizes = [wide, wide, high, high, high, scores, scores, rows];
     with_scratch(sizes, |buffers| {
-        let [
-            keys_t,
-            values_t,
-            keys,
-            dkeys,
-            dvalues,
-            p,
-            ds,
-            rows_a,
-            rows_b,
-        ] = buffers;
+        let [keys_t, values_t, keys, dkeys, dvalues, p, ds, rows] = buffers;
         head.copy_transposed(keys_t, qkv.k, head.scale);
         head.copy_transposed(values_t, qkv.v, 1.0);
         head.copy(keys, qkv.k, 0, head.scale);
         dkeys.fill(0.0);
         dvalues.fill(0.0);
         for block in head.blocks() {
-            let by_keys = Size {
-                rows: block.rows,
-                inner: head.dim,
-                cols: block.cols(),
-            };
-            let scores = |out, left, right| {
-                let target = Target {
-                    data: out,
-                    row_stride: len,
-                    accumulate: false,
-                };
-                multiply(
-                    target,
-                    left,
-                    Right {
-                        data: right,
-                        row_stride: len,
-                    },
-                    by_keys,
-                );
-            };
-            scores(&mut *p, head.left(qkv.q, block.start), &*keys_t);
-            scores(&mut *ds, head.left(dout, block.start), &*values_t);
+            multiply_by_keys(head, block, p, qkv.q, keys_t);
+            multiply_by_keys(head, block, ds, dout, values_t);
             score_gradients(head, block, (p, ds), (dout, attended));
 
-            multiply(
-                Target {
-                    data: rows_a,
-                    row_stride: dim,
-                    accumulate: false,
-                },
-                Left {
-                    data: ds,
-                    row_stride: len,
-                    col_stride: 1,
-                },
-                Right {
-                    data: keys,
-                    row_stride: dim,
-                },
-                Size {
-                    rows: block.rows,
-                    inner: block.keys,
-                    cols: dim,
-                },
-            );
-            store(&mut dq, block.start, &rows_a[..block.rows * dim], 1.0);
+            let size = [block.rows, block.keys, dim];
+            let (weights, right) = (Left::new(ds, len), Right::new(keys, dim));
+            multiply(Target::set(rows, dim), weights, right, size);
+            head.store(&mut dq, block.start, &rows[..block.rows * dim], 1.0);
 
-            let by_rows = Size {
-                rows: block.keys,
-                inner: block.rows,
-                cols: dim,
-            };
-            let mut add = |out, left, activation| {
-                head.copy(
-                    &mut rows_b[..block.rows * dim],
-                    activation,
-                    block.start,
-                    1.0,
-                );
-                let target = Target {
-                    data: out,
-                    row_stride: dim,
-                    accumulate: true,
-                };
-                let left = Left {
-                    data: left,
-                    row_stride: 1,
-                    col_stride: len,
-                };
-                multiply(
-                    target,
-                    left,
-                    Right {
-                        data: rows_b,
-                        row_stride: dim,
-                    },
-                    by_rows,
-                );
-            };
-            add(&mut *dvalues, &*p, dout);
-            add(&mut *dkeys, &*ds, qkv.q);
+            let rows = &mut rows[..block.rows * dim];
+            head.copy(rows, dout, block.start, 1.0);
+            add_by_rows(head, block, dvalues, p, rows);
+            head.copy(rows, qkv.q, block.start, 1.0);
+            add_by_rows(head, block, dkeys, ds, rows);
         }
-        for (mut out, values, factor) in [(dk, dkeys, head.scale), (dv, dvalues, 1.0)] {
-            store(&mut out, 0, values, factor);
-        }
+        head.store(&mut dk, 0, dkeys, head.scale);
+        head.store(&mut dv, 0, dvalues, 1.0);
     });
+}
+
+/// Multiplies the block's rows of an activation by all keys (or values) it sees, transposed.
+fn multiply_by_keys(
+    head: Head,
+    block: Block,
+    out: &mut [f32],
+    activation: &[f32],
+    transposed: &[f32],
+) {
+    let len = head.padded_len();
+    let left = head.left(activation, block.start);
+    let size = [block.rows, head.dim, block.cols()];
+    multiply(
+        Target::set(out, len),
+        left,
+        Right::new(transposed, len),
+        size,
+    );
+}
+
+/// Adds to each key of `out` the rows of the block, weighted by what the rows gave to the key.
+fn add_by_rows(head: Head, block: Block, out: &mut [f32], weights: &[f32], rows: &[f32]) {
+    let dim = head.padded_dim();
+    let weights = Left::transposed(weights, head.padded_len());
+    let size = [block.keys, block.rows, dim];
+    multiply(Target::add(out, dim), weights, Right::new(rows, dim), size);
 }
 
 /// Turns scores into dropped-out probabilities, and gradients of those into gradients of scores.
@@ -158,37 +98,36 @@ fn score_gradients(
                 let row = block.start + i;
                 let dout = head.row(dout, row);
                 let delta = simd::sum2(dout, head.row(attended.out, row), |a, b| a * b);
-                let (p, p_unseen) = p[..block.keys].split_at_mut(head.visible(row));
-                let (ds, ds_unseen) = ds[..block.keys].split_at_mut(head.visible(row));
-                p_unseen.fill(0.0);
-                ds_unseen.fill(0.0);
+                // The whole padded width at once: loops without a remainder are the fastest.
+                let (p, ds) = (&mut p[..block.cols()], &mut ds[..block.cols()]);
                 match head.mask {
-                    None => {
-                        for (p, ds) in p.iter_mut().zip(ds) {
-                            *p = math::exp(*p - lse);
-                            *ds = *p * (*ds - delta);
-                        }
-                    }
-                    Some(mask) => {
-                        let mask = mask.block(head.number(row));
-                        for ((p, ds), place) in p.iter_mut().zip(ds).zip(0..u32::MAX) {
-                            let (factor, whole) = (mask.factor(place), math::exp(*p - lse));
-                            *p = whole * factor;
-                            *ds = whole * (*ds * factor - delta);
-                        }
-                    }
+                    None => plain_row(p, ds, lse, delta),
+                    Some(mask) => dropped_row(p, ds, (lse, delta), mask.block(head.number(row))),
                 }
+                p[head.visible(row)..].fill(0.0);
+                ds[head.visible(row)..].fill(0.0);
             }
         },
     )
 }
 
-/// Copies padded rows, times `factor`, to the rows of `out` from `start` on.
-fn store(out: &mut Tile<'_>, start: usize, rows: &[f32], factor: f32) {
-    let dim = out.cols().next_multiple_of(crate::microkernel::PAD);
-    for (i, row) in rows.chunks_exact(dim).enumerate() {
-        for (out, &x) in out.row(start + i).iter_mut().zip(row) {
-            *out = factor * x;
+#[inline(always)]
+fn plain_row(p: &mut [f32], ds: &mut [f32], lse: f32, delta: f32) {
+    let registers = p.as_chunks_mut::<PAD>().0.iter_mut();
+    for (p, ds) in registers.zip(ds.as_chunks_mut::<PAD>().0) {
+        for (p, ds) in p.iter_mut().zip(ds) {
+            *p = math::exp(*p - lse);
+            *ds = *p * (*ds - delta);
         }
+    }
+}
+
+#[inline(always)]
+fn dropped_row(p: &mut [f32], ds: &mut [f32], (lse, delta): (f32, f32), mask: dropout::Block) {
+    for ((p, ds), place) in p.iter_mut().zip(&mut *ds).zip(0..u32::MAX) {
+        let factor = mask.factor(place);
+        let whole = math::exp(*p - lse);
+        *p = whole * factor;
+        *ds = whole * (*ds * factor - delta);
     }
 }

@@ -3,7 +3,7 @@
 use super::Qkv;
 use super::head::{BLOCK, Block, Head, with_scratch};
 use crate::math;
-use crate::microkernel::{Left, Right, Size, Target, multiply};
+use crate::microkernel::{Left, PAD, Right, Target, multiply};
 use crate::simd;
 use crate::tile::Tile;
 
@@ -15,80 +15,51 @@ pub(super) fn run(head: Head, qkv: Qkv<'_>, mut out: Tile<'_>, mut lse: Tile<'_>
         head.copy_transposed(keys, qkv.k, head.scale);
         head.copy(values, qkv.v, 0, 1.0);
         for block in head.blocks() {
-            let scores_size = Size {
-                rows: block.rows,
-                inner: head.dim,
-                cols: block.cols(),
-            };
-            multiply(
-                Target {
-                    data: scores,
-                    row_stride: len,
-                    accumulate: false,
-                },
-                head.left(qkv.q, block.start),
-                Right {
-                    data: keys,
-                    row_stride: len,
-                },
-                scores_size,
-            );
+            let queries = head.left(qkv.q, block.start);
+            let keys = Right::new(keys, len);
+            let size = [block.rows, head.dim, block.cols()];
+            multiply(Target::set(scores, len), queries, keys, size);
             let lse = &mut lse.row(0)[block.start..][..block.rows];
-            let denominators = softmax(head, block, scores, lse);
-            multiply(
-                Target {
-                    data: sums,
-                    row_stride: dim,
-                    accumulate: false,
-                },
-                Left {
-                    data: scores,
-                    row_stride: len,
-                    col_stride: 1,
-                },
-                Right {
-                    data: values,
-                    row_stride: dim,
-                },
-                Size {
-                    rows: block.rows,
-                    inner: block.keys,
-                    cols: dim,
-                },
-            );
-            for (i, sums) in sums.chunks_exact(dim).take(block.rows).enumerate() {
-                let row = out.row(block.start + i);
-                for (out, sum) in row.iter_mut().zip(sums) {
-                    *out = sum / denominators[i];
-                }
+            let inverse = softmax(head, block, scores, lse);
+            let weights = Left::new(scores, len);
+            let values = Right::new(values, dim);
+            let size = [block.rows, block.keys, dim];
+            multiply(Target::set(sums, dim), weights, values, size);
+            for (row, inverse) in sums.chunks_exact_mut(dim).zip(inverse).take(block.rows) {
+                row.iter_mut().for_each(|sum| *sum *= inverse);
             }
+            head.store(&mut out, block.start, &sums[..block.rows * dim], 1.0);
         }
     });
 }
 
-/// Turns the scores of a block into exponentials (dropped out where asked); returns the sums of
-/// each row before dropout.
+/// Turns the scores of a block into exponentials (dropped out where asked); returns for each row
+/// one over their sum before dropout.
 fn softmax(head: Head, block: Block, scores: &mut [f32], lse: &mut [f32]) -> [f32; BLOCK] {
-    let mut denominators = [1.0; BLOCK];
+    let mut inverse = [1.0; BLOCK];
     let rows = scores.chunks_exact_mut(head.padded_len()).zip(lse);
     simd::dispatch(
         #[inline(always)]
         || {
             for (i, (scores, lse)) in rows.enumerate() {
                 let row = block.start + i;
-                let (seen, unseen) = scores[..block.keys].split_at_mut(head.visible(row));
-                unseen.fill(0.0);
-                let max = simd::max(seen);
-                for score in &mut *seen {
-                    *score = math::exp(*score - max);
+                // The whole padded width at once: loops without a remainder are the fastest.
+                let scores = &mut scores[..block.cols()];
+                scores[head.visible(row)..].fill(f32::NEG_INFINITY);
+                let max = simd::max(scores);
+                for scores in scores.as_chunks_mut::<PAD>().0 {
+                    for score in scores {
+                        *score = math::exp(*score - max);
+                    }
                 }
-                denominators[i] = simd::sum(seen, |e| e);
-                *lse = max + denominators[i].ln();
+                let sum = simd::sum(scores, |e| e);
+                *lse = max + sum.ln();
+                inverse[i] = 1.0 / sum;
                 if let Some(mask) = head.mask {
-                    mask.block(head.number(row)).scale(0, seen);
+                    mask.block(head.number(row)).scale(0, scores);
                 }
             }
         },
     );
-    denominators
+    inverse
 }

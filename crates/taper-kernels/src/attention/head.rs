@@ -99,11 +99,7 @@ impl Head {
     /// Sees an activation from a row on as the left operand of a product.
     pub(super) fn left<'a>(&self, activation: &'a [f32], row: usize) -> Left<'a> {
         let start = (self.first + row) * self.stride() + self.head * self.dim;
-        Left {
-            data: &activation[start..],
-            row_stride: self.stride(),
-            col_stride: 1,
-        }
+        Left::new(&activation[start..], self.stride())
     }
 
     /// Returns this head's `lse` from the `[heads, tokens]` of the batch.
@@ -152,16 +148,33 @@ impl Head {
     }
 
     /// Copies all rows of an activation, times `factor`, transposed to `[dim, padded_len]`; the
-    /// padding is left as it is.
+    /// padding holds copies of the last row.
     pub(super) fn copy_transposed(&self, out: &mut [f32], activation: &[f32], factor: f32) {
         let cols = self.padded_len();
         simd::dispatch(
             #[inline(always)]
             || {
-                for row in 0..self.len {
-                    let values = self.row(activation, row);
-                    for (out, &x) in out.chunks_exact_mut(cols).zip(values) {
-                        out[row] = factor * x;
+                for start in (0..self.len).step_by(PAD) {
+                    let rows: [&[f32]; PAD] = std::array::from_fn(|i| {
+                        self.row(activation, (start + i).min(self.len - 1))
+                    });
+                    for (d, out) in out.chunks_exact_mut(cols).enumerate() {
+                        let column: [f32; PAD] = rows.map(|row| factor * row[d]);
+                        out[start..][..PAD].copy_from_slice(&column);
+                    }
+                }
+            },
+        )
+    }
+
+    /// Copies padded rows, times `factor`, to the tokens of an activation from `start` on.
+    pub(super) fn store(&self, out: &mut Tile<'_>, start: usize, rows: &[f32], factor: f32) {
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for (i, row) in rows.chunks_exact(self.padded_dim()).enumerate() {
+                    for (out, &x) in out.row(start + i).iter_mut().zip(row) {
+                        *out = factor * x;
                     }
                 }
             },
