@@ -1,8 +1,8 @@
 //! Times every kernel at the shapes of fine-tuning; prints milliseconds (best of many) and, for
 //! products, the share of the machine's peak.
 //!
-//! `cargo bench -p taper-kernels --profile release -- [filter]`; `TAPER_BENCH_THREADS` sets the threads (default:
-//! all).
+//! `cargo bench -p taper-kernels --bench kernels -- [filter]`; `TAPER_BENCH_THREADS` sets the
+//! threads (default: all).
 
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 
@@ -84,28 +84,42 @@ fn main() {
 
 /// Measures the multiply-adds per second of one thread, operands in registers.
 fn peak() -> f64 {
-    const N: usize = 4_000_000;
-    const WIDTH: usize = 192;
     let mut best = f64::MAX;
-    for _ in 0..5 {
+    let mut count = 0.0;
+    for _ in 0..9 {
         let start = Instant::now();
-        let sum = pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let (a, b) = (black_box(1.0f32), black_box(0.5f32));
-                let mut sum = [0.0f32; WIDTH];
-                for _ in 0..N {
-                    for s in &mut sum {
-                        *s = s.mul_add(a, b);
-                    }
-                }
-                sum
-            },
-        );
-        black_box(sum);
+        count = pulp::Arch::new().dispatch(Peak { rounds: 1_000_000 });
         best = best.min(start.elapsed().as_secs_f64());
     }
-    (2 * N * WIDTH) as f64 / best
+    2.0 * count / best
+}
+
+/// Returns how many multiply-adds it did.
+struct Peak {
+    rounds: usize,
+}
+
+impl pulp::WithSimd for Peak {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> f64 {
+        // Twelve registers of sums hide the latency of an addition.
+        let mut sums = [simd.splat_f32s(0.0); 12];
+        let (a, b) = (
+            simd.splat_f32s(black_box(1.0)),
+            simd.splat_f32s(black_box(0.5)),
+        );
+        for _ in 0..self.rounds {
+            for sum in &mut sums {
+                *sum = simd.mul_add_f32s(a, b, *sum);
+            }
+        }
+        for sum in sums {
+            black_box(simd.reduce_sum_f32s(sum));
+        }
+        (self.rounds * sums.len() * S::F32_LANES) as f64
+    }
 }
 
 fn products(bench: &Bench) {

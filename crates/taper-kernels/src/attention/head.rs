@@ -159,8 +159,10 @@ impl Head {
                         self.row(activation, (start + i).min(self.len - 1))
                     });
                     for (d, out) in out.chunks_exact_mut(cols).enumerate() {
-                        let column: [f32; PAD] = rows.map(|row| factor * row[d]);
-                        out[start..][..PAD].copy_from_slice(&column);
+                        let out = &mut out[start..][..PAD];
+                        for (out, row) in out.iter_mut().zip(&rows) {
+                            *out = factor * row[d];
+                        }
                     }
                 }
             },
