@@ -86,12 +86,7 @@ impl JobSpec {
         if let Some(object) = fields.object("training") {
             training = training.parse(object, &mut nested);
         }
-        if validation_file.is_some() && training.eval_split.is_some() {
-            let message =
-                "'training.eval_split' and 'validation_file' exclude each other; leave one out";
-            nested.push(FieldError::invalid("training.eval_split", message));
-        }
-        needs_validation(&training, validation_file.is_some(), &mut nested);
+        check_validation(&training, validation_file.is_some(), &mut nested);
         let ignored = fields
             .value("integrations")
             .map(|_| "integrations".to_owned())
@@ -150,7 +145,13 @@ fn required_name(fields: &mut Fields<'_>, name: &'static str) -> String {
     read.unwrap_or_default().to_owned()
 }
 
-fn needs_validation(training: &Training, validation_file: bool, errors: &mut Vec<FieldError>) {
+/// Validation data comes from one place, and some settings need it.
+fn check_validation(training: &Training, validation_file: bool, errors: &mut Vec<FieldError>) {
+    if validation_file && training.eval_split.is_some() {
+        let message =
+            "'training.eval_split' and 'validation_file' exclude each other; leave one out";
+        errors.push(FieldError::invalid("training.eval_split", message));
+    }
     if validation_file || training.eval_split.is_some() {
         return;
     }

@@ -147,7 +147,7 @@ impl Training {
         }
         self.learning_rate = f
             .number("learning_rate", "greater than 0 and at most 10", |x| {
-                x >= 1e-12 && x <= 10.0
+                (1e-12..=10.0).contains(&x)
             })
             .or(self.learning_rate);
         if let Some(kind) = f.choice("lr_scheduler_type", &SchedulerType::WORDS) {

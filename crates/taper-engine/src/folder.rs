@@ -75,7 +75,8 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         for content in ["one", "two"] {
             write_whole(&target, |dir| {
-                Ok(fs::write(dir.join("file"), content).unwrap())
+                fs::write(dir.join("file"), content).unwrap();
+                Ok(())
             })
             .unwrap();
         }

@@ -32,7 +32,7 @@ mod tests {
         let row = |i: u64| Row {
             line: i,
             text: String::new(),
-            label: if i % 5 == 0 { "rare" } else { "often" }.to_owned(),
+            label: if i.is_multiple_of(5) { "rare" } else { "often" }.to_owned(),
         };
         let (training, validation) = hold_out((0..100).map(row).collect(), 0.2, 1);
         let rare = |rows: &[Row]| rows.iter().filter(|r| r.label == "rare").count();

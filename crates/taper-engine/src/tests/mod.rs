@@ -24,13 +24,16 @@ use crate::{
     tape::{Path as ComputePath, Tape},
 };
 
+/// Gradients by parameter name.
+pub(super) type Named = Vec<(String, Vec<f32>)>;
+
 /// Gradients of the mean loss of one batch, by parameter name, and that loss.
 pub(super) fn gradients_of(
     model: &Model,
     batch: &Batch,
     path: ComputePath,
     noise: Option<Noise>,
-) -> Result<(f64, Vec<(String, Vec<f32>)>)> {
+) -> Result<(f64, Named)> {
     let tape = Tape::recording(path);
     let logits = model.logits(&Pass { tape: &tape, noise }, batch)?;
     let loss = ops::cross_entropy(&tape, &logits, &batch.labels, batch.sequences())?;
@@ -216,13 +219,15 @@ fn weights() -> Vec<(String, Tensor)> {
     tensors
 }
 
+type Watcher = Box<dyn FnMut(&RunEvent)>;
+
 /// Collects what a run tells.
 #[derive(Default)]
 pub(super) struct Recorder {
     pub(super) events: Vec<RunEvent>,
     pub(super) checkpoints: Vec<CheckpointFiles>,
     /// Called after every event.
-    pub(super) on_event: Option<Box<dyn FnMut(&RunEvent)>>,
+    pub(super) on_event: Option<Watcher>,
 }
 
 impl RunSink for Recorder {
