@@ -311,7 +311,7 @@ async fn data_that_cannot_be_trained_on() -> Result<()> {
         (
             "e.jsonl",
             "{\"text\": \"x\", \"label\": \"good\"}\n".repeat(5),
-            "one class",
+            "at least two classes",
         ),
         ("f.jsonl", "\n\n\n".to_owned(), "row"),
         ("g.csv", "label,txt\ngood,fine\n".to_owned(), "text"),
@@ -439,26 +439,40 @@ async fn model_folders_that_are_not_whole() -> Result<()> {
 #[tokio::test]
 async fn paths_that_lead_nowhere() -> Result<()> {
     let fixture = Fixture::start().await?;
-    let rows = [
-        (Method::GET, "/v1/fine_tuning/jobs/ftjob-none", 404),
-        (Method::POST, "/v1/fine_tuning/jobs/ftjob-none/cancel", 404),
+    let id = Some("id");
+    let rows: [(Method, &str, Wanted<'_>); 8] = [
+        (
+            Method::GET,
+            "/v1/fine_tuning/jobs/ftjob-none",
+            (404, id, "ftjob-none"),
+        ),
+        (
+            Method::POST,
+            "/v1/fine_tuning/jobs/ftjob-none/cancel",
+            (404, id, "ftjob-none"),
+        ),
         (
             Method::GET,
             "/v1/fine_tuning/jobs/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
-            404,
+            (404, id, "no such"),
         ),
-        (Method::GET, "/v1/files/file-none", 404),
-        (Method::DELETE, "/v1/files/file-none", 404),
-        (Method::GET, "/v1/models/nobody/nothing", 404),
-        (Method::GET, "/v1/nothing", 404),
-        (Method::PUT, "/v1/files", 405),
+        (Method::GET, "/v1/files/file-none", (404, id, "file-none")),
+        (
+            Method::DELETE,
+            "/v1/files/file-none",
+            (404, id, "file-none"),
+        ),
+        (
+            Method::GET,
+            "/v1/models/nobody/nothing",
+            (404, Some("model"), "nobody/nothing"),
+        ),
+        (Method::GET, "/v1/nothing", (404, None, "/openapi.json")),
+        (Method::PUT, "/v1/files", (405, None, "PUT")),
     ];
-    for (method, path, status) in rows {
+    for (method, path, wanted) in rows {
         let request = fixture.client().request(method, path);
-        fixture
-            .refuse(request, (status, None, ""))
-            .await
-            .context(path)?;
+        fixture.refuse(request, wanted).await.context(path)?;
     }
     Ok(())
 }

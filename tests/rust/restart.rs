@@ -7,7 +7,7 @@ use crate::{model::jsonl, server::Folders};
 
 /// A job that trains for some seconds.
 fn long_job() -> Value {
-    json!({"training": {"num_train_epochs": 60, "logging_steps": 20, "eval_split": 0.1}})
+    json!({"training": {"num_train_epochs": 150, "logging_steps": 20, "eval_split": 0.1}})
 }
 
 /// The states that the events report, each with its attempt; and the events must be numbered without gaps.

@@ -68,7 +68,7 @@ async fn lora_from_jsonl_to_an_adapter() -> Result<()> {
     let folders = Folders::new()?;
     let server = folders.serve().await?;
     let client = &server.client;
-    let train = client.upload("train.jsonl", jsonl(120)).await?;
+    let train = client.upload("train.jsonl", jsonl(400)).await?;
     let valid = client.upload("valid.jsonl", jsonl(41)).await?;
     let id = client
         .submit(
@@ -76,7 +76,7 @@ async fn lora_from_jsonl_to_an_adapter() -> Result<()> {
             json!({
                 "validation_file": valid,
                 "tuning": {"type": "lora", "r": 4, "lora_alpha": 8},
-                "training": {"num_train_epochs": 8, "learning_rate": 2e-2, "logging_steps": 5},
+                "training": {"num_train_epochs": 16, "learning_rate": 1e-2},
             }),
         )
         .await?;
@@ -84,8 +84,8 @@ async fn lora_from_jsonl_to_an_adapter() -> Result<()> {
     let accuracy = job["metrics"]["valid_accuracy"]
         .as_f64()
         .context("no accuracy")?;
-    assert!(accuracy > 0.9, "accuracy {accuracy}");
-    assert_eq!(job["metrics"]["step"], 64);
+    assert!(accuracy > 0.85, "accuracy {accuracy}");
+    assert_eq!(job["metrics"]["step"], 400);
 
     let files = download(client, &id, "adapter").await?;
     let weights = SafeTensors::deserialize(find(&files, "adapter_model.safetensors")?)?;

