@@ -1,6 +1,6 @@
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -37,7 +37,8 @@ pub(crate) struct ApiError {
     message: String,
     param: Option<String>,
     code: Option<String>,
-    header: Option<(HeaderName, &'static str)>,
+    /// Name, in lower case, and value.
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl ApiError {
@@ -90,13 +91,13 @@ impl ApiError {
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, message)
             .coded("invalid_api_key")
-            .with(header::WWW_AUTHENTICATE, "Bearer")
+            .with("www-authenticate", "Bearer")
     }
 
     /// 503 while the server shuts down.
     pub(crate) fn ending() -> Self {
         let message = "the server is ending; send the request again later";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(header::RETRY_AFTER, "5")
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with("retry-after", "5")
     }
 
     /// 500; the cause goes to the log, under the request's id, and not to the client.
@@ -121,7 +122,7 @@ impl ApiError {
         self
     }
 
-    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+    fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.header = Some((name, value));
         self
     }

@@ -94,3 +94,29 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .unwrap_or("without a message");
     ApiError::internal(format_args!("a handler panicked: {cause}")).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        routing::get,
+    };
+
+    use super::*;
+
+    async fn break_down() {
+        panic!("a secret cause");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_like_others() {
+        let router = Router::<()>::new()
+            .route("/", get(break_down))
+            .layer(CatchPanicLayer::custom(panicked));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(response.into_body(), 1000).await.unwrap();
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.contains("\"type\":\"server_error\"") && !text.contains("secret"));
+    }
+}

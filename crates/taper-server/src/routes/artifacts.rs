@@ -53,7 +53,8 @@ pub(crate) async fn download_artifact(
 ) -> Result<Response, ApiError> {
     state.job(&id).await?;
     let found = state.store.artifact(&id, &path).await?;
-    let (artifact, path) = found.ok_or_else(|| ApiError::not_found("artifact", &path))?;
+    let (artifact, path) =
+        found.ok_or_else(|| ApiError::not_found("artifact", &path).about("path"))?;
     let download = Download {
         path,
         name: base_name(&artifact.path).to_owned(),

@@ -15,23 +15,24 @@ use tower::ServiceExt;
 
 use crate::trainer::ScriptedTrainer;
 
-pub const JOBS: &str = "/v1/fine_tuning/jobs";
-pub const ROWS: &str =
+pub(crate) const JOBS: &str = "/v1/fine_tuning/jobs";
+pub(crate) const ROWS: &str =
     "{\"text\": \"dull\", \"label\": \"bad\"}\n{\"text\": \"fine\", \"label\": \"good\"}\n";
 
 /// A server without a socket.
-pub struct TestApp {
-    pub router: Router,
-    pub store: Store,
+pub(crate) struct TestApp {
+    router: Router,
+    pub(crate) state: AppState,
+    pub(crate) store: Store,
     dir: TempDir,
 }
 
 impl TestApp {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    pub async fn start_with(configure: impl FnOnce(&mut ServerConfig)) -> Self {
+    pub(crate) async fn start_with(configure: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for model in ["tiny", "org/small"] {
             let folder = dir.path().join("models").join(model);
@@ -49,14 +50,15 @@ impl TestApp {
         configure(&mut config);
         let state = AppState::new(store.clone(), runner.await.unwrap(), config);
         Self {
-            router: taper_server::router(state),
+            router: taper_server::router(state.clone()),
+            state,
             store,
             dir,
         }
     }
 
     /// Sends a request as a client on the same machine.
-    pub async fn send(&self, mut request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
         let host = "localhost:8000".parse().unwrap();
         request.headers_mut().entry(header::HOST).or_insert(host);
         let response = self.router.clone().oneshot(request).await.unwrap();
@@ -67,21 +69,21 @@ impl TestApp {
         }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(get(path).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post(&self, path: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str) -> Answer {
         let request = Request::post(path).body(Body::empty());
         self.send(request.unwrap()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         let request = Request::delete(path).body(Body::empty());
         self.send(request.unwrap()).await
     }
 
-    pub async fn post_json(&self, path: &str, body: impl Into<Body>) -> Answer {
+    pub(crate) async fn post_json(&self, path: &str, body: impl Into<Body>) -> Answer {
         let request = Request::post(path)
             .header(header::CONTENT_TYPE, "application/json")
             .body(body.into());
@@ -89,7 +91,7 @@ impl TestApp {
     }
 
     /// Uploads a form of parts, each with its headers.
-    pub async fn post_form(&self, parts: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post_form(&self, parts: &[(&str, &str)]) -> Answer {
         let mut form = String::new();
         for (disposition, content) in parts {
             form += &format!(
@@ -101,14 +103,14 @@ impl TestApp {
     }
 
     /// Uploads rows and tells the file's id.
-    pub async fn upload(&self, rows: &str) -> String {
+    pub(crate) async fn upload(&self, rows: &str) -> String {
         let file = ("name=\"file\"; filename=\"rows.jsonl\"", rows);
         let answer = self.post_form(&[PURPOSE, file]).await;
         text(&answer.json().await["id"])
     }
 
     /// Submits a job on fresh data with more fields in its body, and tells its id.
-    pub async fn submit(&self, more: Value) -> String {
+    pub(crate) async fn submit(&self, more: Value) -> String {
         let mut body = json!({"model": "tiny", "training_file": self.upload(ROWS).await});
         let fields = more.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(fields);
@@ -117,14 +119,14 @@ impl TestApp {
     }
 
     /// Waits for the end of a job, which is the end of its stream.
-    pub async fn wait(&self, job: &str) -> Value {
+    pub(crate) async fn wait(&self, job: &str) -> Value {
         let stream = self.get(&format!("{JOBS}/{job}/events/stream")).await;
         assert!(stream.text().await.ends_with("data: [DONE]\n\n"));
         self.get(&format!("{JOBS}/{job}")).await.json().await
     }
 
     /// Waits until a job is in a state.
-    pub async fn reach(&self, job: &str, state: &str) {
+    pub(crate) async fn reach(&self, job: &str, state: &str) {
         let mut events = self.store.subscribe();
         while self.get(&format!("{JOBS}/{job}")).await.json().await["status"] != state {
             events.recv().await.unwrap();
@@ -132,52 +134,52 @@ impl TestApp {
     }
 
     /// Names of what lies in the folder of uploads.
-    pub fn uploads(&self) -> Vec<String> {
+    pub(crate) fn uploads(&self) -> Vec<String> {
         let names = fs::read_dir(self.dir.path().join("data/files")).unwrap();
         let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
         names.map(|e| name(e).into_string().unwrap()).collect()
     }
 }
 
-pub const PURPOSE: (&str, &str) = ("name=\"purpose\"", "fine-tune");
+pub(crate) const PURPOSE: (&str, &str) = ("name=\"purpose\"", "fine-tune");
 
-pub fn get(path: &str) -> request::Builder {
+pub(crate) fn get(path: &str) -> request::Builder {
     Request::get(path)
 }
 
-pub fn form_request(form: impl Into<Body>) -> Request<Body> {
+pub(crate) fn form_request(form: impl Into<Body>) -> Request<Body> {
     Request::post("/v1/files")
         .header(header::CONTENT_TYPE, "multipart/form-data; boundary=XX")
         .body(form.into())
         .unwrap()
 }
 
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
 /// An answer whose body may still be coming.
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Body,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 
-    pub async fn bytes(self) -> Bytes {
+    pub(crate) async fn bytes(self) -> Bytes {
         to_bytes(self.body, usize::MAX).await.unwrap()
     }
 
-    pub async fn text(self) -> String {
+    pub(crate) async fn text(self) -> String {
         String::from_utf8(self.bytes().await.into()).unwrap()
     }
 
     /// The body of an answer that has to be good.
-    pub async fn json(self) -> Value {
+    pub(crate) async fn json(self) -> Value {
         let status = self.status;
         let text = self.text().await;
         assert_eq!(status, StatusCode::OK, "{text}");
@@ -185,7 +187,7 @@ impl Answer {
     }
 
     /// Status, param and message of an answer that has to be an error in OpenAI's shape.
-    pub async fn error(self) -> (u16, String, String) {
+    pub(crate) async fn error(self) -> (u16, String, String) {
         let status = self.status.as_u16();
         assert_eq!(self.header("content-type"), "application/json", "{status}");
         assert!(self.header("x-request-id").starts_with("req_"));

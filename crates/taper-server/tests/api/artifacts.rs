@@ -50,7 +50,14 @@ async fn artifacts_are_listed_and_downloaded() {
         (head.status.as_u16(), head.header("content-length")),
         (200, "22")
     );
+}
 
+#[tokio::test]
+async fn a_path_is_looked_up_and_never_followed() {
+    let app = TestApp::start().await;
+    let id = app.submit(json!({})).await;
+    app.wait(&id).await;
+    let path = format!("{JOBS}/{id}/artifacts");
     for outside in [
         "adapter",
         "adapter/",

@@ -9,6 +9,7 @@ mod doors;
 mod files;
 mod jobs;
 mod openapi;
+mod paths;
 mod service;
 mod streams;
 mod trainer;

@@ -6,11 +6,11 @@ use taper_core::{
 };
 
 /// Trains nothing, but reports and leaves files like a run of `training.max_steps` steps. `metadata.script` may say `wait` (report
-/// once, then wait to be told to stop) or `fail`.
-pub struct ScriptedTrainer;
+/// once, then wait to be told to stop), `fail` or `break down` (in the inspection).
+pub(crate) struct ScriptedTrainer;
 
 /// The adapter's weights: too many to go through a pipe at once, and hard to compress.
-pub fn weights() -> Vec<u8> {
+pub(crate) fn weights() -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -21,6 +21,7 @@ pub fn weights() -> Vec<u8> {
 
 impl Trainer for ScriptedTrainer {
     fn inspect(&self, run: &RunSpec) -> Result<JobSpec, SpecError> {
+        assert!(script(run) != Some("break down"), "a scripted breakdown");
         let mut first = [0];
         let read = fs::File::open(&run.training_file.path).and_then(|mut f| f.read(&mut first));
         if read.unwrap() == 0 || first != *b"{" {
@@ -50,7 +51,7 @@ impl Trainer for ScriptedTrainer {
         sink: &mut dyn RunSink,
         control: &Control,
     ) -> Result<Outcome, TrainError> {
-        match run.spec.metadata.get("script").map(String::as_str) {
+        match script(run) {
             Some("wait") => wait(sink, control),
             Some("fail") => Err(TrainError::Failed {
                 code: "non_finite".to_owned(),
@@ -61,6 +62,10 @@ impl Trainer for ScriptedTrainer {
             _ => play(run, sink, control),
         }
     }
+}
+
+fn script(run: &RunSpec) -> Option<&str> {
+    run.spec.metadata.get("script").map(String::as_str)
 }
 
 fn steps(run: &RunSpec) -> u64 {
