@@ -99,12 +99,13 @@ export function drawnPixels(page, title) {
     })
 }
 
-/** The steps in a chart's data table, ascending. */
-export async function tableSteps(page, title) {
+/** The rows of a chart's data table by ascending step; a number each, `undefined` where there is no value. */
+export async function tableRows(page, title) {
   const details = page.locator('figure details', { hasText: `${title} as a table` })
   if (!(await details.evaluate((element) => element.open))) await details.locator('summary').click()
-  const cells = await details.locator('tbody th').allTextContents()
-  return cells.map((text) => Number(text.replaceAll(',', ''))).reverse()
+  await details.locator('tbody th').first().waitFor()
+  const rows = await details.locator('tbody tr').evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)))
+  return rows.map((cells) => cells.map((text) => (text === '–' ? undefined : Number(text.replaceAll(',', ''))))).reverse()
 }
 
 /** The step that a job page's state line shows. */

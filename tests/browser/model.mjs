@@ -29,14 +29,14 @@ export function writeModel(folder) {
   writeFileSync(join(folder, 'model.safetensors'), safetensors(tensors()))
 }
 
-/** JSON lines of texts with a label that their words tell. */
-export function rows(count, seed) {
+/** JSON lines of texts with one of two labels that their words tell. */
+export function rows(count, seed, [negative, positive] = ['negative', 'positive']) {
   const next = random(seed)
   const pick = (words) => words[Math.floor(next() * words.length)]
   return Array.from({ length: count }, () => {
-    const label = next() < 0.5 ? 'negative' : 'positive'
+    const label = next() < 0.5 ? negative : positive
     const words = Array.from({ length: 4 + Math.floor(next() * 8) }, () => pick(filler))
-    words.splice(Math.floor(next() * words.length), 0, pick(label === 'positive' ? praise : blame))
+    words.splice(Math.floor(next() * words.length), 0, pick(label === positive ? praise : blame))
     return JSON.stringify({ text: words.join(' '), label })
   }).join('\n')
 }

@@ -64,6 +64,18 @@ export class Server {
   job = (id) => this.call('GET', `/v1/fine_tuning/jobs/${id}`)
   cancel = (id) => this.call('POST', `/v1/fine_tuning/jobs/${id}/cancel`)
 
+  /** The values of a figure by step. */
+  async curve(id, name) {
+    const { data } = await this.call('GET', `/v1/fine_tuning/jobs/${id}/metrics?names=${name}&points=10000`)
+    return new Map(data[name].to.map((step, i) => [step, data[name].last[i]]))
+  }
+
+  async cancelAll() {
+    const { data } = await this.call('GET', '/v1/fine_tuning/jobs?limit=100')
+    const ended = ['succeeded', 'failed', 'cancelled']
+    for (const { id, status } of data) if (!ended.includes(status)) await this.cancel(id)
+  }
+
   /** Waits until `holds` is true of a job. */
   async until(id, holds, seconds = 60) {
     const end = Date.now() + 1000 * seconds

@@ -46,8 +46,9 @@ export class LiveJob implements Follower {
   async #load(): Promise<void> {
     const waiting: StreamEvent[] = (this.#waiting = [])
     try {
-      const [job, metrics, events] = await Promise.all([
-        getJob(this.id),
+      // The job first: once it has ended, all that is asked after it is complete.
+      const job = await getJob(this.id)
+      const [metrics, events] = await Promise.all([
         getMetrics(this.id, shownFigures, historyPoints),
         listEvents(this.id, eventsPage),
         this.#loadFiles(),
@@ -58,8 +59,11 @@ export class LiveJob implements Follower {
       this.olderEvents = events.has_more
       this.job = job
       this.problem = undefined
-      // Nothing more will come: the connection goes back to the browser.
-      if (isTerminal(job.status)) stream.finish()
+      if (isTerminal(job.status)) {
+        // Nothing more will come: the connection goes back to the browser.
+        stream.finish()
+        waiting.length = 0
+      }
     } catch (error) {
       this.missing = error instanceof ApiError && error.status === 404
       this.problem = error instanceof Error ? error.message : String(error)
@@ -76,8 +80,8 @@ export class LiveJob implements Follower {
       this.#waiting.push(event)
       return
     }
-    if (this.events.some((known) => known.id === event.id)) return
-    this.events = [event, ...this.events]
+    // What the history has already is drawn once more at its place: the answers it came in are not of one moment.
+    if (!this.events.some((known) => known.id === event.id)) this.events = [event, ...this.events]
     const data = event.data ?? {}
     if (event.type === 'metrics') this.#metrics(data)
     else if ('status' in data || 'checkpoint' in data || 'plan' in data) this.#refreshSoon()
