@@ -1,0 +1,113 @@
+//! What a run tells while it trains.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use taper_core::{Metrics, RunEvent};
+
+use super::Trainer;
+use crate::{
+    Result,
+    evaluate::{Evaluation, evaluate},
+    export::Logged,
+    state::Best,
+};
+
+impl Trainer<'_> {
+    /// Reports the figures since the last log.
+    pub(super) fn log(&mut self) -> Result<()> {
+        let window = std::mem::take(&mut self.progress.window);
+        self.progress.tokens += window.tokens;
+        self.progress.train_seconds += window.seconds;
+        let remaining = (self.total_steps - self.progress.step) as f64;
+        let mut metrics = self.place();
+        // The rate that the last step was made with, not the one to come.
+        self.progress.step -= 1;
+        metrics.set("learning_rate", self.learning_rate());
+        self.progress.step += 1;
+        metrics.set("train_loss", window.loss / window.rows as f64);
+        metrics.set("grad_norm", self.last_gradient_norm);
+        metrics.set("tokens_per_second", window.tokens as f64 / window.seconds);
+        metrics.set("samples_per_second", window.rows as f64 / window.seconds);
+        metrics.set("step_seconds", window.seconds / window.steps as f64);
+        metrics.set(
+            "eta_seconds",
+            self.progress.train_seconds / self.progress.step as f64 * remaining,
+        );
+        self.remember(&metrics);
+        self.sink.event(RunEvent::Step(metrics));
+        Ok(())
+    }
+
+    fn remember(&mut self, metrics: &Metrics) {
+        let unix_seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |d| d.as_secs_f64());
+        self.history.push(Logged {
+            unix_seconds,
+            metrics: metrics.clone(),
+        });
+    }
+
+    /// Step, total and epoch, which stand in every event.
+    fn place(&self) -> Metrics {
+        let (step, total) = (self.progress.step as f64, self.total_steps as f64);
+        Metrics::from([
+            ("step", step),
+            ("total_steps", total),
+            ("epoch", step / self.steps_per_epoch as f64),
+        ])
+    }
+
+    /// What the model makes of the validation rows, if there are any.
+    pub(super) fn evaluation(&self) -> Result<Option<Evaluation>> {
+        let Some(rows) = &self.data.validation else {
+            return Ok(None);
+        };
+        let (lines, classes) = (&self.data.validation_lines, self.data.classes.len());
+        Ok(Some(evaluate(
+            &self.model,
+            rows,
+            lines,
+            classes,
+            self.control,
+        )?))
+    }
+
+    /// Evaluates and reports; tells whether the model is the best so far and has to be kept.
+    pub(super) fn evaluate(&mut self) -> Result<bool> {
+        let Some(evaluation) = self.evaluation()? else {
+            return Ok(false);
+        };
+        let figures = evaluation.metrics();
+        let mut metrics = self.place();
+        metrics.merge(&figures);
+        self.remember(&metrics);
+        self.sink.event(RunEvent::Evaluation {
+            metrics,
+            confusion: evaluation.confusion(),
+        });
+        self.last_evaluation = Some((self.progress.step, evaluation));
+        let training = &self.run.spec.training;
+        let value = figures
+            .get(&training.metric_for_best_model)
+            .unwrap_or(f64::NAN);
+        let better = |best: &Best| {
+            if training.metric_for_best_model == "valid_loss" {
+                value < best.value
+            } else {
+                value > best.value
+            }
+        };
+        let improved = self.progress.step > 0 && self.progress.best.as_ref().is_none_or(better);
+        if improved {
+            self.progress.best = Some(Best {
+                step: self.progress.step,
+                value,
+            });
+            self.progress.evaluations_without_progress = 0;
+        } else if self.progress.step > 0 {
+            self.progress.evaluations_without_progress += 1;
+        }
+        Ok(improved && training.load_best_model_at_end)
+    }
+}
