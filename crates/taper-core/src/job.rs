@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    FieldError, Method, SpecError, TaskType, Training, Tuning, code,
+    FieldError, Method, SpecError, TargetModules, TaskType, Training, Tuning, code,
     fields::{Fields, shown},
 };
 
@@ -115,15 +115,17 @@ impl JobSpec {
     pub fn resolve(mut self, defaults: &Defaults) -> Result<Self, SpecError> {
         let task = *self.tuning.task_type.get_or_insert(defaults.task_type);
         if task != defaults.task_type {
-            return Err(FieldError::invalid(
-                "tuning.task_type",
-                "'tuning.task_type' contradicts the training data",
-            )
-            .into());
+            let message = format!(
+                "'tuning.task_type' is {}, but the training data is for {}",
+                task.as_str(),
+                defaults.task_type.as_str()
+            );
+            return Err(FieldError::invalid("tuning.task_type", message).into());
         }
+        self.check_metric(task)?;
         if let Method::Lora(lora) = &mut self.tuning.method {
             lora.target_modules
-                .get_or_insert_with(|| defaults.target_modules.clone());
+                .get_or_insert_with(|| TargetModules::Names(defaults.target_modules.clone()));
         }
         let rate = self.tuning.method.default_learning_rate(task) * self.learning_rate_multiplier;
         self.training.learning_rate.get_or_insert(rate);
@@ -136,6 +138,31 @@ impl JobSpec {
             return Err(FieldError::invalid("training.max_length", message).into());
         }
         Ok(self)
+    }
+}
+
+impl JobSpec {
+    /// The metric for the best model must be one that the task is measured by.
+    fn check_metric(&self, task: TaskType) -> Result<(), SpecError> {
+        let metric = self.training.metric_for_best_model.as_str();
+        let known: &[&str] = match task {
+            TaskType::SeqCls => &["valid_loss", "valid_accuracy", "valid_macro_f1"],
+            TaskType::CausalLm => &[
+                "valid_loss",
+                "valid_perplexity",
+                "valid_mean_token_accuracy",
+            ],
+        };
+        if known.contains(&metric) {
+            return Ok(());
+        }
+        let param = "training.metric_for_best_model";
+        let message = format!(
+            "'{param}' is {metric}, but {} is measured by {}",
+            task.as_str(),
+            known.join(", ")
+        );
+        Err(FieldError::invalid(param, message).into())
     }
 }
 
@@ -253,14 +280,9 @@ fn method(
     errors: &mut Vec<FieldError>,
 ) -> Option<Tuning> {
     let mut fields = Fields::new("method", object);
-    let kind = fields.choice(
-        "type",
-        &[
-            ("supervised", "supervised"),
-            ("lora", "lora"),
-            ("full", "full"),
-        ],
-    );
+    let words = ["supervised"].into_iter().chain(Method::NAMES);
+    let words: Vec<_> = words.map(|name| (name, name)).collect();
+    let kind = fields.choice("type", &words);
     fields.require("type", kind.is_some());
     let mut tuning = None;
     match kind {

@@ -25,4 +25,6 @@ pub use trainer::{
     RunSpec, Stop, TrainError, Trainer,
 };
 pub use training::{Interval, Training};
-pub use tuning::{Lora, Method, TaskType, Tuning};
+pub use tuning::{
+    Layerwise, Lora, Method, PromptInit, PromptTuning, TargetModules, TaskType, Tuning,
+};

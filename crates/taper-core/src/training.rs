@@ -55,6 +55,8 @@ pub struct Training {
     pub early_stopping_patience: Option<u64>,
     /// Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
     pub max_length: Option<u64>,
+    /// Several rows in one sequence of at most `max_length` tokens, without attention between them.
+    pub packing: bool,
     pub seed: u64,
     /// Share of the training rows held out for validation, stratified by class.
     pub eval_split: Option<f64>,
@@ -80,19 +82,24 @@ impl Default for Training {
             metric_for_best_model: "valid_loss".to_owned(),
             early_stopping_patience: None,
             max_length: None,
+            packing: false,
             seed: 42,
             eval_split: None,
         }
     }
 }
 
-const METRICS: [(&str, &str); 6] = [
+const METRICS: [(&str, &str); 10] = [
     ("valid_loss", "valid_loss"),
     ("valid_accuracy", "valid_accuracy"),
     ("valid_macro_f1", "valid_macro_f1"),
+    ("valid_perplexity", "valid_perplexity"),
+    ("valid_mean_token_accuracy", "valid_mean_token_accuracy"),
     ("eval_loss", "valid_loss"),
     ("eval_accuracy", "valid_accuracy"),
     ("eval_macro_f1", "valid_macro_f1"),
+    ("eval_perplexity", "valid_perplexity"),
+    ("eval_mean_token_accuracy", "valid_mean_token_accuracy"),
 ];
 
 impl Training {
@@ -115,10 +122,11 @@ impl Training {
             .number("eval_split", "between 0 and 1", |x| x > 0.0 && x < 1.0)
             .or(self.eval_split);
         f.choice("optim", &[("adamw_torch", ()), ("adamw", ())]);
-        for name in ["bf16", "packing"] {
-            if f.boolean(name) == Some(true) {
-                f.reject(name, "is not supported by this version; leave it out");
-            }
+        if let Some(yes) = f.boolean("packing") {
+            self.packing = yes;
+        }
+        if f.boolean("bf16") == Some(true) {
+            f.reject("bf16", "is not supported by this version; leave it out");
         }
         errors.append(&mut f.finish());
         self
@@ -195,6 +203,14 @@ impl Training {
             .integer("early_stopping_patience", 1..=10_000)
             .map(|n| n as u64)
             .or(self.early_stopping_patience);
+    }
+
+    /// Whether a lower value of the metric for the best model is better.
+    pub fn lower_is_better(&self) -> bool {
+        matches!(
+            self.metric_for_best_model.as_str(),
+            "valid_loss" | "valid_perplexity"
+        )
     }
 
     /// Rows per optimizer step.

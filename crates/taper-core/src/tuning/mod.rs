@@ -1,6 +1,8 @@
 //! How the weights of a model are adapted. One file per method; names are PEFT's.
 
+mod layerwise;
 mod lora;
+mod prompt_tuning;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,7 +10,9 @@ use utoipa::ToSchema;
 
 use crate::{FieldError, fields::Fields};
 
-pub use lora::Lora;
+pub use layerwise::Layerwise;
+pub use lora::{Lora, TargetModules};
+pub use prompt_tuning::{PromptInit, PromptTuning};
 
 /// The tuning method of a job and the task it is tuned for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -25,8 +29,12 @@ pub struct Tuning {
 pub enum Method {
     /// Every weight is trained.
     Full,
+    /// Every weight is trained, each layer at its own rate, or not at all.
+    Layerwise(Layerwise),
     /// Low-rank adapters beside frozen weights.
     Lora(Lora),
+    /// Trained vectors in front of the input of a frozen model.
+    PromptTuning(PromptTuning),
 }
 
 /// What a model is tuned for; the names are PEFT's.
@@ -35,22 +43,51 @@ pub enum TaskType {
     /// Sequence classification.
     #[serde(rename = "SEQ_CLS")]
     SeqCls,
+    /// Next-token prediction.
+    #[serde(rename = "CAUSAL_LM")]
+    CausalLm,
+}
+
+impl TaskType {
+    /// The name in the API and in PEFT's files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SeqCls => "SEQ_CLS",
+            Self::CausalLm => "CAUSAL_LM",
+        }
+    }
 }
 
 impl Method {
+    /// The names of all methods, as `type` takes them.
+    pub(crate) const NAMES: [&'static str; 4] = ["lora", "full", "layerwise", "prompt_tuning"];
+
     /// The name of the method in the API.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Layerwise(_) => "layerwise",
             Self::Lora(_) => "lora",
+            Self::PromptTuning(_) => "prompt_tuning",
         }
     }
 
     /// The learning rate where none is given.
     pub fn default_learning_rate(&self, task: TaskType) -> f64 {
         match (self, task) {
-            (Self::Full, TaskType::SeqCls) => 5e-5,
+            (Self::Full, _) => 5e-5,
+            (Self::Layerwise(_), _) => 1e-4,
             (Self::Lora(_), TaskType::SeqCls) => 1e-3,
+            (Self::Lora(_), TaskType::CausalLm) => 2e-4,
+            (Self::PromptTuning(_), _) => 1e-2,
+        }
+    }
+
+    /// Whether the result is an adapter beside an unchanged base model, rather than a whole model.
+    pub fn is_adapter(&self) -> bool {
+        match self {
+            Self::Full | Self::Layerwise(_) => false,
+            Self::Lora(_) | Self::PromptTuning(_) => true,
         }
     }
 }
@@ -72,11 +109,14 @@ impl Tuning {
         errors: &mut Vec<FieldError>,
     ) -> Self {
         let mut fields = Fields::new(path, object);
-        let kind = fields.choice("type", &[("lora", "lora"), ("full", "full")]);
+        let kind = fields.choice("type", &Method::NAMES.map(|name| (name, name)));
         fields.require("type", kind.is_some());
-        let task_type = fields.choice("task_type", &[("SEQ_CLS", TaskType::SeqCls)]);
+        let tasks = [TaskType::SeqCls, TaskType::CausalLm].map(|task| (task.as_str(), task));
+        let task_type = fields.choice("task_type", &tasks);
         let method = match kind {
             Some("full") => Method::Full,
+            Some("layerwise") => Method::Layerwise(Layerwise::parse(&mut fields)),
+            Some("prompt_tuning") => Method::PromptTuning(PromptTuning::parse(&mut fields)),
             Some(_) => Method::Lora(Lora::parse(&mut fields)),
             None => {
                 errors.append(&mut fields.errors);
