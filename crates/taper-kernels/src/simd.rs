@@ -10,10 +10,9 @@
 
 use pulp::Arch;
 
-/// Elements to a register of the widest instruction set.
-const REGISTER: usize = 16;
-/// Independent partial sums: enough registers to hide the latency of an addition.
-const LANES: usize = 4 * REGISTER;
+/// Independent partial sums: one register of the widest instruction set. More of them measure
+/// slower, since the compiler then keeps them in memory.
+const LANES: usize = 16;
 
 /// Runs `kernel` with the widest instruction set this machine has.
 #[inline(always)]
@@ -39,16 +38,9 @@ pub(crate) fn max(x: &[f32]) -> f32 {
 #[inline(always)]
 pub(crate) fn sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut partial = [0.0; LANES];
-    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
-    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let (a_blocks, a_tail) = a.as_chunks::<LANES>();
+    let (b_blocks, b_tail) = b.as_chunks::<LANES>();
     for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for ((p, &a), &b) in partial.iter_mut().zip(a).zip(b) {
-            *p += term(a, b);
-        }
-    }
-    let (a_registers, a_tail) = a_rest.as_chunks::<REGISTER>();
-    let (b_registers, b_tail) = b_rest.as_chunks::<REGISTER>();
-    for (a, b) in a_registers.iter().zip(b_registers) {
         for ((p, &a), &b) in partial.iter_mut().zip(a).zip(b) {
             *p += term(a, b);
         }
@@ -59,19 +51,13 @@ pub(crate) fn sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 
     halve(partial, |a, b| a + b)
 }
 
-/// Folds the elements into [`LANES`] results, by blocks, registers and single elements.
+/// Folds the elements into [`LANES`] results.
 #[inline(always)]
 fn fold_lanes(x: &[f32], start: f32, fold: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut partial = [start; LANES];
-    let (blocks, rest) = x.as_chunks::<LANES>();
+    let (blocks, tail) = x.as_chunks::<LANES>();
     for block in blocks {
         for (p, &x) in partial.iter_mut().zip(block) {
-            *p = fold(*p, x);
-        }
-    }
-    let (registers, tail) = rest.as_chunks::<REGISTER>();
-    for register in registers {
-        for (p, &x) in partial.iter_mut().zip(register) {
             *p = fold(*p, x);
         }
     }

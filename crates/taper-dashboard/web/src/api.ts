@@ -10,6 +10,9 @@ export class ApiError extends Error {
   }
 }
 
+/** What went wrong, as a sentence. */
+export const reason = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
 const jobs = '/v1/fine_tuning/jobs'
 
 export const jobPath = (id: string) => `${jobs}/${encodeURIComponent(id)}`

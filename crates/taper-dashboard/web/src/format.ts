@@ -32,6 +32,7 @@ export const share = (value: number | null | undefined) => (typeof value === 'nu
 /** Seconds as the two largest units that matter: "45 s", "12 min", "2 h 5 min", "3 d 4 h". */
 export function duration(seconds: number): string {
   const s = Math.max(0, Math.round(seconds))
+  if (s === 0) return '< 1 s'
   if (s < 60) return `${s} s`
   const minutes = Math.round(s / 60)
   if (s < 600 && s % 60 !== 0) return `${Math.floor(s / 60)} min ${s % 60} s`

@@ -41,8 +41,8 @@ pub(crate) async fn list_artifacts(
         ("Range" = Option<String>, Header, description = "One range of bytes"),
     ),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "*/*"),
+        (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "*/*"),
         (status = 304, description = "The client has this very file"),
     ),
 )]

@@ -1,4 +1,4 @@
-import { ApiError, getJob, getMetrics, listArtifacts, listCheckpoints, listEvents } from '../api'
+import { ApiError, getJob, getMetrics, listArtifacts, listCheckpoints, listEvents, reason } from '../api'
 import { Curves } from '../curves'
 import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
@@ -66,7 +66,7 @@ export class LiveJob implements Follower {
       }
     } catch (error) {
       this.missing = error instanceof ApiError && error.status === 404
-      this.problem = error instanceof Error ? error.message : String(error)
+      this.problem = reason(error)
       if (this.missing) stream.finish()
     }
     if (this.#waiting !== waiting) return
@@ -90,10 +90,14 @@ export class LiveJob implements Follower {
   }
 
   async loadOlderEvents(): Promise<void> {
-    const page = await listEvents(this.id, eventsPage, this.events.at(-1)?.id)
-    const known = new Set(this.events.map((event) => event.id))
-    this.events = [...this.events, ...page.data.filter((event) => !known.has(event.id))]
-    this.olderEvents = page.has_more
+    try {
+      const page = await listEvents(this.id, eventsPage, this.events.at(-1)?.id)
+      const known = new Set(this.events.map((event) => event.id))
+      this.events = [...this.events, ...page.data.filter((event) => !known.has(event.id))]
+      this.olderEvents = page.has_more
+    } catch (error) {
+      this.problem = reason(error)
+    }
   }
 
   /** Takes over a newer answer; the end of a job is loaded whole, because its last events may not have come yet. */
@@ -118,7 +122,7 @@ export class LiveJob implements Follower {
       const [job] = await Promise.all([getJob(this.id), this.#loadFiles()])
       this.changed(job)
     } catch (error) {
-      this.problem = error instanceof Error ? error.message : String(error)
+      this.problem = reason(error)
     }
   }
 

@@ -1,4 +1,4 @@
-import { getJob, getMetrics, listJobs } from '../api'
+import { getJob, getMetrics, listJobs, reason } from '../api'
 import { Curve, Curves } from '../curves'
 import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
@@ -72,7 +72,7 @@ export class JobList implements Follower {
       this.loaded = true
       this.problem = undefined
     } catch (error) {
-      this.problem = error instanceof Error ? error.message : String(error)
+      this.problem = reason(error)
     }
     if (this.#waiting !== waiting) return
     this.#waiting = undefined
@@ -82,11 +82,15 @@ export class JobList implements Follower {
   async more(): Promise<void> {
     const last = this.entries.at(-1)
     if (last === undefined) return
-    const page = await listJobs(pageSize, last.job.id)
-    const known = new Set(this.entries.map((entry) => entry.job.id))
-    const older = page.data.filter((job) => !known.has(job.id)).map((job) => new Entry(job))
-    this.entries = [...this.entries, ...older]
-    this.hasMore = page.has_more
+    try {
+      const page = await listJobs(pageSize, last.job.id)
+      const known = new Set(this.entries.map((entry) => entry.job.id))
+      const older = page.data.filter((job) => !known.has(job.id)).map((job) => new Entry(job))
+      this.entries = [...this.entries, ...older]
+      this.hasMore = page.has_more
+    } catch (error) {
+      this.problem = reason(error)
+    }
   }
 
   event(event: StreamEvent): void {
