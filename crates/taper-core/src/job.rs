@@ -108,6 +108,14 @@ impl JobSpec {
         })
     }
 
+    /// The name of the tuned model of a job: `ft:{base}:{organisation}:{suffix}:{mark}`, as OpenAI forms it.
+    pub fn tuned_model_name(&self, job_id: &str) -> String {
+        let suffix = self.suffix.as_deref().unwrap_or_default();
+        // The end of an id is random; its beginning is the time.
+        let mark = &job_id[job_id.len().saturating_sub(8)..];
+        format!("ft:{}:default:{suffix}:{mark}", self.model)
+    }
+
     /// Fills in the defaults that depend on the model and the data, so that the job's answer shows every value in force.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ use tokio::{
 
 /// The time between two commits of events.
 const RHYTHM: Duration = Duration::from_millis(250);
+/// Events that are committed at once, without waiting for the rhythm.
+const FULL: usize = 1000;
 /// Events kept while the database takes none; beyond that the oldest are lost.
 const MOST_WAITING: usize = 10_000;
 
@@ -74,7 +76,12 @@ impl Reporter {
                 }
             };
             match report {
-                Some(Report::Event(event)) => self.keep(event),
+                Some(Report::Event(event)) => {
+                    self.keep(event);
+                    if self.waiting.len() == FULL {
+                        self.flush().await;
+                    }
+                }
                 Some(Report::Checkpoint(files, reply)) => {
                     // What was told before the checkpoint stands before it in the log.
                     self.flush().await;

@@ -155,20 +155,13 @@ impl Slot {
             result_files.push(file.id);
         }
         Ok(JobResult {
-            fine_tuned_model: tuned_name(job),
+            fine_tuned_model: job.spec.tuned_model_name(&job.id),
             trained_tokens: outcome.trained_tokens,
             metrics: outcome.metrics,
             artifacts,
             result_files,
         })
     }
-}
-
-fn tuned_name(job: &Job) -> String {
-    let suffix = job.spec.suffix.as_deref().unwrap_or_default();
-    // The end of an id is random; its beginning is the time.
-    let mark = &job.id[job.id.len().saturating_sub(8)..];
-    format!("ft:{}:default:{suffix}:{mark}", job.spec.model)
 }
 
 fn succeeded(job: &Job, result: JobResult) -> Transition {

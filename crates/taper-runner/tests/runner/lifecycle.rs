@@ -273,3 +273,24 @@ async fn each_worker_runs_a_job_of_its_own_at_the_same_time() {
         bench.wait(job, JobState::Succeeded).await;
     }
 }
+
+#[tokio::test]
+async fn a_run_that_tells_more_than_it_waits_for_loses_nothing() {
+    const STEPS: i64 = 25_000;
+    let script = Script::new(|run, sink, _| {
+        write(run, "output/metrics.csv", "step\n");
+        for step in 1..=STEPS {
+            sink.event(RunEvent::Message(Level::Info, step.to_string()));
+        }
+        done()
+    });
+    let bench = Bench::start(script).await;
+    let submitted = bench.submit().await;
+    let job = bench.wait(&submitted, JobState::Succeeded).await;
+    let events = bench.store.events_after(&job.id, 0, 100_000).await.unwrap();
+    let told = events.iter().filter_map(|event| event.message.parse().ok());
+    assert_eq!(
+        told.collect::<Vec<i64>>(),
+        (1..=STEPS).collect::<Vec<i64>>()
+    );
+}

@@ -27,7 +27,7 @@ pub struct FineTuningCheckpoint {
 
 impl FineTuningCheckpoint {
     pub(crate) fn new(job: &Job, checkpoint: Checkpoint) -> Self {
-        let model = model_name(job);
+        let model = job.spec.tuned_model_name(&job.id);
         Self {
             id: checkpoint.id,
             object: "fine_tuning.job.checkpoint",
@@ -39,15 +39,6 @@ impl FineTuningCheckpoint {
             bytes: checkpoint.bytes,
         }
     }
-}
-
-/// The name that a job's model has, or will have.
-fn model_name(job: &Job) -> String {
-    job.fine_tuned_model.clone().unwrap_or_else(|| {
-        let suffix = job.spec.suffix.as_deref().unwrap_or_default();
-        let end = job.id.len().saturating_sub(8);
-        format!("ft:{}:default:{suffix}:{}", job.spec.model, &job.id[end..])
-    })
 }
 
 /// Figures alone, null where a value is not finite.
