@@ -28,6 +28,7 @@ mod math;
 mod microkernel;
 pub mod norm;
 mod parallel;
+pub mod rms_norm;
 mod simd;
 #[cfg(test)]
 mod testing;
@@ -43,3 +44,4 @@ pub use gemm::{View, matmul};
 pub use linear::{bias_backward, linear, linear_backward_input, linear_backward_weight};
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, Normalised, Residual, add_layer_norm, layer_norm, layer_norm_backward};
+pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};

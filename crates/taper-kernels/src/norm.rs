@@ -27,8 +27,9 @@ pub struct Residual<'a> {
     pub dropout: Option<Dropout>,
 }
 
-/// What backward needs: the input of the normalisation, and the mean and the reciprocal standard
-/// deviation of each row.
+/// What backward needs: the input of the normalisation and the statistics that forward wrote, which
+/// are the mean and the reciprocal standard deviation of each row, or the reciprocal root mean
+/// square alone after [`rms_norm`](crate::rms_norm()).
 #[derive(Clone, Copy, Debug)]
 pub struct Normalised<'a> {
     pub x: &'a [f32],
@@ -161,7 +162,7 @@ fn check_rows(cols: usize, x: usize, stats: usize) {
 
 /// Sets `x = dropout(x) + residual`, where `x[0]` is the element number `start`.
 #[inline(always)]
-fn add_branch(x: &mut [f32], residual: &[f32], mask: Option<Mask>, start: usize) {
+pub(crate) fn add_branch(x: &mut [f32], residual: &[f32], mask: Option<Mask>, start: usize) {
     match mask {
         Some(mask) => mask.combine(start, x, residual, |x, residual, factor| {
             x.mul_add(factor, residual)
