@@ -29,6 +29,7 @@ mod microkernel;
 pub mod norm;
 mod parallel;
 pub mod rms_norm;
+pub mod rope;
 mod simd;
 #[cfg(test)]
 mod testing;
@@ -45,3 +46,4 @@ pub use linear::{bias_backward, linear, linear_backward_input, linear_backward_w
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, Normalised, Residual, add_layer_norm, layer_norm, layer_norm_backward};
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
+pub use rope::{RopeTable, rope, rope_backward};
