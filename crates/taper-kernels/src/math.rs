@@ -38,6 +38,12 @@ fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
+/// The logistic function, `1 / (1 + e^-x)`; absolute error at most 1e-7.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// The hyperbolic tangent; absolute error at most 2e-7.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
@@ -173,6 +179,17 @@ mod tests {
         assert_eq!(tanh(f32::NEG_INFINITY), -1.0);
         assert_eq!(tanh(0.0), 0.0);
         assert!(tanh(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn sigmoid_stays_within_its_error() {
+        for range in [1e-3, 1.0, 10.0, 1e4] {
+            let error = worst(range, sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
+            assert!(error <= 1e-7, "{range}: {error}");
+        }
+        assert_eq!(sigmoid(f32::INFINITY), 1.0);
+        assert_eq!(sigmoid(f32::NEG_INFINITY), 0.0);
+        assert!(sigmoid(f32::NAN).is_nan());
     }
 
     #[test]
