@@ -238,9 +238,11 @@ fn attention(bench: &Bench, len: usize, head_dim: usize) {
         let offsets = &offsets;
         let attention = Attention {
             heads,
+            kv_heads: heads,
             head_dim,
             scale,
             causal: false,
+            window: None,
             dropout,
             offsets,
         };

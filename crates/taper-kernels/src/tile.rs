@@ -51,6 +51,15 @@ impl<'a> Tile<'a> {
         }
     }
 
+    /// Returns `width` columns from `first` on.
+    pub(crate) fn columns(&mut self, first: usize, width: usize) -> Tile<'_> {
+        // SAFETY: the part borrows the tile mutably, so that nothing else can use it meanwhile.
+        #[expect(unsafe_code, reason = "see `part`")]
+        unsafe {
+            self.part((0, self.rows), (first, first + width))
+        }
+    }
+
     /// Returns one row.
     #[inline(always)]
     pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
@@ -94,9 +103,10 @@ mod tests {
         let (mut low, mut top) =
             unsafe { (whole.part((1, 3), (2, 4)), whole.part((0, 1), (0, 4))) };
         low.row(0).fill(1.0);
-        low.row(1).fill(2.0);
+        low.columns(0, 2).row(1).fill(2.0);
+        low.columns(1, 1).row(1).fill(4.0);
         top.row(0)[0] = 3.0;
-        let want = [3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 2.0, 2.0];
+        let want = [3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 2.0, 4.0];
         assert_eq!(matrix, want);
     }
 

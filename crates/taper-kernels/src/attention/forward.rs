@@ -1,6 +1,7 @@
 //! One head's forward pass.
 
 use super::Qkv;
+use super::columns::store;
 use super::head::{BLOCK, Block, Head, with_scratch};
 use crate::math;
 use crate::microkernel::{Left, PAD, Right, Target, multiply};
@@ -12,23 +13,23 @@ pub(super) fn run(head: Head, qkv: Qkv<'_>, mut out: Tile<'_>, mut lse: Tile<'_>
     let (len, dim) = (head.padded_len(), head.padded_dim());
     let sizes = [head.dim * len, head.len * dim, BLOCK * len, BLOCK * dim];
     with_scratch(sizes, |[keys, values, scores, sums]| {
-        head.copy_transposed(keys, qkv.k, head.scale);
-        head.copy(values, qkv.v, 0, 1.0);
+        head.keys().copy_transposed(keys, qkv.k, head.scale);
+        head.keys().copy(values, qkv.v, 0, 1.0);
         for block in head.blocks() {
-            let queries = head.left(qkv.q, block.start);
-            let keys = Right::new(keys, len);
+            let queries = head.queries().left(qkv.q, block.start);
+            let keys = Right::new(&keys[block.first_key..], len);
             let size = [block.rows, head.dim, block.cols()];
             multiply(Target::set(scores, len), queries, keys, size);
             let lse = &mut lse.row(0)[block.start..][..block.rows];
             let inverse = softmax(head, block, scores, lse);
             let weights = Left::new(scores, len);
-            let values = Right::new(values, dim);
+            let values = Right::new(&values[block.first_key * dim..], dim);
             let size = [block.rows, block.keys, dim];
             multiply(Target::set(sums, dim), weights, values, size);
             for (row, inverse) in sums.chunks_exact_mut(dim).zip(inverse).take(block.rows) {
                 row.iter_mut().for_each(|sum| *sum *= inverse);
             }
-            head.store(&mut out, block.start, &sums[..block.rows * dim], 1.0);
+            store(&mut out, block.start, &sums[..block.rows * dim], 1.0);
         }
     });
 }
@@ -45,7 +46,7 @@ fn softmax(head: Head, block: Block, scores: &mut [f32], lse: &mut [f32]) -> [f3
                 let row = block.start + i;
                 // The whole padded width at once: loops without a remainder are the fastest.
                 let scores = &mut scores[..block.cols()];
-                scores[head.visible(row)..].fill(f32::NEG_INFINITY);
+                head.fill_unseen(scores, block, row, f32::NEG_INFINITY);
                 let max = simd::max(scores);
                 for scores in scores.as_chunks_mut::<PAD>().0 {
                     for score in scores {
@@ -56,7 +57,8 @@ fn softmax(head: Head, block: Block, scores: &mut [f32], lse: &mut [f32]) -> [f3
                 *lse = max + sum.ln();
                 inverse[i] = 1.0 / sum;
                 if let Some(mask) = head.mask {
-                    mask.block(head.number(row)).scale(0, scores);
+                    let decisions = mask.block(head.number(row));
+                    decisions.scale(block.first_key as u32, scores);
                 }
             }
         },

@@ -1,17 +1,17 @@
-//! One head of one sequence: where its elements lie, and copies of them in cache.
+//! One head of one sequence: which keys its queries see, and the scratch it works in.
 
 use std::cell::RefCell;
 
 use super::Attention;
+use super::columns::Columns;
 use crate::dropout::Mask;
-use crate::microkernel::{Left, PAD};
-use crate::simd;
+use crate::microkernel::PAD;
 use crate::tile::Tile;
 
 /// Query rows whose scores are in scratch at a time.
 pub(super) const BLOCK: usize = 64;
 
-/// The geometry of one task.
+/// The geometry of one head of queries.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     first: usize,
@@ -19,9 +19,11 @@ pub(super) struct Head {
     pub(super) len: usize,
     head: usize,
     heads: usize,
+    kv_heads: usize,
     pub(super) dim: usize,
     pub(super) scale: f32,
     causal: bool,
+    window: Option<usize>,
     pub(super) mask: Option<Mask>,
 }
 
@@ -30,7 +32,9 @@ pub(super) struct Head {
 pub(super) struct Block {
     pub(super) start: usize,
     pub(super) rows: usize,
-    /// How many keys any of these rows sees.
+    /// The first key that the scores of the block begin with, a multiple of [`PAD`].
+    pub(super) first_key: usize,
+    /// How many keys follow from there until the last that any of these rows sees.
     pub(super) keys: usize,
 }
 
@@ -49,16 +53,41 @@ impl Head {
             len: end - first,
             head,
             heads: attention.heads,
+            kv_heads: attention.kv_heads,
             dim: attention.head_dim,
             scale: attention.scale,
             causal: attention.causal,
+            window: attention.window,
             mask: attention.dropout.map(Mask::new),
         }
     }
 
-    /// Elements from one token to the next.
-    fn stride(&self) -> usize {
-        self.heads * self.dim
+    /// Where the queries lie, and all that is of their shape.
+    pub(super) fn queries(&self) -> Columns {
+        Columns {
+            first: self.first,
+            len: self.len,
+            head: self.head,
+            heads: self.heads,
+            dim: self.dim,
+        }
+    }
+
+    /// Where the keys and values lie that the queries see.
+    pub(super) fn keys(&self) -> Columns {
+        Columns {
+            head: self.head / (self.heads / self.kv_heads),
+            heads: self.kv_heads,
+            ..self.queries()
+        }
+    }
+
+    /// Returns the head `i` places after this one, in the same sequence.
+    pub(super) fn sibling(self, i: usize) -> Self {
+        Self {
+            head: self.head + i,
+            ..self
+        }
     }
 
     /// Tokens, padded for the micro-kernel.
@@ -74,14 +103,30 @@ impl Head {
     pub(super) fn blocks(self) -> impl Iterator<Item = Block> {
         (0..self.len).step_by(BLOCK).map(move |start| {
             let rows = BLOCK.min(self.len - start);
-            let keys = if self.causal { start + rows } else { self.len };
-            Block { start, rows, keys }
+            let first_key = self.seen(start).0 / PAD * PAD;
+            let keys = self.seen(start + rows - 1).1 - first_key;
+            Block {
+                start,
+                rows,
+                first_key,
+                keys,
+            }
         })
     }
 
-    /// How many keys the query row sees.
-    pub(super) fn visible(&self, row: usize) -> usize {
-        if self.causal { row + 1 } else { self.len }
+    /// The keys that the query row sees, as `(first, end)`.
+    fn seen(&self, row: usize) -> (usize, usize) {
+        let end = if self.causal { row + 1 } else { self.len };
+        let first = self.window.map_or(0, |window| end.saturating_sub(window));
+        (first, end)
+    }
+
+    /// Fills the places of a row of the block's scores whose keys the row does not see.
+    #[inline(always)]
+    pub(super) fn fill_unseen(&self, scores: &mut [f32], block: Block, row: usize, value: f32) {
+        let (first, end) = self.seen(row);
+        scores[..first - block.first_key].fill(value);
+        scores[end - block.first_key..].fill(value);
     }
 
     /// The number of a row of probabilities in the whole batch, for its dropout.
@@ -89,34 +134,10 @@ impl Head {
         (self.first + row) * self.heads + self.head
     }
 
-    /// Returns one token of an activation.
-    #[inline(always)]
-    pub(super) fn row<'a>(&self, activation: &'a [f32], row: usize) -> &'a [f32] {
-        let start = (self.first + row) * self.stride() + self.head * self.dim;
-        &activation[start..][..self.dim]
-    }
-
-    /// Sees an activation from a row on as the left operand of a product.
-    pub(super) fn left<'a>(&self, activation: &'a [f32], row: usize) -> Left<'a> {
-        let start = (self.first + row) * self.stride() + self.head * self.dim;
-        Left::new(&activation[start..], self.stride())
-    }
-
     /// Returns this head's `lse` from the `[heads, tokens]` of the batch.
     pub(super) fn lse<'a>(&self, lse: &'a [f32]) -> &'a [f32] {
         let tokens = lse.len() / self.heads;
         &lse[self.head * tokens + self.first..][..self.len]
-    }
-
-    /// Returns this head's part of an activation that is written.
-    ///
-    /// # Safety
-    /// Nothing else may touch these elements meanwhile.
-    #[expect(unsafe_code, reason = "the caller runs each head once")]
-    pub(super) unsafe fn part<'a>(&self, activation: &Tile<'a>) -> Tile<'a> {
-        let columns = (self.head * self.dim, (self.head + 1) * self.dim);
-        // SAFETY: the promise is handed on.
-        unsafe { activation.part((self.first, self.first + self.len), columns) }
     }
 
     /// Returns this head's part of `lse`.
@@ -128,59 +149,6 @@ impl Head {
         let tokens = (self.first, self.first + self.len);
         // SAFETY: the promise is handed on.
         unsafe { lse.part((self.head, self.head + 1), tokens) }
-    }
-
-    /// Copies rows of an activation, times `factor`, to `[rows, padded_dim]`; the padding is zero.
-    pub(super) fn copy(&self, out: &mut [f32], activation: &[f32], start: usize, factor: f32) {
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (i, out) in out.chunks_exact_mut(self.padded_dim()).enumerate() {
-                    let (values, padding) = out.split_at_mut(self.dim);
-                    let row = self.row(activation, start + i);
-                    for (out, &x) in values.iter_mut().zip(row) {
-                        *out = factor * x;
-                    }
-                    padding.fill(0.0);
-                }
-            },
-        )
-    }
-
-    /// Copies all rows of an activation, times `factor`, transposed to `[dim, padded_len]`; the
-    /// padding holds copies of the last row.
-    pub(super) fn copy_transposed(&self, out: &mut [f32], activation: &[f32], factor: f32) {
-        let cols = self.padded_len();
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for start in (0..self.len).step_by(PAD) {
-                    let rows: [&[f32]; PAD] = std::array::from_fn(|i| {
-                        self.row(activation, (start + i).min(self.len - 1))
-                    });
-                    for (d, out) in out.chunks_exact_mut(cols).enumerate() {
-                        let out = &mut out[start..][..PAD];
-                        for (out, row) in out.iter_mut().zip(&rows) {
-                            *out = factor * row[d];
-                        }
-                    }
-                }
-            },
-        )
-    }
-
-    /// Copies padded rows, times `factor`, to the tokens of an activation from `start` on.
-    pub(super) fn store(&self, out: &mut Tile<'_>, start: usize, rows: &[f32], factor: f32) {
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (i, row) in rows.chunks_exact(self.padded_dim()).enumerate() {
-                    for (out, &x) in out.row(start + i).iter_mut().zip(row) {
-                        *out = factor * x;
-                    }
-                }
-            },
-        )
     }
 }
 
