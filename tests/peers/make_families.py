@@ -3,7 +3,7 @@ compute with them: logits, loss and every gradient. Everything is computed in fl
 
     python make_families.py OUT      # OUT is tests/golden/families
 
-The layout is told in OUT/README.md.
+The layout is told in tests/golden/README.md.
 """
 
 import json
