@@ -1,4 +1,5 @@
-//! Fully connected layers: `y = x·Wᵀ + b`, with `W` stored `[out, in]` as checkpoints have it.
+//! Fully connected layers: `y = x·Wᵀ + b`, with `W` stored `[out, in]` as most checkpoints have it,
+//! or in the [`Layout`] that a checkpoint has.
 
 use rayon::prelude::*;
 
@@ -6,35 +7,101 @@ use crate::gemm::{Start, View, matmul, matmul_onto};
 use crate::parallel::column_piece;
 use crate::simd;
 
+/// How a weight is stored; no product copies it into the other layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// `[out, in]`: `y = x·Wᵀ`.
+    #[default]
+    OutIn,
+    /// `[in, out]`, the `Conv1D` of GPT-2: `y = x·W`.
+    InOut,
+}
+
+impl Layout {
+    /// Computes a layer as [`linear()`] does.
+    pub fn linear(self, out: &mut [f32], x: &[f32], w: &[f32], bias: Option<&[f32]>, rows: usize) {
+        if rows == 0 {
+            return;
+        }
+        let (inputs, outputs) = self.sizes(x, out, w, rows);
+        let start = bias.map_or(Start::Zero, Start::Columns);
+        let x = View::new(x, rows, inputs);
+        matmul_onto(out, start, 1.0, x, self.out_in(w, inputs, outputs).t());
+    }
+
+    /// Computes the gradient of the input as [`linear_backward_input`] does.
+    pub fn backward_input(
+        self,
+        dx: &mut [f32],
+        accumulate: bool,
+        dy: &[f32],
+        w: &[f32],
+        rows: usize,
+    ) {
+        if rows == 0 {
+            return;
+        }
+        let (inputs, outputs) = self.sizes(dx, dy, w, rows);
+        let dy = View::new(dy, rows, outputs);
+        matmul(dx, accumulate, 1.0, dy, self.out_in(w, inputs, outputs));
+    }
+
+    /// Adds the gradient of the weight, in this layout, as [`linear_backward_weight`] does.
+    pub fn backward_weight(self, dw: &mut [f32], dy: &[f32], x: &[f32], rows: usize) {
+        if rows == 0 {
+            return;
+        }
+        let (inputs, outputs) = self.sizes(x, dy, dw, rows);
+        let (dy, x) = (View::new(dy, rows, outputs), View::new(x, rows, inputs));
+        match self {
+            Self::OutIn => matmul(dw, true, 1.0, dy.t(), x),
+            Self::InOut => matmul(dw, true, 1.0, x.t(), dy),
+        }
+    }
+
+    /// Sees a weight as `[out, in]`.
+    fn out_in(self, w: &[f32], inputs: usize, outputs: usize) -> View<'_> {
+        match self {
+            Self::OutIn => View::new(w, outputs, inputs),
+            Self::InOut => View::new(w, inputs, outputs).t(),
+        }
+    }
+
+    /// Returns the numbers of inputs and outputs of a layer, after checking the three lengths.
+    fn sizes(self, x: &[f32], y: &[f32], w: &[f32], rows: usize) -> (usize, usize) {
+        let (inputs, outputs) = (x.len() / rows, y.len() / rows);
+        let shape = match self {
+            Self::OutIn => [outputs, inputs],
+            Self::InOut => [inputs, outputs],
+        };
+        assert_eq!(
+            x.len(),
+            rows * inputs,
+            "the input must have {rows} whole rows"
+        );
+        assert_eq!(
+            y.len(),
+            rows * outputs,
+            "the output must have {rows} whole rows"
+        );
+        assert_eq!(w.len(), inputs * outputs, "length of a weight {shape:?}");
+        (inputs, outputs)
+    }
+}
+
 /// Computes `out = x·Wᵀ + bias` for `rows` rows; the sizes of `w` follow from the other lengths.
 pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], bias: Option<&[f32]>, rows: usize) {
-    if rows == 0 {
-        return;
-    }
-    let (inputs, outputs) = sizes(x, out, w, rows);
-    let start = bias.map_or(Start::Zero, Start::Columns);
-    let x = View::new(x, rows, inputs);
-    matmul_onto(out, start, 1.0, x, View::new(w, outputs, inputs).t());
+    Layout::OutIn.linear(out, x, w, bias, rows);
 }
 
 /// Computes the gradient of the input: `dx = dy·W`, or `dx += dy·W` when `accumulate` is set.
 pub fn linear_backward_input(dx: &mut [f32], accumulate: bool, dy: &[f32], w: &[f32], rows: usize) {
-    if rows == 0 {
-        return;
-    }
-    let (inputs, outputs) = sizes(dx, dy, w, rows);
-    let dy = View::new(dy, rows, outputs);
-    matmul(dx, accumulate, 1.0, dy, View::new(w, outputs, inputs));
+    Layout::OutIn.backward_input(dx, accumulate, dy, w, rows);
 }
 
 /// Adds the gradient of the weight: `dw += dyᵀ·x`.
 pub fn linear_backward_weight(dw: &mut [f32], dy: &[f32], x: &[f32], rows: usize) {
-    if rows == 0 {
-        return;
-    }
-    let (inputs, outputs) = sizes(x, dy, dw, rows);
-    let dy = View::new(dy, rows, outputs);
-    matmul(dw, true, 1.0, dy.t(), View::new(x, rows, inputs));
+    Layout::OutIn.backward_weight(dw, dy, x, rows);
 }
 
 /// Adds the gradient of the bias: `db += ` the sum of the rows of `dy`.
@@ -71,27 +138,6 @@ fn add_rows(db: &mut [f32], dy: &[f32], cols: usize, first: usize) {
             *sum += dy;
         }
     }
-}
-
-/// Returns the numbers of inputs and outputs of a layer, after checking the three lengths.
-fn sizes(x: &[f32], y: &[f32], w: &[f32], rows: usize) -> (usize, usize) {
-    let (inputs, outputs) = (x.len() / rows, y.len() / rows);
-    assert_eq!(
-        x.len(),
-        rows * inputs,
-        "the input must have {rows} whole rows"
-    );
-    assert_eq!(
-        y.len(),
-        rows * outputs,
-        "the output must have {rows} whole rows"
-    );
-    assert_eq!(
-        w.len(),
-        inputs * outputs,
-        "length of a weight [{outputs}, {inputs}]"
-    );
-    (inputs, outputs)
 }
 
 #[cfg(test)]
@@ -133,6 +179,30 @@ mod tests {
             let want = gradient(&b, |b| inner(&reference(&xd, &wd, b, rows), &dy));
             assert_close(&db, &want, 1e-5);
         }
+    }
+
+    #[test]
+    fn both_layouts_compute_the_same() {
+        let (rows, inputs, outputs) = (97, 70, 131);
+        let (x, dy) = (random(1, rows * inputs), random(2, rows * outputs));
+        let (w, b) = (random(3, outputs * inputs), random(4, outputs));
+        let turned: Vec<f32> = (0..w.len())
+            .map(|i| w[i % outputs * inputs + i / outputs])
+            .collect();
+        let run = |layout: Layout, w: &[f32]| {
+            repeatable(|| {
+                let mut y = vec![f32::NAN; rows * outputs];
+                let (mut dx, mut dw) = (vec![1.0; rows * inputs], vec![1.0; w.len()]);
+                layout.linear(&mut y, &x, w, Some(&b), rows);
+                layout.backward_input(&mut dx, true, &dy, w, rows);
+                layout.backward_weight(&mut dw, &dy, &x, rows);
+                [y, dx, dw].concat()
+            })
+        };
+        let mut want = run(Layout::OutIn, &w);
+        let dw = want.split_off(want.len() - w.len());
+        want.extend((0..w.len()).map(|i| dw[i % outputs * inputs + i / outputs]));
+        assert_close(&run(Layout::InOut, &turned), &wide(&want), 1e-5);
     }
 
     #[test]
