@@ -1,9 +1,9 @@
 use taper_core::{FieldError, code};
 
-use super::Row;
+use super::{Part, Row};
 use crate::Result;
 
-/// The class names of a job in the order of their ids.
+/// The class names of a job in the order of their ids; none where the rows are not for classification.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Classes(Vec<String>);
 
@@ -13,7 +13,7 @@ impl Classes {
     /// # Errors
     /// When all rows have the same label.
     pub(crate) fn of(rows: &[Row]) -> Result<Self> {
-        let mut names: Vec<&str> = rows.iter().map(|row| row.label.as_str()).collect();
+        let mut names: Vec<&str> = rows.iter().filter_map(Row::label).collect();
         names.sort_unstable();
         names.dedup();
         if let [only] = names[..] {
@@ -44,21 +44,23 @@ impl Classes {
     /// The class ids of rows.
     ///
     /// # Errors
-    /// A label of the validation data that training does not have, with its line.
-    pub(crate) fn ids(&self, rows: &[Row]) -> Result<Vec<u32>> {
+    /// A row without label, or with one that the training data do not have, with its line.
+    pub(crate) fn ids(&self, rows: &[Row], part: Part) -> Result<Vec<u32>> {
         let id = |row: &Row| {
-            self.0
-                .iter()
-                .position(|name| *name == row.label)
-                .map(|id| id as u32)
-                .ok_or_else(|| {
-                    let message = format!(
-                        "line {}: the label '{}' does not occur in the training data",
-                        row.line, row.label
-                    );
-                    FieldError::new("validation_file", code::INVALID_VALIDATION_FILE, message)
-                        .into()
-                })
+            let label = row.label().ok_or_else(|| {
+                part.refuse(format!(
+                    "line {}: has no label, but the training data are for classification",
+                    row.line
+                ))
+            })?;
+            let place = self.0.iter().position(|name| name == label);
+            place.map(|id| id as u32).ok_or_else(|| {
+                let message = format!(
+                    "line {}: the label '{label}' does not occur in the training data",
+                    row.line
+                );
+                part.refuse(message).into()
+            })
         };
         rows.iter().map(id).collect()
     }
@@ -67,6 +69,7 @@ impl Classes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Content;
 
     fn rows(labels: &[&str]) -> Vec<Row> {
         labels
@@ -74,8 +77,10 @@ mod tests {
             .enumerate()
             .map(|(i, l)| Row {
                 line: i as u64 + 1,
-                text: String::new(),
-                label: (*l).to_owned(),
+                content: Content::Labelled {
+                    text: String::new(),
+                    label: (*l).to_owned(),
+                },
             })
             .collect()
     }
@@ -98,8 +103,29 @@ mod tests {
     #[test]
     fn an_unknown_validation_label_is_named_with_its_line() {
         let classes = Classes::of(&rows(&["a", "b"])).unwrap();
-        assert_eq!(classes.ids(&rows(&["b", "a"])).unwrap(), [1, 0]);
-        let error = classes.ids(&rows(&["a", "c"])).unwrap_err().to_string();
+        assert_eq!(
+            classes.ids(&rows(&["b", "a"]), Part::Training).unwrap(),
+            [1, 0]
+        );
+        let error = classes
+            .ids(&rows(&["a", "c"]), Part::Validation)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("line 2") && error.contains("'c'"), "{error}");
+    }
+
+    #[test]
+    fn rows_without_labels_have_no_classes() {
+        let text = [Row {
+            line: 3,
+            content: Content::Text(String::new()),
+        }];
+        assert_eq!(Classes::of(&text).unwrap().len(), 0);
+        let error = Classes::of(&rows(&["a", "b"]))
+            .unwrap()
+            .ids(&text, Part::Validation)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("line 3: has no label"), "{error}");
     }
 }

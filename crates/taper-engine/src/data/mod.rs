@@ -3,13 +3,26 @@
 mod batch;
 mod classes;
 mod formats;
+mod problems;
+mod row;
 mod sampler;
+mod setup;
 mod split;
+mod template;
+#[cfg(test)]
+mod tests;
 mod tokenize;
 
 pub(crate) use batch::Batch;
 pub(crate) use classes::Classes;
-pub(crate) use formats::{Row, read_rows};
+pub(crate) use formats::{Format, read_rows};
+pub(crate) use problems::Part;
+pub(crate) use row::{Content, Row};
 pub(crate) use sampler::epoch_order;
+pub(crate) use setup::TokenizerSetup;
 pub(crate) use split::hold_out;
-pub(crate) use tokenize::{Encoded, encode};
+pub(crate) use tokenize::{Encoded, Source, Targets, encode};
+
+use problems::Problems;
+use row::{Message, Role};
+use template::{ChatTemplate, SpecialTokens};

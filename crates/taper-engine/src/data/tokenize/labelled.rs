@@ -1,0 +1,26 @@
+use super::{Classes, Content, Encoded, Job, Targets, cutting, tokens};
+use crate::Result;
+
+/// Texts with a class.
+pub(super) fn encode(job: &Job<'_>, classes: &Classes) -> Result<Encoded> {
+    let labels = classes.ids(job.source.rows, job.source.part)?;
+    let tokenizer = cutting(&job.setup.tokenizer, job.max_length)?;
+    let rows = job.each(|row| match &row.content {
+        Content::Labelled { text, .. } => tokens(&tokenizer, text, true),
+        Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => {
+            Err("has no label".to_owned())
+        }
+    })?;
+    Ok(Encoded {
+        truncated: rows
+            .iter()
+            .filter(|encoding| !encoding.get_overflowing().is_empty())
+            .count() as u64,
+        ids: rows
+            .iter()
+            .map(|encoding| encoding.get_ids().to_vec())
+            .collect(),
+        targets: Targets::Classes(labels),
+        lines: job.source.rows.iter().map(|row| row.line).collect(),
+    })
+}

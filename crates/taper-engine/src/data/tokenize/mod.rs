@@ -1,0 +1,208 @@
+//! From rows to tokens, and which of them the loss covers.
+
+mod chat;
+mod completion;
+mod labelled;
+mod text;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rayon::prelude::*;
+use taper_core::{Control, TaskType};
+use tokenizers::{Encoding, Tokenizer};
+
+use super::{Classes, Content, Part, Problems, Row, TokenizerSetup};
+use crate::{Error, Result};
+
+/// Rows between two looks at the control.
+const CHUNK: usize = 512;
+
+/// Tokenized rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Encoded {
+    /// Token ids of each row, special tokens included, nothing padded.
+    pub(crate) ids: Vec<Vec<u32>>,
+    pub(crate) targets: Targets,
+    /// Line of each row in its file; of a block of plain text the line it begins on.
+    pub(crate) lines: Vec<u64>,
+    /// Rows that were cut to the greatest length.
+    pub(crate) truncated: u64,
+}
+
+/// What a model has to answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Targets {
+    /// Class of each row.
+    Classes(Vec<u32>),
+    /// Whether the loss covers token i of each row, which the model foretells at token i - 1.
+    Tokens(Vec<Vec<bool>>),
+}
+
+impl Encoded {
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn tokens(&self) -> u64 {
+        self.ids.iter().map(|row| row.len() as u64).sum()
+    }
+
+    /// Answers that the loss covers: rows with a class, or tokens that can be foretold.
+    pub(crate) fn label_tokens(&self) -> u64 {
+        match &self.targets {
+            Targets::Classes(classes) => classes.len() as u64,
+            Targets::Tokens(rows) => rows.iter().map(|row| foretold(row)).sum(),
+        }
+    }
+}
+
+/// Nothing foretells the first token.
+fn foretold(trained: &[bool]) -> u64 {
+    trained.iter().skip(1).filter(|t| **t).count() as u64
+}
+
+/// Rows and the file they are from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) rows: &'a [Row],
+    pub(crate) part: Part,
+}
+
+/// Tokenizes rows, cutting them on the right to `max_length` tokens; the tokenizer's own truncation and padding are overridden.
+///
+/// # Errors
+/// A wish to stop; a tokenizer or chat template that fails on a row; rows of which nothing is left to train on.
+pub(crate) fn encode(
+    setup: &TokenizerSetup,
+    source: Source<'_>,
+    classes: &Classes,
+    max_length: usize,
+    control: &Control,
+) -> Result<Encoded> {
+    setup.check(source.rows, source.part)?;
+    let job = Job {
+        setup,
+        source,
+        max_length,
+        control,
+    };
+    match source.rows.first().map(|row| (row.task_type(), row)) {
+        Some((TaskType::CausalLm, row)) if matches!(row.content, Content::Text(_)) => {
+            text::encode(&job)
+        }
+        Some((TaskType::CausalLm, _)) => job.masked(),
+        Some((TaskType::SeqCls, _)) | None => labelled::encode(&job, classes),
+    }
+}
+
+/// What all kinds of rows need.
+struct Job<'a> {
+    setup: &'a TokenizerSetup,
+    source: Source<'a>,
+    max_length: usize,
+    control: &'a Control,
+}
+
+/// Tokens of one row and which of them the loss covers.
+struct Masked {
+    ids: Vec<u32>,
+    trained: Vec<bool>,
+}
+
+impl Job<'_> {
+    /// Applies `make` to all rows, on all threads, and tells the rows on which it failed.
+    fn each<T: Send>(&self, make: impl Fn(&Row) -> Result<T, String> + Sync) -> Result<Vec<T>> {
+        let mut made = Vec::with_capacity(self.source.rows.len());
+        let mut problems = Problems::default();
+        for chunk in self.source.rows.chunks(CHUNK) {
+            self.control.check()?;
+            let results: Vec<_> = chunk.par_iter().map(&make).collect();
+            for (row, result) in chunk.iter().zip(results) {
+                match result {
+                    Ok(value) => made.push(value),
+                    Err(problem) => problems.add(row.line, &problem),
+                }
+            }
+        }
+        self.check(&problems)?;
+        Ok(made)
+    }
+
+    fn check(&self, problems: &Problems) -> Result<()> {
+        problems.message().map_or(Ok(()), |message| {
+            Err(self.source.part.refuse(message).into())
+        })
+    }
+
+    /// Rows of which the loss covers a part.
+    fn masked(&self) -> Result<Encoded> {
+        let eos = self.setup.end_token()?;
+        let rows = self.each(|row| {
+            let mut masked = match &row.content {
+                Content::Completion { prompt, completion } => {
+                    completion::masked(&self.setup.tokenizer, prompt, completion, eos)
+                }
+                Content::Chat { messages, tools } => {
+                    chat::masked(self.setup, messages, tools.as_ref())
+                }
+                Content::Labelled { .. } | Content::Text(_) => {
+                    Err("is of another kind than the first row".to_owned())
+                }
+            }?;
+            let whole = masked.ids.len();
+            masked.ids.truncate(self.max_length);
+            masked.trained.truncate(self.max_length);
+            if foretold(&masked.trained) > 0 {
+                Ok((masked, whole > self.max_length))
+            } else {
+                Err(self.nothing_left(whole))
+            }
+        })?;
+        let truncated = rows.iter().filter(|(_, cut)| *cut).count() as u64;
+        let (ids, trained) = rows
+            .into_iter()
+            .map(|(row, _)| (row.ids, row.trained))
+            .unzip();
+        Ok(Encoded {
+            ids,
+            targets: Targets::Tokens(trained),
+            lines: self.source.rows.iter().map(|row| row.line).collect(),
+            truncated,
+        })
+    }
+
+    fn nothing_left(&self, tokens: usize) -> String {
+        format!(
+            "none of the first {} of its {tokens} tokens is to be learned; raise training.max_length, or shorten what comes before the answer",
+            self.max_length.min(tokens)
+        )
+    }
+}
+
+/// Tokenizes one text.
+fn tokens(tokenizer: &Tokenizer, text: &str, add_special_tokens: bool) -> Result<Encoding, String> {
+    // Published tokenizers panic on some inputs; that must end the job with a sentence, not the worker.
+    catch_unwind(AssertUnwindSafe(|| {
+        tokenizer.encode(text, add_special_tokens)
+    }))
+    .map_err(|_| "the tokenizer failed".to_owned())?
+    .map_err(|e| format!("the tokenizer failed: {e}"))
+}
+
+/// A copy of the tokenizer that cuts on the right, keeping the special tokens.
+fn cutting(tokenizer: &Tokenizer, max_length: usize) -> Result<Tokenizer> {
+    let mut tokenizer = tokenizer.clone();
+    let truncation = tokenizers::TruncationParams {
+        max_length,
+        ..tokenizers::TruncationParams::default()
+    };
+    tokenizer
+        .with_padding(None)
+        .with_truncation(Some(truncation))
+        .map_err(|e| {
+            Error::model(format!(
+                "the tokenizer refuses max_length {max_length}: {e}"
+            ))
+        })?;
+    Ok(tokenizer)
+}
