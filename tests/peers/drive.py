@@ -2,7 +2,7 @@
 
     python drive.py BASE_URL TRAIN.jsonl VALIDATION.jsonl OUT
 
-OUT/lora.zip and OUT/full.zip are each job's adapter.zip, beside them the predictions OUT/lora.jsonl and OUT/full.jsonl.
+OUT/<method>.zip is each job's adapter.zip, beside it the predictions OUT/<method>.jsonl.
 """
 
 import json
@@ -16,6 +16,8 @@ TRAINING = {"num_train_epochs": 1, "per_device_train_batch_size": 16, "max_lengt
 METHODS = {
     "lora": ({"type": "lora", "r": 8, "lora_alpha": 16}, {"learning_rate": 1e-3}),
     "full": ({"type": "full"}, {"learning_rate": 5e-5}),
+    "layerwise": ({"type": "layerwise", "freeze_below": 2}, {"learning_rate": 1e-4}),
+    "prompt_tuning": ({"type": "prompt_tuning", "prompt_tuning_init": "SAMPLE_VOCAB"}, {"learning_rate": 1e-2}),
 }
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
