@@ -6,6 +6,8 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 
+mod decoder;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -79,6 +81,7 @@ fn main() {
         for (rows, cols) in [(480, 384), (480, 1536), (1024, 3072)] {
             elementwise(&bench, rows, cols);
         }
+        decoder::run(&bench);
     });
 }
 

@@ -45,7 +45,7 @@ impl<'a> View<'a> {
     }
 
     /// Returns the rows `start..end`, which share the data.
-    fn rows(self, start: usize, end: usize) -> Self {
+    pub(crate) fn rows(self, start: usize, end: usize) -> Self {
         let first = (start * self.row_stride).min(self.data.len());
         Self {
             data: &self.data[first..],

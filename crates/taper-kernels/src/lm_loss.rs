@@ -6,12 +6,13 @@
 
 use rayon::prelude::*;
 
+use crate::elementwise::add_assign;
 use crate::gemm::{View, matmul};
 use crate::math;
 use crate::simd;
 
-/// Elements whose exponentials are summed in single precision; the sums of such blocks are added in
-/// double precision.
+/// How many words are summed over in one go; a sum over the whole vocabulary in single precision
+/// would lose digits.
 const BLOCK: usize = 4096;
 
 /// The loss of some rows.
@@ -78,12 +79,25 @@ pub fn linear_cross_entropy(
             .collect();
         total.add(&losses);
         let dlogits = View::new(logits, rows, size.vocabulary);
-        matmul(&mut dhidden[range], false, 1.0, dlogits, weight);
+        multiply_by_blocks(&mut dhidden[range], dlogits, weight, size.vocabulary);
         if let Some(dweight) = &mut dweight {
             matmul(dweight, true, 1.0, dlogits.t(), hidden);
         }
     });
     total
+}
+
+/// Computes `out = a · b` as the sum of products over blocks of the inner size.
+fn multiply_by_blocks(out: &mut [f32], a: View<'_>, b: View<'_>, inner: usize) {
+    // Apart, since a product of one row adds each term to the result itself, block or not.
+    let mut product = vec![0.0; out.len()];
+    out.fill(0.0);
+    for first in (0..inner).step_by(BLOCK) {
+        let end = (first + BLOCK).min(inner);
+        let (a, b) = (a.t().rows(first, end).t(), b.rows(first, end));
+        matmul(&mut product, false, 1.0, a, b);
+        add_assign(out, &product);
+    }
 }
 
 /// Returns the loss as [`linear_cross_entropy`] does, without gradients; writes that of each row to
@@ -357,6 +371,7 @@ mod tests {
 
     #[test]
     fn a_large_vocabulary_is_summed_exactly_enough() {
+        // The remaining chunk of one row is multiplied by another kernel than the first.
         let case = Case::new((3, 2, 70_001, 2));
         let (want, _) = reference(&wide(&case.hidden), &wide(&case.weight), &case.targets);
         let (dhidden, loss) = case.backward(None, 1.0);
