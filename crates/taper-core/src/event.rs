@@ -37,7 +37,29 @@ pub enum RunEvent {
         metrics: Metrics,
         confusion: Vec<Vec<u64>>,
     },
+    /// Texts that the model has written after this step.
+    Samples { step: u64, samples: Vec<Sample> },
 }
+
+/// A text that a model has written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What it was given.
+    pub prompt: String,
+    /// What it wrote.
+    pub completion: String,
+    /// What the data say.
+    pub reference: String,
+}
+
+/// Figures of an evaluation that its message names.
+const SHOWN: [&str; 5] = [
+    "valid_loss",
+    "valid_accuracy",
+    "valid_macro_f1",
+    "valid_perplexity",
+    "valid_mean_token_accuracy",
+];
 
 /// An event as it is put into a job's log; the store adds its number and time.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,7 +127,7 @@ impl From<RunEvent> for NewEvent {
                 )
             }
             RunEvent::Evaluation { metrics, confusion } => {
-                let shown: Vec<_> = ["valid_loss", "valid_accuracy", "valid_macro_f1"]
+                let shown: Vec<_> = SHOWN
                     .into_iter()
                     .filter_map(|name| {
                         metrics
@@ -117,10 +139,17 @@ impl From<RunEvent> for NewEvent {
                     format!("{}: validation {}", at(&metrics), shown.join(", ")),
                     metrics,
                 );
-                if let Some(data) = &mut event.data {
+                if let Some(data) = event.data.as_mut().filter(|_| !confusion.is_empty()) {
                     data.insert("valid_confusion".to_owned(), json!(confusion));
                 }
                 event
+            }
+            RunEvent::Samples { step, samples } => {
+                let data = json!({"step": step, "samples": samples});
+                Self {
+                    data: data.as_object().cloned(),
+                    ..Self::message(Level::Info, format!("Samples after step {step}"))
+                }
             }
         }
     }

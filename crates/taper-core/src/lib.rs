@@ -15,7 +15,7 @@ mod training;
 pub mod tuning;
 
 pub use error::{FieldError, SpecError, code};
-pub use event::{Event, Level, NewEvent, RunEvent};
+pub use event::{Event, Level, NewEvent, RunEvent, Sample};
 pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
 pub use schedule::SchedulerType;

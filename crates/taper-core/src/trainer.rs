@@ -118,24 +118,29 @@ pub struct Plan {
     /// Tokens of one pass over the training rows, special tokens included, padding excluded.
     pub training_tokens: u64,
     pub validation_tokens: u64,
+    /// Answers of one pass over the training rows that the loss covers: rows with a class, or tokens.
+    pub label_tokens: u64,
     /// Rows that `max_length` cuts.
     pub truncated_rows: u64,
     pub total_steps: u64,
     pub trainable_parameters: u64,
     pub total_parameters: u64,
-    /// Class names in the order of their ids.
+    /// Class names in the order of their ids; empty without classes.
     pub classes: Vec<String>,
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answers = match self.classes.len() {
+            0 => format!("{} of them trained", self.label_tokens),
+            classes => format!("{classes} classes"),
+        };
         write!(
             f,
-            "{} training rows ({} tokens), {} validation rows, {} classes, {} steps, {} of {} parameters trained",
+            "{} training rows ({} tokens), {answers}, {} validation rows, {} steps, {} of {} parameters trained",
             self.training_rows,
             self.training_tokens,
             self.validation_rows,
-            self.classes.len(),
             self.total_steps,
             self.trainable_parameters,
             self.total_parameters

@@ -8,15 +8,21 @@ use crate::{
 const ADVICE: &str = "lower training.learning_rate, or look for broken rows in the data";
 
 /// The checks of a run and how far they have come.
-#[derive(Default)]
 pub(crate) struct Checks {
-    checked: bool,
+    /// Whether each parameter has shown a gradient.
+    shown: Vec<bool>,
     /// An update with a rate above 0 has been made.
     moved: bool,
-    checked_after_move: bool,
 }
 
 impl Checks {
+    pub(crate) fn new(parameters: &Parameters) -> Self {
+        Self {
+            shown: vec![false; parameters.list.len()],
+            moved: false,
+        }
+    }
+
     pub(crate) fn loss(loss: f64, step: u64) -> Result<()> {
         if loss.is_finite() {
             Ok(())
@@ -29,14 +35,15 @@ impl Checks {
         }
     }
 
-    /// Returns the norm of all gradients together.
+    /// Returns the norm of all gradients together; `active` tells which parameters are trained in this step.
     ///
     /// # Errors
-    /// A gradient that is not finite; at the first step, a parameter without any gradient.
+    /// A gradient that is not finite; a parameter without any gradient at the first step that trains it.
     pub(crate) fn gradients(
         &mut self,
         parameters: &Parameters,
         gradients: &Gradients,
+        active: &[bool],
         step: u64,
     ) -> Result<f64> {
         let squares: Vec<f64> = gradients
@@ -51,22 +58,23 @@ impl Checks {
                 advice: ADVICE,
             });
         }
-        let after_move = self.moved && !self.checked_after_move;
-        for (parameter, square) in parameters.list.iter().zip(&squares) {
+        for (id, parameter) in parameters.list.iter().enumerate() {
             let due = match parameter.zero {
-                ZeroGradient::Never => !self.checked,
-                ZeroGradient::BeforeFirstUpdate => after_move,
+                ZeroGradient::Never => true,
+                ZeroGradient::BeforeFirstUpdate => self.moved,
                 ZeroGradient::Always => false,
             };
-            if due && *square == 0.0 {
+            if !due || !active[id] || self.shown[id] {
+                continue;
+            }
+            if squares[id] == 0.0 {
                 return Err(Error::NoGradient {
                     name: parameter.name.clone(),
                     step,
                 });
             }
+            self.shown[id] = true;
         }
-        self.checked = true;
-        self.checked_after_move |= after_move;
         Ok(squares.iter().sum::<f64>().sqrt())
     }
 

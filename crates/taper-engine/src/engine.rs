@@ -34,7 +34,7 @@ impl Engine {
             .prepared
             .get_or_make(&run.job_id, || Prepared::of(&self.rows, run, control))?;
         let model = data.model(run, &candle_core::Device::Cpu)?;
-        Ok(data.plan(run, model.parameters.count(), model.total_parameters()))
+        Ok(data.plan(run, &model))
     }
 
     fn run(&self, run: &RunSpec, sink: &mut dyn RunSink, control: &Control) -> Result<Outcome> {

@@ -2,10 +2,8 @@ use taper_core::{Control, Metrics};
 
 use crate::{
     Result,
-    data::{Batch, Encoded},
-    export::Prediction,
+    data::{Answers, Batch, Encoded},
     models::{Model, Pass},
-    ops,
     tape::{Path, Tape},
 };
 
@@ -13,45 +11,73 @@ use crate::{
 const BATCH_TOKENS: usize = 2048;
 
 /// What a model makes of the validation rows.
-pub(crate) struct Evaluation {
+pub(crate) enum Evaluation {
+    Classes {
+        loss: f64,
+        predictions: Vec<Prediction>,
+        classes: usize,
+    },
+    Tokens {
+        rows: Vec<RowLoss>,
+        correct: u64,
+    },
+}
+
+/// What the tuned model says of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Prediction {
+    /// Line of the row in its file.
+    pub(crate) line: u64,
+    pub(crate) label: usize,
+    pub(crate) logits: Vec<f32>,
+}
+
+/// How well the tuned model foretells one row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RowLoss {
+    /// Line of the row in its file.
+    pub(crate) line: u64,
+    /// Mean over its tokens.
     pub(crate) loss: f64,
-    pub(crate) predictions: Vec<Prediction>,
-    classes: usize,
+    /// Tokens that the loss covers.
+    pub(crate) tokens: u64,
+}
+
+impl Prediction {
+    /// The class with the largest logit.
+    pub(crate) fn class(&self) -> usize {
+        let best = self
+            .logits
+            .iter()
+            .enumerate()
+            .max_by(|a, b| a.1.total_cmp(b.1));
+        best.map_or(0, |(class, _)| class)
+    }
 }
 
 /// Runs the model over all rows, without dropout.
 pub(crate) fn evaluate(
     model: &Model,
     data: &Encoded,
-    lines: &[u64],
     classes: usize,
     control: &Control,
 ) -> Result<Evaluation> {
-    let tape = Tape::idle(Path::of(&model.device));
-    let pass = Pass {
-        tape: &tape,
-        noise: None,
-    };
-    let mut evaluation = Evaluation {
-        loss: 0.0,
-        predictions: Vec::with_capacity(data.len()),
-        classes,
+    let mut evaluation = match classes {
+        0 => Evaluation::Tokens {
+            rows: Vec::new(),
+            correct: 0,
+        },
+        _ => Evaluation::Classes {
+            loss: 0.0,
+            predictions: Vec::new(),
+            classes,
+        },
     };
     let mut next = 0;
     while next < data.len() {
         control.check()?;
         let rows = batch_from(data, next);
-        let batch = Batch::of(data, &rows);
-        let logits = model.logits(&pass, &batch)?;
-        let loss = ops::cross_entropy(&tape, &logits, &batch.labels, data.len())?;
-        evaluation.loss += f64::from(loss.tensor.to_scalar::<f32>()?);
-        for (logits, row) in logits.tensor.to_vec2()?.into_iter().zip(&rows) {
-            evaluation.predictions.push(Prediction {
-                line: lines[*row],
-                label: data.labels[*row] as usize,
-                logits,
-            });
-        }
+        evaluation.add(model, data, &rows)?;
         next += rows.len();
     }
     Ok(evaluation)
@@ -67,25 +93,112 @@ fn batch_from(data: &Encoded, start: usize) -> Vec<usize> {
 }
 
 impl Evaluation {
-    /// Counts of rows by true class (first index) and predicted class.
+    fn add(&mut self, model: &Model, data: &Encoded, numbers: &[usize]) -> Result<()> {
+        let tape = Tape::idle(Path::of(&model.device));
+        let pass = Pass {
+            tape: &tape,
+            noise: None,
+        };
+        let batch = Batch::of(data, numbers);
+        match (self, &batch.answers) {
+            (
+                Self::Classes {
+                    loss, predictions, ..
+                },
+                Answers::Classes(labels),
+            ) => {
+                let logits = model.logits(&pass, &batch)?;
+                let sum = crate::ops::cross_entropy(&tape, &logits, labels, data.len())?;
+                *loss += f64::from(sum.tensor.to_scalar::<f32>()?);
+                for ((logits, row), label) in logits
+                    .tensor
+                    .to_vec2()?
+                    .into_iter()
+                    .zip(numbers)
+                    .zip(labels)
+                {
+                    predictions.push(Prediction {
+                        line: data.lines[*row],
+                        label: *label as usize,
+                        logits,
+                    });
+                }
+            }
+            (Self::Tokens { rows, correct }, Answers::Tokens { words, .. }) => {
+                let loss = model.loss(&pass, &batch, 1)?;
+                *correct += loss.correct;
+                let mut rest = words.iter().zip(&loss.each).peekable();
+                for (row, end) in numbers.iter().zip(&batch.word_offsets[1..]) {
+                    let (mut sum, mut tokens) = (0.0, 0u32);
+                    while let Some((_, each)) = rest.next_if(|(word, _)| (**word as usize) < *end) {
+                        sum += f64::from(*each);
+                        tokens += 1;
+                    }
+                    rows.push(RowLoss {
+                        line: data.lines[*row],
+                        loss: sum / f64::from(tokens.max(1)),
+                        tokens: u64::from(tokens),
+                    });
+                }
+            }
+            _ => unreachable!("an evaluation has the answers of its data"),
+        }
+        Ok(())
+    }
+
+    /// Counts of rows by true class (first index) and predicted class; empty without classes.
     pub(crate) fn confusion(&self) -> Vec<Vec<u64>> {
-        let mut counts = vec![vec![0; self.classes]; self.classes];
-        for prediction in &self.predictions {
+        let Self::Classes {
+            predictions,
+            classes,
+            ..
+        } = self
+        else {
+            return Vec::new();
+        };
+        let mut counts = vec![vec![0; *classes]; *classes];
+        for prediction in predictions {
             counts[prediction.label][prediction.class()] += 1;
         }
         counts
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        let confusion = self.confusion();
-        let accuracy = accuracy(&confusion);
-        Metrics::from([
-            ("valid_loss", self.loss),
-            ("valid_accuracy", accuracy),
-            ("valid_macro_f1", macro_f1(&confusion)),
-            ("full_valid_loss", self.loss),
-            ("full_valid_mean_token_accuracy", accuracy),
-        ])
+        let (loss, accuracy, mut metrics) = match self {
+            Self::Classes { loss, .. } => {
+                let confusion = self.confusion();
+                let accuracy = accuracy(&confusion);
+                (
+                    *loss,
+                    accuracy,
+                    Metrics::from([
+                        ("valid_accuracy", accuracy),
+                        ("valid_macro_f1", macro_f1(&confusion)),
+                    ]),
+                )
+            }
+            Self::Tokens { rows, correct } => {
+                let tokens = rows.iter().map(|row| row.tokens).sum::<u64>().max(1) as f64;
+                let loss = rows
+                    .iter()
+                    .map(|row| row.loss * row.tokens as f64)
+                    .sum::<f64>()
+                    / tokens;
+                let accuracy = *correct as f64 / tokens;
+                (
+                    loss,
+                    accuracy,
+                    Metrics::from([
+                        ("valid_perplexity", loss.exp()),
+                        ("valid_mean_token_accuracy", accuracy),
+                    ]),
+                )
+            }
+        };
+        metrics.set("valid_loss", loss);
+        metrics.set("full_valid_loss", loss);
+        metrics.set("full_valid_mean_token_accuracy", accuracy);
+        metrics
     }
 }
 

@@ -22,6 +22,7 @@ mod optim;
 mod param;
 mod prepare;
 mod random;
+mod samples;
 mod state;
 mod tape;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
 
-use crate::Result;
+use crate::{Result, methods::Group};
 
 /// Names a trained parameter: its place in [`Parameters`].
 pub(crate) type ParamId = usize;
@@ -29,6 +29,7 @@ pub(crate) struct Trainable {
     /// Whether weight decay applies: not to biases and norms, as in transformers.
     pub(crate) decays: bool,
     pub(crate) zero: ZeroGradient,
+    pub(crate) group: Group,
 }
 
 /// When a parameter's gradient is zero by mathematics, so that a zero is no sign of a defect.
@@ -59,6 +60,7 @@ impl Parameters {
             var,
             decays,
             zero: ZeroGradient::Never,
+            group: Group::of(name),
         });
         Ok(Param {
             tensor,

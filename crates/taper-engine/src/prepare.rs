@@ -2,69 +2,70 @@
 
 use std::sync::Arc;
 
+use candle_core::Device;
 use taper_core::{
     Control, DataFile, Defaults, FieldError, JobSpec, Method, Plan, RunSpec, TaskType, Training,
-    code,
 };
 
 use crate::{
     Result,
     cache::Cache,
     checkpoint::ModelFolder,
-    data::{Classes, Encoded, Row, encode, hold_out, read_rows},
+    data::{
+        Classes, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out, read_rows,
+        units,
+    },
     models::{Model, check_method},
 };
 
 /// The data of a run, tokenized, and the model folder it is for.
 pub(crate) struct Prepared {
     pub(crate) folder: ModelFolder,
+    pub(crate) setup: TokenizerSetup,
+    pub(crate) task: TaskType,
+    /// Without names where the task has no classes.
     pub(crate) classes: Classes,
     pub(crate) training: Encoded,
+    /// What batches of the training rows are counted in: rows that are drawn together.
+    pub(crate) units: Vec<Vec<usize>>,
     pub(crate) validation: Option<Encoded>,
-    /// Line of each validation row in its file.
-    pub(crate) validation_lines: Vec<u64>,
 }
 
 /// Rows by the file's hash, so that a file that many jobs name is parsed once.
 pub(crate) type RowCache = Cache<Vec<Row>>;
 
-fn rows_of(cache: &RowCache, file: &DataFile, param: &str, code: &str) -> Result<Arc<Vec<Row>>> {
+fn rows_of(cache: &RowCache, file: &DataFile, part: Part) -> Result<Arc<Vec<Row>>> {
     // The ending of the name decides how the bytes are read, so it is part of the key.
-    let key = format!(
-        "{} {}",
-        file.sha256,
-        file.filename.to_ascii_lowercase().ends_with(".csv")
-    );
-    cache.get_or_make(&key, || read_rows(file, param, code))
+    let key = format!("{} {:?}", file.sha256, Format::of(&file.filename));
+    cache.get_or_make(&key, || read_rows(file, part))
 }
 
 /// Training and validation rows, and the classes of the former.
 struct Rows {
     training: Arc<Vec<Row>>,
     validation: Option<Arc<Vec<Row>>>,
+    task: TaskType,
     classes: Classes,
 }
 
 impl Rows {
     fn of(cache: &RowCache, run: &RunSpec) -> Result<Self> {
-        let training = rows_of(
-            cache,
-            &run.training_file,
-            "training_file",
-            code::INVALID_TRAINING_FILE,
-        )?;
-        let classes = Classes::of(&training)?;
+        let training = rows_of(cache, &run.training_file, Part::Training)?;
+        let task = training.first().map_or(TaskType::SeqCls, Row::task_type);
+        let classes = match task {
+            TaskType::SeqCls => Classes::of(&training)?,
+            TaskType::CausalLm => Classes::none(),
+        };
         if let Some(file) = &run.validation_file {
-            let validation = rows_of(
-                cache,
-                file,
-                "validation_file",
-                code::INVALID_VALIDATION_FILE,
-            )?;
-            classes.ids(&validation)?;
+            let validation = rows_of(cache, file, Part::Validation)?;
+            check_same_task(task, &validation)?;
+            if task == TaskType::SeqCls {
+                classes.ids(&validation, Part::Validation)?;
+            }
             return Ok(Self {
                 training,
                 validation: Some(validation),
+                task,
                 classes,
             });
         }
@@ -72,6 +73,7 @@ impl Rows {
             return Ok(Self {
                 training,
                 validation: None,
+                task,
                 classes,
             });
         };
@@ -85,8 +87,23 @@ impl Rows {
         Ok(Self {
             training: Arc::new(training),
             validation: Some(Arc::new(validation)),
+            task,
             classes,
         })
+    }
+}
+
+fn check_same_task(task: TaskType, validation: &[Row]) -> Result<()> {
+    match validation.first().map(Row::task_type) {
+        Some(other) if other != task => {
+            let message = format!(
+                "the rows are for {}, but those of the training file for {}",
+                other.as_str(),
+                task.as_str()
+            );
+            Err(Part::Validation.refuse(message).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -94,16 +111,33 @@ impl Rows {
 pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
     let folder = ModelFolder::open(&run.model_dir)?;
     folder.weights()?;
-    folder.tokenizer()?;
+    let setup = TokenizerSetup::open(folder.dir(), folder.tokenizer()?, &folder.config)?;
     check_method(&folder.arch, &run.spec.tuning.method)?;
     let rows = Rows::of(cache, run)?;
+    if !folder.arch.can(rows.task) {
+        let message = format!(
+            "the model is an encoder and cannot be tuned for {}; take a decoder, or rows of text and label",
+            rows.task.as_str()
+        );
+        return Err(FieldError::invalid("tuning.task_type", message).into());
+    }
+    setup.check(&rows.training, Part::Training)?;
     check_warmup(&run.spec.training, rows.training.len())?;
     let defaults = Defaults {
-        task_type: TaskType::SeqCls,
+        task_type: rows.task,
         target_modules: folder.arch.default_target_modules(),
-        model_max_length: folder.arch.max_length() as u64,
+        model_max_length: max_length(&folder, &run.spec.tuning.method),
     };
     Ok(run.spec.clone().resolve(&defaults)?)
+}
+
+/// The longest row that the model takes behind the virtual tokens, if the method has any.
+fn max_length(folder: &ModelFolder, method: &Method) -> u64 {
+    let virtual_tokens = match method {
+        Method::PromptTuning(prompt) => prompt.num_virtual_tokens,
+        Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
+    };
+    (folder.arch.max_length() as u64).saturating_sub(virtual_tokens)
 }
 
 fn check_warmup(training: &Training, rows: usize) -> Result<()> {
@@ -122,65 +156,73 @@ impl Prepared {
     /// Reads and tokenizes the data of a run.
     pub(crate) fn of(cache: &RowCache, run: &RunSpec, control: &Control) -> Result<Self> {
         let folder = ModelFolder::open(&run.model_dir)?;
-        let tokenizer = folder.tokenizer()?;
+        let setup = TokenizerSetup::open(folder.dir(), folder.tokenizer()?, &folder.config)?;
         let rows = Rows::of(cache, run)?;
-        let max_length = run
-            .spec
-            .training
-            .max_length
-            .map_or(512, |n| n as usize)
-            .min(folder.arch.max_length());
-        let encode = |rows: &[Row], classes: &Classes| {
-            encode(&tokenizer, rows, classes.ids(rows)?, max_length, control)
+        let limit = max_length(&folder, &run.spec.tuning.method);
+        let max_length = run.spec.training.max_length.unwrap_or(512).min(limit) as usize;
+        let tokens = |rows_: &Arc<Vec<Row>>, part| {
+            encode(
+                &setup,
+                Source { rows: rows_, part },
+                &rows.classes,
+                max_length,
+                control,
+            )
         };
-        let training = encode(&rows.training, &rows.classes)?;
-        let validation = rows
+        let mut training = tokens(&rows.training, Part::Training)?;
+        let mut validation = rows
             .validation
             .as_ref()
-            .map(|rows_| encode(rows_, &rows.classes))
+            .map(|rows| tokens(rows, Part::Validation))
             .transpose()?;
-        let validation_lines = rows
-            .validation
-            .iter()
-            .flat_map(|rows| rows.iter().map(|row| row.line))
-            .collect();
+        if matches!(run.spec.tuning.method, Method::PromptTuning(_)) {
+            [Some(&mut training), validation.as_mut()]
+                .into_iter()
+                .flatten()
+                .for_each(|data| data.prompted = true);
+        }
+        let units = units(&training, run.spec.training.packing.then_some(max_length));
+        check_warmup(&run.spec.training, units.len())?;
         Ok(Self {
             folder,
+            setup,
+            task: rows.task,
             classes: rows.classes,
             training,
+            units,
             validation,
-            validation_lines,
         })
     }
 
+    /// Optimizer steps of an epoch and of the whole run.
+    pub(crate) fn steps(&self, run: &RunSpec) -> (u64, u64) {
+        run.spec.training.steps(self.units.len() as u64)
+    }
+
     /// What the run will do.
-    pub(crate) fn plan(
-        &self,
-        run: &RunSpec,
-        trainable_parameters: u64,
-        total_parameters: u64,
-    ) -> Plan {
+    pub(crate) fn plan(&self, run: &RunSpec, model: &Model) -> Plan {
         let validation = self.validation.as_ref();
         Plan {
             training_rows: self.training.len() as u64,
             validation_rows: validation.map_or(0, |v| v.len() as u64),
             training_tokens: self.training.tokens(),
             validation_tokens: validation.map_or(0, Encoded::tokens),
+            label_tokens: self.training.label_tokens(),
             truncated_rows: self.training.truncated + validation.map_or(0, |v| v.truncated),
-            total_steps: run.spec.training.steps(self.training.len() as u64).1,
-            trainable_parameters,
-            total_parameters,
+            total_steps: self.steps(run).1,
+            trainable_parameters: model.parameters.count(),
+            total_parameters: model.total_parameters(),
             classes: self.classes.names().to_vec(),
         }
     }
 
-    /// Loads the model for these classes.
-    pub(crate) fn model(&self, run: &RunSpec, device: &candle_core::Device) -> Result<Model> {
+    /// Loads the model for this data.
+    pub(crate) fn model(&self, run: &RunSpec, device: &Device) -> Result<Model> {
         let spec = &run.spec;
-        let method: &Method = &spec.tuning.method;
         Model::load(
             &self.folder,
-            method,
+            &spec.tuning.method,
+            self.task,
             self.classes.len(),
             device,
             spec.training.seed,

@@ -36,7 +36,12 @@ pub(crate) struct Progress {
 /// Sums since the last log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Window {
+    /// Sum over the answers.
     pub(crate) loss: f64,
+    /// Answers: rows with a class, or tokens that the loss covers.
+    pub(crate) answers: u64,
+    /// Tokens foretold rightly.
+    pub(crate) correct: u64,
     pub(crate) rows: u64,
     pub(crate) tokens: u64,
     pub(crate) steps: u64,
@@ -133,9 +138,7 @@ pub(crate) fn restore(
     }
     restore_parameters(dir, parameters)?;
     let moments = Weights::open(&dir.join("optimizer.safetensors"))?;
-    optimizer.restore(parameters, manifest.progress.step, |name| {
-        moments.get(name, &Device::Cpu)
-    })?;
+    optimizer.restore(parameters, |name| moments.get(name, &Device::Cpu))?;
     let Manifest {
         progress,
         history,

@@ -66,15 +66,18 @@ type Backward = Box<dyn FnOnce(&mut Flow<'_>, Vec<f32>) -> Result<()>>;
 pub(crate) struct Tape {
     pub(crate) path: Path,
     recording: bool,
+    /// Whether each parameter is trained in this pass; `None` = all.
+    active: Option<Vec<bool>>,
     steps: RefCell<Vec<Backward>>,
 }
 
 impl Tape {
-    /// A tape for training.
-    pub(crate) fn recording(path: Path) -> Self {
+    /// A tape for training. Parameters that are not active get no gradient, and the backward pass ends above them.
+    pub(crate) fn recording(path: Path, active: Option<Vec<bool>>) -> Self {
         Self {
             path,
             recording: true,
+            active,
             steps: RefCell::default(),
         }
     }
@@ -84,14 +87,20 @@ impl Tape {
         Self {
             path,
             recording: false,
+            active: None,
             steps: RefCell::default(),
         }
     }
 
-    /// Tells whether an operation on these inputs and weights has to leave a backward.
-    pub(crate) fn records(&self, inputs: &[&Value], params: &[&Param]) -> bool {
-        self.recording
-            && (inputs.iter().any(|v| v.needs_gradient()) || params.iter().any(|p| p.id.is_some()))
+    /// Where the gradient of a parameter goes in this pass; `None` when it gets none.
+    pub(crate) fn slot(&self, param: &Param) -> Option<ParamId> {
+        let active = |id: &ParamId| self.active.as_ref().is_none_or(|active| active[*id]);
+        param.id.filter(|id| self.recording && active(id))
+    }
+
+    /// Tells whether an operation on these inputs has to leave a backward; `trains` tells whether its own parameters need one.
+    pub(crate) fn records(&self, inputs: &[&Value], trains: bool) -> bool {
+        self.recording && (trains || inputs.iter().any(|value| value.needs_gradient()))
     }
 
     /// The result of a fused operation, with the backward that turns the gradient of `data` into gradients of what it came from.
@@ -143,7 +152,13 @@ impl Tape {
             }
             Path::Composed => {
                 let store = loss.tensor.backward()?;
-                for (id, parameter) in parameters.list.iter().enumerate() {
+                let active = |id: usize| self.active.as_ref().is_none_or(|active| active[id]);
+                for (id, parameter) in parameters
+                    .list
+                    .iter()
+                    .enumerate()
+                    .filter(|(id, _)| active(*id))
+                {
                     if let Some(gradient) = store.get(&parameter.var) {
                         let values = gradient.flatten_all()?.to_vec1::<f32>()?;
                         taper_kernels::add_assign(gradients.get_mut(id), &values);

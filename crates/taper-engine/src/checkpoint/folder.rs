@@ -7,7 +7,10 @@ use std::{
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::{Arch, Weights};
+use super::{
+    Arch, Weights,
+    weights::{INDEX, SINGLE},
+};
 use crate::{Error, Result, error::Doing};
 
 /// Files of a model folder that an export carries along, so that the result can be used without the base's folder.
@@ -35,12 +38,15 @@ impl ModelFolder {
     /// # Errors
     /// What is missing or not supported, as an error on `model`.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        for needed in ["config.json", "model.safetensors", "tokenizer.json"] {
-            if !dir.join(needed).is_file() {
-                return Err(Error::model(format!(
-                    "the model folder has no {needed}; it must be in Hugging Face layout"
-                )));
-            }
+        let has = |name: &str| dir.join(name).is_file();
+        let missing = ["config.json", "tokenizer.json"]
+            .into_iter()
+            .find(|name| !has(name));
+        let missing = missing.or_else(|| (!has(SINGLE) && !has(INDEX)).then_some(SINGLE));
+        if let Some(name) = missing {
+            return Err(Error::model(format!(
+                "the model folder has no {name}; it must be in Hugging Face layout"
+            )));
         }
         Self::read(dir)
     }
@@ -66,7 +72,11 @@ impl ModelFolder {
 
     /// Opens the weights; reads the header only.
     pub(crate) fn weights(&self) -> Result<Weights> {
-        Weights::open(&self.dir.join("model.safetensors"))
+        Weights::of_folder(&self.dir)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Loads the tokenizer.

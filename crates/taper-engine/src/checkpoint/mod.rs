@@ -4,6 +4,8 @@ mod config;
 mod folder;
 mod weights;
 
-pub(crate) use config::{Arch, EncoderConfig};
+pub(crate) use config::{
+    Arch, DecoderConfig, DecoderNorm, EncoderConfig, EncoderFamily, LONGEST, Mlp, Positions,
+};
 pub(crate) use folder::ModelFolder;
 pub(crate) use weights::{Weights, write_safetensors};

@@ -1,32 +1,135 @@
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs::{self, File},
+    path::Path,
+};
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
 
 use crate::{Error, Result, error::Doing};
 
+/// The weights in one file.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// The list of shards.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Beyond this a header is not one of a model's.
 const LARGEST_HEADER_BYTES: u64 = 16 << 20;
 
-/// The tensors of a safetensors file, read on demand.
+/// The tensors of one safetensors file or of several shards, read on demand.
 pub(crate) struct Weights {
+    files: Vec<Mapped>,
+    /// Shape of each tensor and the number of its file.
+    places: BTreeMap<String, (Vec<usize>, usize)>,
+}
+
+/// A safetensors file in memory.
+struct Mapped {
     map: Mmap,
-    path: String,
+    name: String,
 }
 
 impl Weights {
-    /// Opens a file and checks its header.
+    /// Opens the weights of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
     ///
     /// # Errors
-    /// A file that is no safetensors file.
+    /// A file that is missing or no safetensors file.
+    pub(crate) fn of_folder(dir: &Path) -> Result<Self> {
+        let index = dir.join(INDEX);
+        if dir.join(SINGLE).is_file() || !index.is_file() {
+            return Self::open(&dir.join(SINGLE));
+        }
+        let text = fs::read_to_string(index).doing(|| format!("cannot read {INDEX}"))?;
+        let index: Index =
+            serde_json::from_str(&text).map_err(|e| Error::model(format!("{INDEX}: {e}")))?;
+        let shards: BTreeSet<&String> = index.weight_map.values().collect();
+        if let Some(path) = shards
+            .iter()
+            .find(|name| Path::new(name.as_str()).file_name() != Some(OsStr::new(name.as_str())))
+        {
+            return Err(Error::model(format!(
+                "{INDEX}: '{path}' is not the name of a file in the model folder"
+            )));
+        }
+        let files = shards
+            .into_iter()
+            .map(|name| Mapped::open(&dir.join(name)))
+            .collect::<Result<_>>()?;
+        Self::of(files)
+    }
+
+    /// Opens one file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::of(vec![Mapped::open(path)?])
+    }
+
+    fn of(files: Vec<Mapped>) -> Result<Self> {
+        let mut places = BTreeMap::new();
+        for (number, file) in files.iter().enumerate() {
+            for (name, view) in file.tensors()?.iter() {
+                if places
+                    .insert(name.to_owned(), (view.shape().to_vec(), number))
+                    .is_some()
+                {
+                    return Err(Error::model(format!(
+                        "the tensor {name} is in two of the weight files"
+                    )));
+                }
+            }
+        }
+        Ok(Self { files, places })
+    }
+
+    /// Names of all tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor; `None` when it is not there.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.places.get(name).map(|(shape, _)| shape.as_slice())
+    }
+
+    /// A tensor as f32 on `device`.
+    ///
+    /// # Errors
+    /// A name that is not in the files, a number format that is not a float.
+    pub(crate) fn get(&self, name: &str, device: &Device) -> Result<Tensor> {
+        let missing = || Error::model(format!("the weights have no tensor {name}"));
+        let (_, number) = self.places.get(name).ok_or_else(missing)?;
+        let file = &self.files[*number];
+        let tensors = file.tensors()?;
+        let view = tensors.tensor(name).map_err(|_| missing())?;
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => {
+                return Err(Error::model(format!(
+                    "{}: the tensor {name} is {other:?}; supported: F32, F16, BF16",
+                    file.name
+                )));
+            }
+        };
+        Ok(
+            Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)?
+                .to_dtype(DType::F32)?,
+        )
+    }
+}
+
+impl Mapped {
+    fn open(path: &Path) -> Result<Self> {
         let name = path
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let file = File::open(path).doing(|| format!("cannot open {name}"))?;
+        let file = File::open(path)
+            .map_err(|e| Error::model(format!("the weight file {name} cannot be opened: {e}")))?;
         // SAFETY: the file lies in a folder that only the administrator, or taper itself, writes to; a file that is cut
         // while it is mapped would end the process, and is excluded by replacing files through rename only.
         #[expect(
@@ -37,53 +140,29 @@ impl Weights {
         let header = map
             .first_chunk::<8>()
             .map(|bytes| u64::from_le_bytes(*bytes));
+        let mapped = Self { map, name };
         if header.is_none_or(|bytes| bytes > LARGEST_HEADER_BYTES) {
-            return Err(Error::model(format!("{name} is not a safetensors file")));
+            return Err(mapped.broken("its header has no sensible length"));
         }
-        let weights = Self { map, path: name };
-        weights.tensors()?;
-        Ok(weights)
+        mapped.tensors()?;
+        Ok(mapped)
     }
 
     fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.map)
-            .map_err(|e| Error::model(format!("{} is not a safetensors file: {e}", self.path)))
+        SafeTensors::deserialize(&self.map).map_err(|e| self.broken(&e.to_string()))
     }
 
-    /// Shapes of all tensors by name.
-    pub(crate) fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>> {
-        Ok(self
-            .tensors()?
-            .iter()
-            .map(|(name, view)| (name.to_owned(), view.shape().to_vec()))
-            .collect())
+    fn broken(&self, why: &str) -> Error {
+        Error::model(format!(
+            "{} is not a safetensors file ({why}); download or export the model again",
+            self.name
+        ))
     }
+}
 
-    /// A tensor as f32 on `device`.
-    ///
-    /// # Errors
-    /// A name that is not in the file, a number format that is not a float.
-    pub(crate) fn get(&self, name: &str, device: &Device) -> Result<Tensor> {
-        let tensors = self.tensors()?;
-        let view = tensors
-            .tensor(name)
-            .map_err(|_| Error::model(format!("{} has no tensor {name}", self.path)))?;
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => {
-                return Err(Error::model(format!(
-                    "{}: the tensor {name} is {other:?}; supported: F32, F16, BF16",
-                    self.path
-                )));
-            }
-        };
-        Ok(
-            Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)?
-                .to_dtype(DType::F32)?,
-        )
-    }
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
 }
 
 /// Writes tensors as a safetensors file with the metadata that PEFT and transformers write, and brings it to the disk.

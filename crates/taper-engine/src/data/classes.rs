@@ -33,6 +33,11 @@ impl Classes {
         Ok(Self(names.into_iter().map(str::to_owned).collect()))
     }
 
+    /// Those of a task without classes.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn names(&self) -> &[String] {
         &self.0
     }

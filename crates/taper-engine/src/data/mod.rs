@@ -13,12 +13,12 @@ mod template;
 mod tests;
 mod tokenize;
 
-pub(crate) use batch::Batch;
+pub(crate) use batch::{Answers, Batch};
 pub(crate) use classes::Classes;
 pub(crate) use formats::{Format, read_rows};
 pub(crate) use problems::Part;
 pub(crate) use row::{Content, Row};
-pub(crate) use sampler::epoch_order;
+pub(crate) use sampler::{epoch_order, units};
 pub(crate) use setup::TokenizerSetup;
 pub(crate) use split::hold_out;
 pub(crate) use tokenize::{Encoded, Source, Targets, encode};

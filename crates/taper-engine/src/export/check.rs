@@ -9,9 +9,8 @@ use super::{Export, adapter::read_adapter};
 use crate::{
     Error, Result,
     checkpoint::ModelFolder,
-    data::{Batch, Encoded},
+    data::{Answers, Batch, Encoded},
     models::{Model, Pass},
-    param::update,
     tape::{Path as ComputePath, Tape},
 };
 
@@ -25,8 +24,8 @@ impl Export<'_> {
     /// When they differ from the trained model's.
     pub(crate) fn check(&self, dir: &Path) -> Result<()> {
         let data = self.data.validation.as_ref().unwrap_or(&self.data.training);
-        let expected = logits(self.model, data)?;
-        let found = logits(&self.reload(dir)?, data)?;
+        let expected = says(self.model, data)?;
+        let found = says(&self.reload(dir)?, data)?;
         let difference = expected
             .iter()
             .zip(&found)
@@ -36,7 +35,7 @@ impl Export<'_> {
             return Ok(());
         }
         let reason =
-            format!("read back, it gives other logits than the trained model (by {difference})");
+            format!("read back, it says other things than the trained model (by {difference})");
         Err(Error::Checkpoint {
             dir: "output".to_owned(),
             reason,
@@ -44,47 +43,45 @@ impl Export<'_> {
     }
 
     fn reload(&self, dir: &Path) -> Result<Model> {
-        let (device, classes) = (&self.model.device, self.data.classes.len());
         // Another seed than the run's: what the files do not bring must not come out right by chance.
         let seed = !self.run.spec.training.seed;
-        match &self.run.spec.tuning.method {
-            Method::Full => Model::load(
-                &ModelFolder::open(&dir.join("model"))?,
-                &Method::Full,
-                classes,
-                device,
+        let load = |folder: &ModelFolder, method: &Method| {
+            Model::load(
+                folder,
+                method,
+                self.data.task,
+                self.data.classes.len(),
+                &self.model.device,
                 seed,
-            ),
-            Method::Lora(_) => {
-                let (lora, tensors) = read_adapter(&dir.join("adapter"))?;
-                let model = Model::load(self.folder(), &Method::Lora(lora), classes, device, seed)?;
-                for parameter in &model.parameters.list {
-                    let missing = || Error::Checkpoint {
-                        dir: "adapter".to_owned(),
-                        reason: format!("{} is missing", parameter.name),
-                    };
-                    let (_, tensor) = tensors
-                        .iter()
-                        .find(|(name, _)| *name == parameter.name)
-                        .ok_or_else(missing)?;
-                    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-                    update(&parameter.var, |target| target.copy_from_slice(&values))?;
-                }
-                Ok(model)
-            }
+            )
+        };
+        if !self.run.spec.tuning.method.is_adapter() {
+            return load(&ModelFolder::open(&dir.join("model"))?, &Method::Full);
         }
+        let (method, tensors) = read_adapter(&dir.join("adapter"))?;
+        let model = load(self.folder(), &method)?;
+        model.set(&tensors)?;
+        Ok(model)
     }
 }
 
-fn logits(model: &Model, data: &Encoded) -> Result<Vec<f32>> {
+/// What the model says of the first rows: their logits, or the losses of their tokens.
+fn says(model: &Model, data: &Encoded) -> Result<Vec<f32>> {
     let rows: Vec<usize> = (0..data.len().min(ROWS)).collect();
     let tape = Tape::idle(ComputePath::of(&model.device));
-    let logits = model.logits(
-        &Pass {
+    let (pass, batch) = (
+        Pass {
             tape: &tape,
             noise: None,
         },
-        &Batch::of(data, &rows),
-    )?;
-    Ok(logits.tensor.flatten_all()?.to_vec1()?)
+        Batch::of(data, &rows),
+    );
+    match &batch.answers {
+        Answers::Classes(_) => Ok(model
+            .logits(&pass, &batch)?
+            .tensor
+            .flatten_all()?
+            .to_vec1()?),
+        Answers::Tokens { .. } => Ok(model.loss(&pass, &batch, 1)?.each),
+    }
 }

@@ -2,32 +2,14 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use taper_core::Metrics;
 
 use super::{Export, Logged, write_text};
-use crate::Result;
-
-/// What the tuned model says of one validation row.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Prediction {
-    /// Line of the row in its file.
-    pub(crate) line: u64,
-    pub(crate) label: usize,
-    pub(crate) logits: Vec<f32>,
-}
-
-impl Prediction {
-    /// The class with the largest logit.
-    pub(crate) fn class(&self) -> usize {
-        let best = self
-            .logits
-            .iter()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(b.1));
-        best.map_or(0, |(class, _)| class)
-    }
-}
+use crate::{
+    Result,
+    evaluate::{Evaluation, Prediction, RowLoss},
+};
 
 pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
     let names: BTreeSet<&str> = export
@@ -47,18 +29,29 @@ pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
         "valid_mean_token_accuracy",
     ];
     write_text(&dir.join("result.csv"), &table(export.history, &openai))?;
-    if export.predictions.is_empty() {
-        return Ok(());
+    match export.evaluation {
+        Some(evaluation) => write_text(
+            &dir.join("eval_predictions.jsonl"),
+            &predictions(export, evaluation),
+        ),
+        None => Ok(()),
     }
+}
+
+/// What the tuned model makes of each validation row, one JSON object a line.
+fn predictions(export: &Export<'_>, evaluation: &Evaluation) -> String {
     let names = export.data.classes.names();
-    let lines = export.predictions.iter().enumerate().map(|(row, p)| {
-        let line = json!({"row": row, "line": p.line, "label": names[p.label], "prediction": names[p.class()], "logits": p.logits});
-        format!("{line}\n")
-    });
-    write_text(
-        &dir.join("eval_predictions.jsonl"),
-        &lines.collect::<String>(),
-    )
+    let lines: Vec<Value> = match evaluation {
+        Evaluation::Classes { predictions, .. } => {
+            let line = |(row, p): (usize, &Prediction)| json!({"row": row, "line": p.line, "label": names[p.label], "prediction": names[p.class()], "logits": p.logits});
+            predictions.iter().enumerate().map(line).collect()
+        }
+        Evaluation::Tokens { rows, .. } => {
+            let line = |(row, r): (usize, &RowLoss)| json!({"row": row, "line": r.line, "loss": r.loss, "tokens": r.tokens});
+            rows.iter().enumerate().map(line).collect()
+        }
+    };
+    lines.into_iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// A CSV table with one line a step; an empty cell where nothing was measured.

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taper_core::{Metrics, RunSpec};
 
-use crate::{Result, checkpoint::ModelFolder, error::Doing, models::Model, prepare::Prepared};
-
-pub(crate) use figures::Prediction;
+use crate::{
+    Result, checkpoint::ModelFolder, error::Doing, evaluate::Evaluation, models::Model,
+    prepare::Prepared,
+};
 
 /// Everything that goes into the artifacts of a run.
 pub(crate) struct Export<'a> {
@@ -29,8 +30,8 @@ pub(crate) struct Export<'a> {
     pub(crate) metrics: &'a Metrics,
     /// Every logged figure, in the order of its step.
     pub(crate) history: &'a [Logged],
-    /// Of the validation rows.
-    pub(crate) predictions: &'a [Prediction],
+    /// Of the validation rows, by the weights that are published.
+    pub(crate) evaluation: Option<&'a Evaluation>,
 }
 
 /// Figures with the time at which they were logged.
@@ -43,7 +44,7 @@ pub(crate) struct Logged {
 impl Export<'_> {
     /// Writes all artifacts into `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let adapts = matches!(self.run.spec.tuning.method, taper_core::Method::Lora(_));
+        let adapts = self.run.spec.tuning.method.is_adapter();
         let target = dir.join(if adapts { "adapter" } else { "model" });
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
         if adapts {
@@ -109,6 +110,7 @@ impl Export<'_> {
             "spec": self.run.spec,
             "training_file": file(&self.run.training_file),
             "validation_file": self.run.validation_file.as_ref().map(file),
+            "task_type": self.data.task,
             "num_labels": self.data.classes.len(),
             "id2label": self.id2label(),
             "label2id": self.label2id(),

@@ -3,16 +3,19 @@
 use std::path::Path;
 
 use serde_json::json;
+use taper_core::TaskType;
 
 use super::{Export, write_json};
 use crate::{Result, checkpoint::write_safetensors};
 
 pub(super) fn write_model(export: &Export<'_>, dir: &Path) -> Result<()> {
     let mut config = export.folder().config.clone();
-    config["architectures"] = json!(["BertForSequenceClassification"]);
-    config["id2label"] = json!(export.id2label());
-    config["label2id"] = json!(export.label2id());
-    config["problem_type"] = json!("single_label_classification");
+    config["architectures"] = json!([export.folder().arch.architecture(export.data.task)]);
+    if export.data.task == TaskType::SeqCls {
+        config["id2label"] = json!(export.id2label());
+        config["label2id"] = json!(export.label2id());
+        config["problem_type"] = json!("single_label_classification");
+    }
     for key in ["torch_dtype", "dtype"] {
         if config.get(key).is_some() {
             config[key] = json!("float32");

@@ -1,26 +1,161 @@
-use taper_core::Lora;
+use regex::Regex;
+use taper_core::{FieldError, Lora, TargetModules};
 
-/// Tells whether a module gets an adapter: PEFT's rule, the exact path or a suffix of it after a dot.
-pub(crate) fn matches_target(lora: &Lora, path: &str) -> bool {
-    lora.target_modules
-        .iter()
-        .flatten()
-        .any(|target| names(target, path))
+use super::group::layer_of;
+use crate::Result;
+
+/// A LoRA specification made ready to be asked, module by module, what adapter it gets. The rules are PEFT's.
+pub(crate) struct LoraPlan<'a> {
+    lora: &'a Lora,
+    targets: Targets,
+    ranks: Vec<(Regex, usize)>,
+    alphas: Vec<(Regex, f64)>,
 }
 
-/// The targets that name none of these modules.
-pub(crate) fn unmatched_targets(lora: &Lora, paths: &[String]) -> Vec<String> {
-    let unmatched = |target: &&String| !paths.iter().any(|path| names(target, path));
-    lora.target_modules
-        .iter()
-        .flatten()
-        .filter(unmatched)
-        .cloned()
-        .collect()
+enum Targets {
+    AllLinear,
+    Names(Vec<String>),
+    Whole(Regex),
 }
 
-fn names(target: &str, path: &str) -> bool {
-    path.strip_suffix(target)
+/// The adapter of one module.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct AdapterShape {
+    pub(crate) r: usize,
+    pub(crate) alpha: f64,
+    /// What the adapter's output is multiplied by.
+    pub(crate) scale: f64,
+}
+
+impl<'a> LoraPlan<'a> {
+    /// # Errors
+    /// A regular expression that is none.
+    pub(crate) fn new(lora: &'a Lora) -> Result<Self> {
+        let targets = match &lora.target_modules {
+            Some(TargetModules::Pattern(word)) if word == TargetModules::ALL_LINEAR => {
+                Targets::AllLinear
+            }
+            Some(TargetModules::Pattern(pattern)) => Targets::Whole(expression(
+                "tuning.target_modules",
+                &format!("^(?:{pattern})$"),
+            )?),
+            Some(TargetModules::Names(names)) => Targets::Names(names.clone()),
+            None => Targets::Names(Vec::new()),
+        };
+        let suffix = |param: &str, key: &str| expression(param, &format!("^(?:.*\\.)?(?:{key})$"));
+        let ranks = lora
+            .rank_pattern
+            .iter()
+            .map(|(key, r)| Ok((suffix("tuning.rank_pattern", key)?, *r)));
+        let alphas = lora
+            .alpha_pattern
+            .iter()
+            .map(|(key, a)| Ok((suffix("tuning.alpha_pattern", key)?, *a)));
+        let (ranks, alphas) = (
+            ranks.collect::<Result<_>>()?,
+            alphas.collect::<Result<_>>()?,
+        );
+        Ok(Self {
+            lora,
+            targets,
+            ranks,
+            alphas,
+        })
+    }
+
+    /// The adapter of a linear module; `None` when it gets none.
+    pub(crate) fn adapter(&self, path: &str) -> Option<AdapterShape> {
+        let layers = self.lora.layers_to_transform.as_ref();
+        let in_layers =
+            layers.is_none_or(|layers| layer_of(path).is_some_and(|i| layers.contains(&i)));
+        if !in_layers || !self.targets.name(path) {
+            return None;
+        }
+        let r = first(&self.ranks, path).unwrap_or(self.lora.r);
+        let alpha = first(&self.alphas, path).unwrap_or(self.lora.lora_alpha);
+        let divisor = if self.lora.use_rslora {
+            (r as f64).sqrt()
+        } else {
+            r as f64
+        };
+        Some(AdapterShape {
+            r,
+            alpha,
+            scale: alpha / divisor,
+        })
+    }
+
+    /// Whether a module of the base is trained whole.
+    pub(crate) fn saves(&self, path: &str) -> bool {
+        self.lora
+            .modules_to_save
+            .iter()
+            .flatten()
+            .any(|module| is_suffix(module, path))
+    }
+
+    /// Targets and modules that name none of these paths, with their field.
+    pub(crate) fn unmatched(
+        &self,
+        linears: &[String],
+        modules: &[String],
+    ) -> Vec<(&'static str, String)> {
+        let none = |name: &str, paths: &[String]| !paths.iter().any(|path| is_suffix(name, path));
+        let mut unmatched = Vec::new();
+        match &self.targets {
+            Targets::Names(names) => {
+                let missing = names.iter().filter(|name| none(name, linears));
+                unmatched.extend(missing.map(|name| ("tuning.target_modules", name.clone())));
+            }
+            Targets::Whole(pattern) if !linears.iter().any(|path| pattern.is_match(path)) => {
+                unmatched.push(("tuning.target_modules", pattern.to_string()));
+            }
+            Targets::Whole(_) | Targets::AllLinear => {}
+        }
+        let missing = self
+            .lora
+            .modules_to_save
+            .iter()
+            .flatten()
+            .filter(|name| none(name, modules));
+        unmatched.extend(missing.map(|name| ("tuning.modules_to_save", name.clone())));
+        let adapted = linears.iter().any(|path| self.adapter(path).is_some());
+        if unmatched.is_empty() && !adapted {
+            unmatched.push((
+                "tuning.layers_to_transform",
+                format!("{:?}", self.lora.layers_to_transform),
+            ));
+        }
+        unmatched
+    }
+}
+
+impl Targets {
+    fn name(&self, path: &str) -> bool {
+        match self {
+            Self::AllLinear => true,
+            Self::Names(names) => names.iter().any(|name| is_suffix(name, path)),
+            Self::Whole(pattern) => pattern.is_match(path),
+        }
+    }
+}
+
+fn expression(param: &str, pattern: &str) -> Result<Regex> {
+    Regex::new(pattern).map_err(|e| {
+        FieldError::invalid(param, format!("'{param}' is not a regular expression: {e}")).into()
+    })
+}
+
+fn first<T: Copy>(patterns: &[(Regex, T)], path: &str) -> Option<T> {
+    patterns
+        .iter()
+        .find(|(pattern, _)| pattern.is_match(path))
+        .map(|(_, value)| *value)
+}
+
+/// PEFT's rule for names: the exact path, or a suffix of it after a dot.
+fn is_suffix(name: &str, path: &str) -> bool {
+    path.strip_suffix(name)
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
@@ -28,12 +163,19 @@ fn names(target: &str, path: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn names(list: &[&str]) -> Option<TargetModules> {
+        Some(TargetModules::Names(
+            list.iter().map(|n| (*n).to_owned()).collect(),
+        ))
+    }
+
     #[test]
     fn targets_are_names_or_suffixes_after_a_dot() {
         let lora = Lora {
-            target_modules: Some(vec!["query".to_owned(), "output.dense".to_owned()]),
+            target_modules: names(&["query", "output.dense"]),
             ..Lora::default()
         };
+        let plan = LoraPlan::new(&lora).unwrap();
         for (path, matches) in [
             ("bert.encoder.layer.0.attention.self.query", true),
             ("query", true),
@@ -41,7 +183,60 @@ mod tests {
             ("bert.encoder.layer.0.attention.output.dense", true),
             ("bert.encoder.layer.0.intermediate.dense", false),
         ] {
-            assert_eq!(matches_target(&lora, path), matches, "{path}");
+            assert_eq!(plan.adapter(path).is_some(), matches, "{path}");
         }
+    }
+
+    #[test]
+    fn patterns_and_layers_pick_rank_and_scale() {
+        let lora = Lora {
+            r: 4,
+            lora_alpha: 8.0,
+            target_modules: Some(TargetModules::Pattern("all-linear".to_owned())),
+            rank_pattern: [("layers.1.self_attn.q_proj".to_owned(), 16)].into(),
+            alpha_pattern: [("q_proj".to_owned(), 2.0)].into(),
+            layers_to_transform: Some(vec![1]),
+            use_rslora: true,
+            ..Lora::default()
+        };
+        let plan = LoraPlan::new(&lora).unwrap();
+        assert_eq!(plan.adapter("model.layers.0.self_attn.q_proj"), None);
+        let shape = plan.adapter("model.layers.1.self_attn.q_proj").unwrap();
+        assert_eq!(
+            shape,
+            AdapterShape {
+                r: 16,
+                alpha: 2.0,
+                scale: 0.5
+            }
+        );
+        assert_eq!(
+            plan.adapter("model.layers.1.mlp.up_proj").unwrap().scale,
+            4.0
+        );
+    }
+
+    #[test]
+    fn what_matches_nothing_is_named() {
+        let lora = Lora {
+            target_modules: names(&["query", "quary"]),
+            modules_to_save: Some(vec!["pooler".to_owned()]),
+            ..Lora::default()
+        };
+        let plan = LoraPlan::new(&lora).unwrap();
+        let linears = ["a.query".to_owned()];
+        let unmatched = plan.unmatched(&linears, &linears);
+        assert_eq!(
+            unmatched,
+            [
+                ("tuning.target_modules", "quary".to_owned()),
+                ("tuning.modules_to_save", "pooler".to_owned())
+            ]
+        );
+        let broken = Lora {
+            target_modules: Some(TargetModules::Pattern("(".to_owned())),
+            ..Lora::default()
+        };
+        assert!(LoraPlan::new(&broken).is_err());
     }
 }

@@ -1,6 +1,12 @@
-//! The tuning methods: which weights are trained and how the result is exported. What a method changes in the forward pass
-//! stands with the operation it changes: adapters with [`crate::ops::linear`].
+//! The tuning methods: which weights are trained, and at which rate. What a method changes in the forward pass stands with the
+//! operation it changes: adapters with [`crate::ops::linear`], virtual tokens with [`crate::ops::prepend`].
 
+mod group;
 mod lora;
+mod prompt_tuning;
+mod rates;
 
-pub(crate) use lora::{matches_target, unmatched_targets};
+pub(crate) use group::{Group, PROMPT, layer_of};
+pub(crate) use lora::LoraPlan;
+pub(crate) use prompt_tuning::initial_prompt;
+pub(crate) use rates::{LayerRates, Rates};

@@ -1,23 +1,22 @@
-use std::collections::BTreeMap;
-
-use candle_core::{Device, Tensor};
-use taper_core::{Lora, Method};
+use candle_core::{DType, Device, Tensor};
+use taper_core::{Method, PromptTuning};
 
 use crate::{
     Error, Result,
-    checkpoint::Weights,
-    methods::matches_target,
-    ops::{Adapter, LayerNorm, Linear},
+    checkpoint::{ModelFolder, Weights},
+    methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
+    ops::{Adapter, Layout, Linear, Norm},
     param::{Param, Parameters, ZeroGradient},
     random::Stream,
 };
 
 /// Hands out a model's weights: read from a checkpoint or made anew, frozen or trained as the tuning method says, with adapters
-/// beside the layers that the method names. Names are those of transformers' classification model.
+/// beside the layers that the method names. Names are those of transformers; the prefix of the base model (`bert.`, `model.`) may be
+/// missing in the files.
 pub(crate) struct Loader<'a> {
+    folder: &'a ModelFolder,
     weights: &'a Weights,
-    shapes: BTreeMap<String, Vec<usize>>,
-    method: &'a Method,
+    plan: Plan<'a>,
     device: &'a Device,
     seed: u64,
     /// The trained parameters, in the order in which the model asked for them.
@@ -26,39 +25,96 @@ pub(crate) struct Loader<'a> {
     pub(crate) frozen: Vec<(String, Tensor)>,
     /// Base modules that are trained although the method freezes the base: their weights go into the adapter (PEFT's `modules_to_save`).
     pub(crate) modules_to_save: Vec<String>,
+    /// Modules that got an adapter.
+    pub(crate) adapted: Vec<String>,
+}
+
+/// What a method asks of the weights.
+enum Plan<'a> {
+    Full,
+    Layerwise(LayerRates<'a>),
+    Lora(LoraPlan<'a>, f32),
+    Prompt(&'a PromptTuning),
+}
+
+/// A linear layer as the model wants it.
+#[derive(Clone, Copy)]
+pub(crate) struct LinearShape {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) bias: bool,
+    pub(crate) layout: Layout,
+}
+
+impl LinearShape {
+    /// PyTorch's own: with a bias, weights `[out, in]`.
+    pub(crate) fn new(inputs: usize, outputs: usize) -> Self {
+        Self {
+            inputs,
+            outputs,
+            bias: true,
+            layout: Layout::OutIn,
+        }
+    }
+
+    pub(crate) fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    fn weight(self) -> [usize; 2] {
+        match self.layout {
+            Layout::OutIn => [self.outputs, self.inputs],
+            Layout::InOut => [self.inputs, self.outputs],
+        }
+    }
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(
+        folder: &'a ModelFolder,
         weights: &'a Weights,
         method: &'a Method,
         device: &'a Device,
         seed: u64,
     ) -> Result<Self> {
-        let shapes = weights.shapes()?;
-        let (parameters, frozen, modules_to_save) = Default::default();
+        let plan = match method {
+            Method::Full => Plan::Full,
+            Method::Layerwise(layerwise) => {
+                Plan::Layerwise(LayerRates::new(layerwise, folder.arch.layers())?)
+            }
+            Method::Lora(lora) => Plan::Lora(LoraPlan::new(lora)?, lora.lora_dropout as f32),
+            Method::PromptTuning(prompt) => Plan::Prompt(prompt),
+        };
+        let (parameters, frozen, modules_to_save, adapted) = Default::default();
         Ok(Self {
+            folder,
             weights,
-            shapes,
-            method,
+            plan,
             device,
             seed,
             parameters,
             frozen,
             modules_to_save,
+            adapted,
         })
     }
 
-    /// The name under which the checkpoint has a weight: with or without the model's prefix, in today's or the oldest spelling.
+    /// The name under which the checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
     fn find(&self, name: &str) -> Option<String> {
         let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
         let old = |name: &str| {
             name.replace("LayerNorm.weight", "LayerNorm.gamma")
                 .replace("LayerNorm.bias", "LayerNorm.beta")
         };
-        [name.to_owned(), bare.to_owned(), old(name), old(bare)]
+        let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
+        candidates
             .into_iter()
-            .find(|n| self.shapes.contains_key(n))
+            .find(|n| self.weights.shape(n).is_some())
+    }
+
+    /// Tells whether the checkpoint has a weight.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
     /// A weight of the base model.
@@ -68,73 +124,91 @@ impl<'a> Loader<'a> {
     pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
         let stored = self
             .find(name)
-            .ok_or_else(|| Error::model(format!("model.safetensors has no tensor {name}")))?;
-        if self.shapes[&stored] != shape {
-            let found = &self.shapes[&stored];
+            .ok_or_else(|| Error::model(format!("the model's weights have no tensor {name}")))?;
+        let found = self.weights.shape(&stored).unwrap_or_default();
+        if found != shape {
             return Err(Error::model(format!(
                 "the tensor {stored} has shape {found:?}, but config.json says {shape:?}"
             )));
         }
         let tensor = self.weights.get(&stored, self.device)?;
-        match self.method {
-            Method::Full => self.parameters.add(name, tensor),
-            Method::Lora(_) => {
-                self.frozen.push((name.to_owned(), tensor.clone()));
-                Ok(Param::frozen(tensor))
-            }
+        let trained = match &self.plan {
+            Plan::Full => true,
+            Plan::Layerwise(rates) => rates.trains(name)?,
+            Plan::Lora(plan, _) => name
+                .rsplit_once('.')
+                .is_some_and(|(module, _)| plan.saves(module)),
+            Plan::Prompt(_) => false,
+        };
+        if trained {
+            return self.parameters.add(name, tensor);
         }
+        self.frozen.push((name.to_owned(), tensor.clone()));
+        Ok(Param::frozen(tensor))
     }
 
-    pub(crate) fn layer_norm(&mut self, path: &str, width: usize, eps: f32) -> Result<LayerNorm> {
+    /// A normalisation with mean and bias.
+    pub(crate) fn layer_norm(&mut self, path: &str, width: usize, eps: f32) -> Result<Norm> {
         let gamma = self.weight(&format!("{path}.weight"), &[width])?;
-        let beta = self.weight(&format!("{path}.bias"), &[width])?;
-        Ok(LayerNorm { gamma, beta, eps })
+        let beta = Some(self.weight(&format!("{path}.bias"), &[width])?);
+        Ok(Norm { gamma, beta, eps })
+    }
+
+    /// A normalisation by the root mean square.
+    pub(crate) fn rms_norm(&mut self, path: &str, width: usize, eps: f32) -> Result<Norm> {
+        let gamma = self.weight(&format!("{path}.weight"), &[width])?;
+        Ok(Norm {
+            gamma,
+            beta: None,
+            eps,
+        })
     }
 
     /// A linear layer of the base model, with an adapter if the method wants one here.
-    pub(crate) fn linear(&mut self, path: &str, inputs: usize, outputs: usize) -> Result<Linear> {
-        let weight = self.weight(&format!("{path}.weight"), &[outputs, inputs])?;
-        let bias = self.weight(&format!("{path}.bias"), &[outputs])?;
-        let adapter = match self.method {
-            Method::Lora(lora) if matches_target(lora, path) => {
-                Some(self.adapter(lora, path, inputs, outputs)?)
-            }
-            Method::Lora(_) | Method::Full => None,
+    pub(crate) fn linear(&mut self, path: &str, shape: LinearShape) -> Result<Linear> {
+        let weight = self.weight(&format!("{path}.weight"), &shape.weight())?;
+        let bias = if shape.bias {
+            Some(self.weight(&format!("{path}.bias"), &[shape.outputs])?)
+        } else {
+            None
         };
+        let adapter = self.adapter(path, shape)?;
         Ok(Linear {
             weight,
+            layout: shape.layout,
             bias,
             adapter,
         })
     }
 
     /// PEFT's initial state: A evenly over ±1/√in (Kaiming with a = √5), B zero, so that training starts from the base model.
-    fn adapter(
-        &mut self,
-        lora: &Lora,
-        path: &str,
-        inputs: usize,
-        outputs: usize,
-    ) -> Result<Adapter> {
+    fn adapter(&mut self, path: &str, shape: LinearShape) -> Result<Option<Adapter>> {
+        let Plan::Lora(plan, dropout) = &self.plan else {
+            return Ok(None);
+        };
+        let (Some(adapter), dropout) = (plan.adapter(path), *dropout) else {
+            return Ok(None);
+        };
         let name = format!("{path}.lora_A.weight");
-        let values =
-            Stream::new(self.seed, &name).uniform(lora.r * inputs, 1.0 / (inputs as f64).sqrt());
+        let values = Stream::new(self.seed, &name)
+            .uniform(adapter.r * shape.inputs, 1.0 / (shape.inputs as f64).sqrt());
         let a = self.parameters.add(
             &name,
-            Tensor::from_vec(values, (lora.r, inputs), self.device)?,
+            Tensor::from_vec(values, (adapter.r, shape.inputs), self.device)?,
         )?;
         self.parameters
             .expect_zero(&a, ZeroGradient::BeforeFirstUpdate);
-        let zeros = Tensor::zeros((outputs, lora.r), candle_core::DType::F32, self.device)?;
+        let zeros = Tensor::zeros((shape.outputs, adapter.r), DType::F32, self.device)?;
         let b = self
             .parameters
             .add(&format!("{path}.lora_B.weight"), zeros)?;
-        Ok(Adapter {
+        self.adapted.push(path.to_owned());
+        Ok(Some(Adapter {
             a,
             b,
-            scale: (lora.lora_alpha / lora.r as f64) as f32,
-            dropout: lora.lora_dropout as f32,
-        })
+            scale: adapter.scale as f32,
+            dropout,
+        }))
     }
 
     /// A layer that is trained whatever the method: taken from the checkpoint if it is there in this shape, else made anew by seed
@@ -142,34 +216,57 @@ impl<'a> Loader<'a> {
     pub(crate) fn trained_linear(
         &mut self,
         path: &str,
-        inputs: usize,
-        outputs: usize,
+        shape: LinearShape,
         std: f64,
     ) -> Result<Linear> {
         let weight = format!("{path}.weight");
-        let fresh = Stream::new(self.seed, &weight).normal(inputs * outputs, std);
-        let weight = self.trained(&weight, &[outputs, inputs], fresh)?;
-        let bias = self.trained(&format!("{path}.bias"), &[outputs], vec![0.0; outputs])?;
+        let fresh = Stream::new(self.seed, &weight).normal(shape.inputs * shape.outputs, std);
+        let weight = self.trained(&weight, &shape.weight(), fresh)?;
+        let bias = format!("{path}.bias");
+        let bias = if shape.bias {
+            Some(self.trained(&bias, &[shape.outputs], vec![0.0; shape.outputs])?)
+        } else {
+            None
+        };
         Ok(Linear {
             weight,
+            layout: shape.layout,
             bias,
             adapter: None,
         })
     }
 
+    /// A linear layer of the base that many checkpoints lack: frozen or adapted like the others where it is there, else made anew,
+    /// trained, and saved under `module`, since transformers makes it anew at every load.
+    pub(crate) fn optional_linear(
+        &mut self,
+        path: &str,
+        shape: LinearShape,
+        std: f64,
+        module: &str,
+    ) -> Result<Linear> {
+        if self.has(&format!("{path}.weight")) {
+            return self.linear(path, shape);
+        }
+        self.modules_to_save.push(module.to_owned());
+        self.trained_linear(path, shape, std)
+    }
+
     fn trained(&mut self, name: &str, shape: &[usize], fresh: Vec<f32>) -> Result<Param> {
-        let tensor = match self
-            .find(name)
-            .filter(|stored| self.shapes[stored] == shape)
-        {
+        let fits = |stored: &String| self.weights.shape(stored) == Some(shape);
+        let tensor = match self.find(name).filter(fits) {
             Some(stored) => self.weights.get(&stored, self.device)?,
             None => Tensor::from_vec(fresh, shape, self.device)?,
         };
         self.parameters.add(name, tensor)
     }
 
-    /// Tells whether the checkpoint has a weight.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
+    /// The virtual tokens of prompt tuning, started from the embedding table `words`; `None` with the other methods.
+    pub(crate) fn prompt(&mut self, words: &Param) -> Result<Option<Param>> {
+        let Plan::Prompt(prompt) = &self.plan else {
+            return Ok(None);
+        };
+        let start = initial_prompt(prompt, self.folder, &words.tensor, self.seed)?;
+        Ok(Some(self.parameters.add(PROMPT, start)?))
     }
 }

@@ -1,49 +1,69 @@
 use candle_core::{Device, Tensor};
-use taper_core::Method;
+use taper_core::{FieldError, Method, TaskType};
 
-use super::{Encoder, Loader, Pass};
+use super::{Decoder, Encoder, Loader, Pass};
 use crate::{
-    Result,
+    Error, Result,
     checkpoint::{Arch, ModelFolder},
-    data::Batch,
-    param::Parameters,
+    data::{Answers, Batch},
+    methods::LoraPlan,
+    ops,
+    param::{Parameters, update},
     tape::Value,
 };
 
 /// A model made ready for tuning.
 pub(crate) struct Model {
-    network: Network,
+    pub(super) network: Network,
     /// What training changes.
     pub(crate) parameters: Parameters,
     /// The other weights, by name.
     pub(crate) frozen: Vec<(String, Tensor)>,
     /// Trained modules beside the classifier that an adapter has to bring along.
     pub(crate) modules_to_save: Vec<String>,
+    /// Modules that have a LoRA adapter.
+    pub(crate) adapted: Vec<String>,
     pub(crate) device: Device,
 }
 
-enum Network {
+pub(super) enum Network {
     Encoder(Encoder),
+    Decoder(Decoder),
+}
+
+/// The loss of a batch, and what it says of single answers.
+pub(crate) struct Loss {
+    /// The sum over the answers divided by what the mean is over.
+    pub(crate) value: Value,
+    /// Tokens foretold rightly; with classes not counted.
+    pub(crate) correct: u64,
+    /// Loss of each token; only where nothing is recorded.
+    pub(crate) each: Vec<f32>,
 }
 
 impl Model {
-    /// Loads the weights and puts in what the method adds; new weights are made by `seed`.
+    /// Loads the weights and puts in what the method adds; new weights are made by `seed`. `classes` counts for classification only.
     pub(crate) fn load(
         folder: &ModelFolder,
         method: &Method,
+        task: TaskType,
         classes: usize,
         device: &Device,
         seed: u64,
     ) -> Result<Self> {
         let weights = folder.weights()?;
-        let mut loader = Loader::new(&weights, method, device, seed)?;
+        let mut loader = Loader::new(folder, &weights, method, device, seed)?;
         let network = match &folder.arch {
-            Arch::Bert(config) => Network::Encoder(Encoder::load(config, &mut loader, classes)?),
+            Arch::Encoder(config) => Network::Encoder(Encoder::load(config, &mut loader, classes)?),
+            Arch::Decoder(config) => {
+                Network::Decoder(Decoder::load(config, &mut loader, task, classes)?)
+            }
         };
         let Loader {
             parameters,
             frozen,
             modules_to_save,
+            adapted,
             ..
         } = loader;
         Ok(Self {
@@ -51,6 +71,7 @@ impl Model {
             parameters,
             frozen,
             modules_to_save,
+            adapted,
             device: device.clone(),
         })
     }
@@ -59,45 +80,153 @@ impl Model {
     pub(crate) fn logits(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
         match &self.network {
             Network::Encoder(encoder) => encoder.forward(pass, batch),
+            Network::Decoder(decoder) => decoder.classify(pass, batch),
         }
+    }
+
+    /// The loss of a batch; `mean_over` is the number of answers of the whole optimizer step.
+    pub(crate) fn loss(&self, pass: &Pass<'_>, batch: &Batch, mean_over: usize) -> Result<Loss> {
+        match (&batch.answers, &self.network) {
+            (Answers::Classes(classes), _) => {
+                let logits = self.logits(pass, batch)?;
+                let value = ops::cross_entropy(pass.tape, &logits, classes, mean_over)?;
+                Ok(Loss {
+                    value,
+                    correct: 0,
+                    each: Vec::new(),
+                })
+            }
+            (Answers::Tokens { words, next }, Network::Decoder(decoder)) => {
+                let (states, table) = decoder.states(pass, batch, |batch| batch.before(words))?;
+                let loss = ops::lm_loss(pass.tape, &states, table, next, mean_over)?;
+                Ok(Loss {
+                    value: loss.loss,
+                    correct: loss.correct,
+                    each: loss.each,
+                })
+            }
+            (Answers::Tokens { .. }, Network::Encoder(_)) => {
+                Err(Error::model("an encoder does not continue texts"))
+            }
+        }
+    }
+
+    /// Logits over the vocabulary for every word of the batch, `[words, vocabulary]`.
+    #[cfg(test)]
+    pub(crate) fn all_logits(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Tensor> {
+        let Network::Decoder(decoder) = &self.network else {
+            return Err(Error::model("an encoder does not continue texts"));
+        };
+        // A word's own row is the one before the word behind it.
+        let words: Vec<u32> = (0..batch.words() as u32).collect();
+        let own = |batch: &Batch| {
+            batch
+                .before(&words)
+                .into_iter()
+                .map(|row| row.wrapping_add(1))
+                .collect()
+        };
+        let (states, table) = decoder.states(pass, batch, own)?;
+        ops::lm_logits(pass.tape, &states, table)
+    }
+
+    /// Gives every trained parameter the value of the tensor of its name.
+    ///
+    /// # Errors
+    /// A parameter without a tensor, or with one of another size.
+    pub(crate) fn set(&self, tensors: &[(String, Tensor)]) -> Result<()> {
+        for parameter in &self.parameters.list {
+            let refuse = |reason: &str| Error::Checkpoint {
+                dir: "adapter".to_owned(),
+                reason: format!("{} {reason}", parameter.name),
+            };
+            let found = tensors.iter().find(|(name, _)| *name == parameter.name);
+            let values: Vec<f32> = found
+                .ok_or_else(|| refuse("is missing"))?
+                .1
+                .flatten_all()?
+                .to_vec1()?;
+            if values.len() != parameter.var.elem_count() {
+                return Err(refuse("has another size"));
+            }
+            update(&parameter.var, |target| target.copy_from_slice(&values))?;
+        }
+        Ok(())
     }
 
     /// Number of values of the whole model, adapters included.
     pub(crate) fn total_parameters(&self) -> u64 {
-        self.parameters.count()
-            + self
-                .frozen
-                .iter()
-                .map(|(_, tensor)| tensor.elem_count() as u64)
-                .sum::<u64>()
+        let frozen = self
+            .frozen
+            .iter()
+            .map(|(_, tensor)| tensor.elem_count() as u64);
+        self.parameters.count() + frozen.sum::<u64>()
     }
 }
 
 /// Checks what a look at the configuration can tell about a method's settings.
 ///
 /// # Errors
-/// A target that names no layer, a rank beyond the model's width.
+/// A target that names no layer, a rank beyond the model's width, a layer that is not there.
 pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
-    let Method::Lora(lora) = method else {
-        return Ok(());
-    };
-    let Arch::Bert(config) = arch;
-    let paths = Encoder::linear_paths(config);
-    let unmatched = crate::methods::unmatched_targets(lora, &paths);
-    if !unmatched.is_empty() {
-        let message = format!(
-            "no layer of the model is called {}; there are {}",
-            unmatched.join(" or "),
-            Encoder::PATHS_IN_LAYER.join(", ")
-        );
-        return Err(taper_core::FieldError::invalid("tuning.target_modules", message).into());
+    let refuse = |param: &str, message: String| Err(FieldError::invalid(param, message).into());
+    match method {
+        Method::Full => Ok(()),
+        Method::Lora(lora) => {
+            let (linears, modules) = match arch {
+                Arch::Encoder(config) => Encoder::paths(config),
+                Arch::Decoder(config) => Decoder::paths(config),
+            };
+            let defaults = taper_core::TargetModules::Names(arch.default_target_modules());
+            let resolved = taper_core::Lora {
+                target_modules: lora.target_modules.clone().or(Some(defaults)),
+                ..lora.clone()
+            };
+            let unmatched = LoraPlan::new(&resolved)?.unmatched(&linears, &modules);
+            if let Some((param, name)) = unmatched.first() {
+                let known: Vec<&str> = linears.iter().take(8).map(String::as_str).collect();
+                return refuse(
+                    param,
+                    format!(
+                        "'{param}': {name} names no layer of the model; it has {}, …",
+                        known.join(", ")
+                    ),
+                );
+            }
+            let widest = lora
+                .rank_pattern
+                .values()
+                .copied()
+                .chain([lora.r])
+                .max()
+                .unwrap_or(lora.r);
+            if widest > arch.hidden_size() {
+                let message = format!(
+                    "the rank {widest} is beyond the model's width of {}; choose a smaller one",
+                    arch.hidden_size()
+                );
+                return refuse("tuning.r", message);
+            }
+            Ok(())
+        }
+        Method::Layerwise(layerwise) if layerwise.freeze_below as usize > arch.layers() => {
+            let message = format!(
+                "'tuning.freeze_below' is {}, but the model has {} layers",
+                layerwise.freeze_below,
+                arch.layers()
+            );
+            refuse("tuning.freeze_below", message)
+        }
+        Method::Layerwise(_) => Ok(()),
+        Method::PromptTuning(prompt)
+            if prompt.num_virtual_tokens as usize + 2 > arch.max_length() =>
+        {
+            let message = format!(
+                "'tuning.num_virtual_tokens' leaves no room in the model's {} positions",
+                arch.max_length()
+            );
+            refuse("tuning.num_virtual_tokens", message)
+        }
+        Method::PromptTuning(_) => Ok(()),
     }
-    if lora.r > config.hidden_size {
-        let message = format!(
-            "'tuning.r' is {}, but the model is only {} wide; choose a smaller rank",
-            lora.r, config.hidden_size
-        );
-        return Err(taper_core::FieldError::invalid("tuning.r", message).into());
-    }
-    Ok(())
 }

@@ -5,41 +5,92 @@ use crate::{
     tape::{Path, Tape, Value, slice},
 };
 
-/// GELU with the error function, `x·Φ(x)`; keeps its input.
-pub(crate) fn gelu(tape: &Tape, x: Value) -> Result<Value> {
+/// A function of one number, applied to every element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// `x·Φ(x)`.
+    Gelu,
+    /// GELU by the hyperbolic tangent, as GPT-2 has it.
+    GeluTanh,
+    Relu,
+    Tanh,
+}
+
+impl Activation {
+    fn forward(self, y: &mut [f32], x: &[f32]) {
+        match self {
+            Self::Gelu => kernels::gelu(y, x),
+            Self::GeluTanh => kernels::gelu_tanh(y, x),
+            Self::Relu => kernels::relu(y, x),
+            Self::Tanh => kernels::tanh(y, x),
+        }
+    }
+
+    /// The gradient of the input; `x` is the input, and recomputing `tanh` costs less than keeping its output too.
+    fn backward(self, dx: &mut [f32], dy: &[f32], x: &[f32]) {
+        match self {
+            Self::Gelu => kernels::gelu_backward(dx, dy, x),
+            Self::GeluTanh => kernels::gelu_tanh_backward(dx, dy, x),
+            Self::Relu => kernels::relu_backward(dx, dy, x),
+            Self::Tanh => {
+                let mut y = vec![0.0; x.len()];
+                kernels::tanh(&mut y, x);
+                kernels::tanh_backward(dx, dy, &y);
+            }
+        }
+    }
+
+    fn composed(self, x: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
+        match self {
+            Self::Gelu => x.gelu_erf(),
+            Self::GeluTanh => x.gelu(),
+            Self::Relu => x.relu(),
+            Self::Tanh => x.tanh(),
+        }
+    }
+}
+
+/// Applies a function to every element; keeps its input.
+pub(crate) fn activation(tape: &Tape, x: Value, function: Activation) -> Result<Value> {
     if tape.path == Path::Composed {
-        return Ok(Value::constant(x.tensor.gelu_erf()?));
+        return Ok(Value::constant(function.composed(&x.tensor)?));
     }
     let mut y = vec![0.0; x.tensor.elem_count()];
-    kernels::gelu(&mut y, &slice(&x.tensor)?);
+    function.forward(&mut y, &slice(&x.tensor)?);
     let shape = x.tensor.shape().clone();
-    if !tape.records(&[&x], &[]) {
+    if !tape.records(&[&x], false) {
         return Tape::constant(y, shape);
     }
     tape.record(y, shape, move |flow, dy| {
         let mut dx = vec![0.0; dy.len()];
-        kernels::gelu_backward(&mut dx, &dy, &slice(&x.tensor)?);
+        function.backward(&mut dx, &dy, &slice(&x.tensor)?);
         flow.add(&x, dx);
         Ok(())
     })
 }
 
-/// Hyperbolic tangent; keeps its output.
-pub(crate) fn tanh(tape: &Tape, x: &Value) -> Result<Value> {
+/// `silu(gate)·up`, the gated unit of Llama-like models; keeps both inputs.
+pub(crate) fn silu_mul(tape: &Tape, gate: Value, up: Value) -> Result<Value> {
     if tape.path == Path::Composed {
-        return Ok(Value::constant(x.tensor.tanh()?));
+        return Ok(Value::constant((gate.tensor.silu()? * &up.tensor)?));
     }
-    let mut y = vec![0.0; x.tensor.elem_count()];
-    kernels::tanh(&mut y, &slice(&x.tensor)?);
-    let shape = x.tensor.shape().clone();
-    if !tape.records(&[x], &[]) {
+    let mut y = vec![0.0; gate.tensor.elem_count()];
+    kernels::silu_mul(&mut y, &slice(&gate.tensor)?, &slice(&up.tensor)?);
+    let shape = gate.tensor.shape().clone();
+    if !tape.records(&[&gate, &up], false) {
         return Tape::constant(y, shape);
     }
-    let (x, kept) = (x.clone(), y.clone());
     tape.record(y, shape, move |flow, dy| {
-        let mut dx = vec![0.0; dy.len()];
-        kernels::tanh_backward(&mut dx, &dy, &kept);
-        flow.add(&x, dx);
+        let [mut dgate, mut dup] = [(); 2].map(|()| vec![0.0; dy.len()]);
+        kernels::silu_mul_backward(
+            &mut dgate,
+            &mut dup,
+            &dy,
+            &slice(&gate.tensor)?,
+            &slice(&up.tensor)?,
+        );
+        flow.add(&gate, dgate);
+        flow.add(&up, dup);
         Ok(())
     })
 }

@@ -20,6 +20,11 @@ impl Dropout {
         Self((p > 0.0).then_some(kernels::Dropout { p, key }))
     }
 
+    /// This dropout, or none if `off`: families differ in where they have one.
+    pub(crate) fn or_off(self, off: bool) -> Self {
+        if off { Self::OFF } else { self }
+    }
+
     pub(crate) fn is_off(self) -> bool {
         self.0.is_none()
     }
@@ -66,7 +71,7 @@ pub(crate) fn dropout(tape: &Tape, x: Value, dropout: Dropout) -> Result<Value> 
     }
     let out = dropout.apply(&slice(&x.tensor)?).into_owned();
     let shape = x.tensor.shape().clone();
-    if !tape.records(&[&x], &[]) {
+    if !tape.records(&[&x], false) {
         return Tape::constant(out, shape);
     }
     tape.record(out, shape, move |flow, mut dy| {

@@ -4,49 +4,49 @@ use taper_kernels as kernels;
 use crate::{
     Result,
     param::Param,
-    tape::{Path, Tape, Value, slice},
+    tape::{Path, Tape, Value, slice, take},
 };
 
-/// The sum of rows looked up in several tables, `[tokens, width]`; `ids` has one list of `tokens` row numbers a table.
-pub(crate) fn embedding(tape: &Tape, tables: &[&Param], ids: Vec<Vec<u32>>) -> Result<Value> {
-    let (_, width) = tables[0].tensor.dims2()?;
-    let tokens = ids[0].len();
+/// Rows looked up in a table, `[tokens, width]`.
+pub(crate) fn embedding(tape: &Tape, table: &Param, ids: Vec<u32>) -> Result<Value> {
     if tape.path == Path::Composed {
-        return composed(tables, &ids);
+        return Ok(Value::constant(look_up(table, &ids)?));
     }
-    let mut y = vec![0.0; tokens * width];
-    for (i, (table, ids)) in tables.iter().zip(&ids).enumerate() {
-        let table = slice(&table.tensor)?;
-        if i == 0 {
-            kernels::embedding(&mut y, &table, ids)
-        } else {
-            kernels::embedding_add(&mut y, &table, ids)
+    let (_, width) = table.tensor.dims2()?;
+    let shape = (ids.len(), width);
+    let mut y = vec![0.0; ids.len() * width];
+    kernels::embedding(&mut y, &slice(&table.tensor)?, &ids);
+    match tape.slot(table) {
+        None => Tape::constant(y, shape),
+        Some(id) => tape.record(y, shape, move |flow, dy| {
+            kernels::embedding_backward(flow.param(id), &dy, &ids);
+            Ok(())
+        }),
+    }
+}
+
+/// Adds rows looked up in a table to `x`, in its own memory: nothing else may hold its tensor.
+pub(crate) fn add_embedding(tape: &Tape, x: Value, table: &Param, ids: Vec<u32>) -> Result<Value> {
+    if tape.path == Path::Composed {
+        return Ok(Value::constant((&x.tensor + look_up(table, &ids)?)?));
+    }
+    let shape = x.tensor.shape().clone();
+    let mut y = take(&x)?;
+    kernels::embedding_add(&mut y, &slice(&table.tensor)?, &ids);
+    let id = tape.slot(table);
+    if !tape.records(&[&x], id.is_some()) {
+        return Tape::constant(y, shape);
+    }
+    tape.record(y, shape, move |flow, dy| {
+        if let Some(id) = id {
+            kernels::embedding_backward(flow.param(id), &dy, &ids);
         }
-    }
-    if !tape.records(&[], tables) {
-        return Tape::constant(y, (tokens, width));
-    }
-    let trained: Vec<_> = tables
-        .iter()
-        .zip(ids)
-        .filter_map(|(table, ids)| Some((table.id?, ids)))
-        .collect();
-    tape.record(y, (tokens, width), move |flow, dy| {
-        for (id, ids) in &trained {
-            kernels::embedding_backward(flow.param(*id), &dy, ids);
-        }
+        flow.add(&x, dy);
         Ok(())
     })
 }
 
-fn composed(tables: &[&Param], ids: &[Vec<u32>]) -> Result<Value> {
-    let look_up = |table: &Param, ids: &[u32]| {
-        let index = Tensor::from_slice(ids, ids.len(), table.tensor.device())?;
-        table.tensor.index_select(&index, 0)
-    };
-    let mut sum = look_up(tables[0], &ids[0])?;
-    for (table, ids) in tables.iter().zip(ids).skip(1) {
-        sum = (sum + look_up(table, ids)?)?;
-    }
-    Ok(Value::constant(sum))
+fn look_up(table: &Param, ids: &[u32]) -> Result<Tensor> {
+    let index = Tensor::from_slice(ids, ids.len(), table.tensor.device())?;
+    Ok(table.tensor.index_select(&index, 0)?)
 }

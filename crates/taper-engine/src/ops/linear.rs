@@ -1,20 +1,29 @@
 use candle_core::Tensor;
-use taper_kernels as kernels;
+use taper_kernels::{View, bias_backward, matmul};
 
 use super::Dropout;
 use crate::{
     Result,
-    param::Param,
+    param::{Param, ParamId},
     tape::{Flow, Path, Tape, Value, slice},
 };
 
 /// A fully connected layer, with or without a LoRA adapter beside it.
 pub(crate) struct Linear {
-    /// `[out, in]`.
     pub(crate) weight: Param,
+    pub(crate) layout: Layout,
     /// `[out]`.
-    pub(crate) bias: Param,
+    pub(crate) bias: Option<Param>,
     pub(crate) adapter: Option<Adapter>,
+}
+
+/// How a weight lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `[out, in]`, as in PyTorch's Linear.
+    OutIn,
+    /// `[in, out]`, as in GPT-2's Conv1D.
+    InOut,
 }
 
 /// The trained pair of a LoRA layer: the layer's output grows by `scale · B·(A·dropout(x))`.
@@ -27,47 +36,77 @@ pub(crate) struct Adapter {
     pub(crate) dropout: f32,
 }
 
-/// `y = x·Wᵀ + b`, and the adapter's part; x is `[rows, in]`, y is `[rows, out]`. `dropout` acts on the adapter's input.
+impl Layout {
+    /// Inputs and outputs of a weight.
+    fn sizes(self, weight: &Tensor) -> Result<(usize, usize)> {
+        let (rows, columns) = weight.dims2()?;
+        Ok(match self {
+            Self::OutIn => (columns, rows),
+            Self::InOut => (rows, columns),
+        })
+    }
+
+    /// A weight as the `[in, out]` matrix that multiplies `[rows, in]`.
+    fn view(self, weight: &[f32], (inputs, outputs): (usize, usize)) -> View<'_> {
+        match self {
+            Self::OutIn => View::new(weight, outputs, inputs).t(),
+            Self::InOut => View::new(weight, inputs, outputs),
+        }
+    }
+}
+
+/// `y = x·W + b`, and the adapter's part; x is `[rows, in]`, y is `[rows, out]`. `dropout` acts on the adapter's input.
 pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -> Result<Value> {
     if tape.path == Path::Composed {
         return composed(x, layer, dropout);
     }
     let rows = x.rows()?;
-    let (outputs, _) = layer.weight.tensor.dims2()?;
-    let mut y = vec![0.0; rows * outputs];
-    kernels::linear(
-        &mut y,
-        &slice(&x.tensor)?,
-        &slice(&layer.weight.tensor)?,
-        Some(&slice(&layer.bias.tensor)?),
-        rows,
+    let sizes @ (inputs, outputs) = layer.layout.sizes(&layer.weight.tensor)?;
+    let mut y = match &layer.bias {
+        Some(bias) => slice(&bias.tensor)?.repeat(rows),
+        None => vec![0.0; rows * outputs],
+    };
+    {
+        let (x, w) = (slice(&x.tensor)?, slice(&layer.weight.tensor)?);
+        matmul(
+            &mut y,
+            layer.bias.is_some(),
+            1.0,
+            View::new(&x, rows, inputs),
+            layer.layout.view(&w, sizes),
+        );
+    }
+    let adapted = match &layer.adapter {
+        Some(adapter) => Some(Adapted::forward(tape, &mut y, x, adapter, dropout)?),
+        None => None,
+    };
+    let (weight_id, bias_id) = (
+        tape.slot(&layer.weight),
+        layer.bias.as_ref().and_then(|bias| tape.slot(bias)),
     );
-    let adapted = layer
-        .adapter
-        .as_ref()
-        .map(|adapter| Adapted::forward(&mut y, x, adapter, dropout))
-        .transpose()?;
-    let adapter_params = layer.adapter.iter().flat_map(|a| [&a.a, &a.b]);
-    let params: Vec<&Param> = [&layer.weight, &layer.bias]
-        .into_iter()
-        .chain(adapter_params)
-        .collect();
-    if !tape.records(&[x], &params) {
+    let trains =
+        weight_id.is_some() || bias_id.is_some() || adapted.as_ref().is_some_and(Adapted::trains);
+    if !tape.records(&[x], trains) {
         return Tape::constant(y, (rows, outputs));
     }
-    let (x, weight, bias) = (x.clone(), layer.weight.clone(), layer.bias.clone());
+    let (x, weight, layout) = (x.clone(), layer.weight.tensor.clone(), layer.layout);
     tape.record(y, (rows, outputs), move |flow, dy| {
-        if let Some(id) = weight.id {
-            kernels::linear_backward_weight(flow.param(id), &dy, &slice(&x.tensor)?, rows);
+        let gradient = View::new(&dy, rows, outputs);
+        if let Some(id) = weight_id {
+            let x = slice(&x.tensor)?;
+            let x = View::new(&x, rows, inputs);
+            match layout {
+                Layout::OutIn => matmul(flow.param(id), true, 1.0, gradient.t(), x),
+                Layout::InOut => matmul(flow.param(id), true, 1.0, x.t(), gradient),
+            }
         }
-        if let Some(id) = bias.id {
-            kernels::bias_backward(flow.param(id), &dy);
+        if let Some(id) = bias_id {
+            bias_backward(flow.param(id), &dy);
         }
         if x.needs_gradient() {
-            let w = slice(&weight.tensor)?;
-            flow.accumulate(&x, |dx, more| {
-                kernels::linear_backward_input(dx, more, &dy, &w, rows)
-            });
+            let w = slice(&weight)?;
+            let w = layout.view(&w, sizes).t();
+            flow.accumulate(&x, |dx, more| matmul(dx, more, 1.0, gradient, w));
         }
         adapted.map_or(Ok(()), |adapted| adapted.backward(flow, &x, &dy))
     })
@@ -75,8 +114,9 @@ pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -
 
 /// What the backward of an adapter needs.
 struct Adapted {
-    a: Param,
-    b: Param,
+    a: Tensor,
+    b: Tensor,
+    ids: (Option<ParamId>, Option<ParamId>),
     scale: f32,
     dropout: Dropout,
     /// `p = dropout(x)·Aᵀ`, `[rows, r]`; the dropped-out input itself is made anew.
@@ -85,42 +125,56 @@ struct Adapted {
 
 impl Adapted {
     /// Adds the adapter's part to `y`.
-    fn forward(y: &mut [f32], x: &Value, adapter: &Adapter, dropout: Dropout) -> Result<Self> {
+    fn forward(
+        tape: &Tape,
+        y: &mut [f32],
+        x: &Value,
+        adapter: &Adapter,
+        dropout: Dropout,
+    ) -> Result<Self> {
         let (rows, inputs) = x.tensor.dims2()?;
         let (rank, _) = adapter.a.tensor.dims2()?;
         let (outputs, _) = adapter.b.tensor.dims2()?;
         let x = slice(&x.tensor)?;
         let dropped = dropout.apply(&x);
         let mut p = vec![0.0; rows * rank];
-        let (a, b) = (slice(&adapter.a.tensor)?, slice(&adapter.b.tensor)?);
-        kernels::matmul(
-            &mut p,
-            false,
-            1.0,
-            kernels::View::new(&dropped, rows, inputs),
-            kernels::View::new(&a, rank, inputs).t(),
-        );
-        kernels::matmul(
-            y,
-            true,
-            adapter.scale,
-            kernels::View::new(&p, rows, rank),
-            kernels::View::new(&b, outputs, rank).t(),
-        );
+        {
+            let (a, b) = (slice(&adapter.a.tensor)?, slice(&adapter.b.tensor)?);
+            matmul(
+                &mut p,
+                false,
+                1.0,
+                View::new(&dropped, rows, inputs),
+                View::new(&a, rank, inputs).t(),
+            );
+            matmul(
+                y,
+                true,
+                adapter.scale,
+                View::new(&p, rows, rank),
+                View::new(&b, outputs, rank).t(),
+            );
+        }
+        let ids = (tape.slot(&adapter.a), tape.slot(&adapter.b));
+        let (a, b) = (adapter.a.tensor.clone(), adapter.b.tensor.clone());
         Ok(Self {
-            a: adapter.a.clone(),
-            b: adapter.b.clone(),
+            a,
+            b,
+            ids,
             scale: adapter.scale,
             dropout,
             p,
         })
     }
 
+    fn trains(&self) -> bool {
+        self.ids.0.is_some() || self.ids.1.is_some()
+    }
+
     /// dB += s·dyᵀp, dp = s·dy·B, dA += dpᵀ·dropout(x), dx += dropout(dp·A).
     fn backward(self, flow: &mut Flow<'_>, x: &Value, dy: &[f32]) -> Result<()> {
-        use kernels::{View, matmul};
         let (rows, inputs) = x.tensor.dims2()?;
-        let (outputs, rank) = self.b.tensor.dims2()?;
+        let (outputs, rank) = self.b.dims2()?;
         let dy = View::new(dy, rows, outputs);
         let mut dp = vec![0.0; rows * rank];
         matmul(
@@ -128,9 +182,9 @@ impl Adapted {
             false,
             self.scale,
             dy,
-            View::new(&slice(&self.b.tensor)?, outputs, rank),
+            View::new(&slice(&self.b)?, outputs, rank),
         );
-        if let Some(id) = self.b.id {
+        if let Some(id) = self.ids.1 {
             matmul(
                 flow.param(id),
                 true,
@@ -140,7 +194,7 @@ impl Adapted {
             );
         }
         let dp = View::new(&dp, rows, rank);
-        if let Some(id) = self.a.id {
+        if let Some(id) = self.ids.0 {
             let x = slice(&x.tensor)?;
             let dropped = self.dropout.apply(&x);
             matmul(
@@ -152,7 +206,7 @@ impl Adapted {
             );
         }
         if x.needs_gradient() {
-            let a = slice(&self.a.tensor)?;
+            let a = slice(&self.a)?;
             let a = View::new(&a, rank, inputs);
             if self.dropout.is_off() {
                 flow.accumulate(x, |dx, more| matmul(dx, more, 1.0, dp, a));
@@ -169,9 +223,13 @@ impl Adapted {
 
 fn composed(x: &Value, layer: &Linear, dropout: Dropout) -> Result<Value> {
     let x = &x.tensor;
-    let mut y = x
-        .matmul(&layer.weight.tensor.t()?)?
-        .broadcast_add(&layer.bias.tensor)?;
+    let mut y = match layer.layout {
+        Layout::OutIn => x.matmul(&layer.weight.tensor.t()?)?,
+        Layout::InOut => x.matmul(&layer.weight.tensor)?,
+    };
+    if let Some(bias) = &layer.bias {
+        y = y.broadcast_add(&bias.tensor)?;
+    }
     if let Some(adapter) = &layer.adapter {
         let dropped: Tensor = dropout.composed(x)?;
         let low = dropped

@@ -3,8 +3,12 @@ use taper_kernels as kernels;
 
 use crate::{
     Result,
+    param::Param,
     tape::{Path, Tape, Value, slice},
 };
+
+/// Rows of logits over a vocabulary that are in memory at a time.
+const CHUNK: usize = 128;
 
 /// The cross-entropy of logits `[rows, classes]` with the rows' classes, summed and divided by `mean_over`: the rows of the whole
 /// optimizer step, so that gradients of several batches add up to those of one.
@@ -22,7 +26,7 @@ pub(crate) fn cross_entropy(
     let (_, classes) = logits.tensor.dims2()?;
     let sum = kernels::cross_entropy(&mut gradient, &data, classes, labels);
     let loss = vec![(sum / mean_over as f64) as f32];
-    if !tape.records(&[logits], &[]) {
+    if !tape.records(&[logits], false) {
         return Tape::constant(loss, ());
     }
     let logits = logits.clone();
@@ -33,9 +37,114 @@ pub(crate) fn cross_entropy(
     })
 }
 
-fn composed(logits: &Tensor, labels: &[u32], mean_over: usize) -> Result<Value> {
+/// The loss of some tokens.
+pub(crate) struct TokenLoss {
+    /// Their sum divided by what the mean is over.
+    pub(crate) loss: Value,
+    /// Tokens that had the largest logit.
+    pub(crate) correct: u64,
+    /// Loss of each token; only where nothing is recorded.
+    pub(crate) each: Vec<f32>,
+}
+
+/// The cross-entropy of `states · tableᵀ` with the tokens that come next, summed and divided by `mean_over`. States are
+/// `[rows, hidden]`, the table is `[vocabulary, hidden]`; the logits are never in memory as a whole. Keeps the gradients themselves.
+pub(crate) fn lm_loss(
+    tape: &Tape,
+    states: &Value,
+    table: &Param,
+    next: &[u32],
+    mean_over: usize,
+) -> Result<TokenLoss> {
+    if tape.path == Path::Composed {
+        let logits = states.tensor.matmul(&table.tensor.t()?)?;
+        return composed_tokens(&logits, next, mean_over);
+    }
+    let (hidden, weight) = (slice(&states.tensor)?, slice(&table.tensor)?);
+    let id = tape.slot(table);
+    if !tape.records(&[states], id.is_some()) {
+        let mut each = vec![0.0; next.len()];
+        let total = kernels::linear_cross_entropy_forward(&mut each, &hidden, &weight, next, CHUNK);
+        let loss = Tape::constant(vec![(total.sum / mean_over as f64) as f32], ())?;
+        return Ok(TokenLoss {
+            loss,
+            correct: total.correct,
+            each,
+        });
+    }
+    let mut dhidden = vec![0.0; hidden.len()];
+    let mut dweight = id.map(|_| vec![0.0; weight.len()]);
+    let gradients = kernels::LmGradients {
+        dhidden: &mut dhidden,
+        dweight: dweight.as_deref_mut(),
+        scale: 1.0 / mean_over as f32,
+    };
+    let total = kernels::linear_cross_entropy(gradients, &hidden, &weight, next, CHUNK);
+    let states = states.clone();
+    let loss = tape.record(
+        vec![(total.sum / mean_over as f64) as f32],
+        (),
+        move |flow, dy| {
+            if let Some((id, mut dweight)) = id.zip(dweight) {
+                kernels::scale(&mut dweight, dy[0]);
+                kernels::add_assign(flow.param(id), &dweight);
+            }
+            kernels::scale(&mut dhidden, dy[0]);
+            flow.add(&states, dhidden);
+            Ok(())
+        },
+    )?;
+    Ok(TokenLoss {
+        loss,
+        correct: total.correct,
+        each: Vec::new(),
+    })
+}
+
+/// `states · tableᵀ`, the logits of a few rows over the whole vocabulary; without backward.
+pub(crate) fn lm_logits(tape: &Tape, states: &Value, table: &Param) -> Result<Tensor> {
+    if tape.path == Path::Composed {
+        return Ok(states.tensor.matmul(&table.tensor.t()?)?);
+    }
+    let ((rows, hidden), (vocabulary, _)) = (states.tensor.dims2()?, table.tensor.dims2()?);
+    let (x, weight) = (slice(&states.tensor)?, slice(&table.tensor)?);
+    let mut logits = vec![0.0; rows * vocabulary];
+    let (x, weight) = (
+        kernels::View::new(&x, rows, hidden),
+        kernels::View::new(&weight, vocabulary, hidden),
+    );
+    kernels::matmul(&mut logits, false, 1.0, x, weight.t());
+    Ok(Tensor::from_vec(
+        logits,
+        (rows, vocabulary),
+        states.tensor.device(),
+    )?)
+}
+
+/// The loss of each row, `[rows]`.
+fn composed_each(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
     let labels = Tensor::from_slice(labels, (labels.len(), 1), logits.device())?;
     let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?;
-    let sum = log_probabilities.gather(&labels, 1)?.sum_all()?;
-    Ok(Value::constant((sum * (-1.0 / mean_over as f64))?))
+    Ok(log_probabilities.gather(&labels, 1)?.squeeze(1)?.neg()?)
+}
+
+fn composed(logits: &Tensor, labels: &[u32], mean_over: usize) -> Result<Value> {
+    let sum = composed_each(logits, labels)?.sum_all()?;
+    Ok(Value::constant((sum * (1.0 / mean_over as f64))?))
+}
+
+fn composed_tokens(logits: &Tensor, next: &[u32], mean_over: usize) -> Result<TokenLoss> {
+    let each = composed_each(logits, next)?;
+    let loss = Value::constant((each.sum_all()? * (1.0 / mean_over as f64))?);
+    let found: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+    let correct = found
+        .iter()
+        .zip(next)
+        .filter(|(found, next)| found == next)
+        .count() as u64;
+    Ok(TokenLoss {
+        loss,
+        correct,
+        each: each.to_vec1()?,
+    })
 }

@@ -1,45 +1,128 @@
-use candle_core::D;
+use candle_core::{D, Tensor};
 use taper_kernels as kernels;
 
 use super::Dropout;
 use crate::{
     Result,
-    param::Param,
+    param::{Param, ParamId},
     tape::{Flow, Path, Tape, Value, slice, take},
 };
 
-/// Layer normalisation over the last dimension.
-pub(crate) struct LayerNorm {
+/// A normalisation over rows of the length of `gamma`: of a whole row of a matrix, or of each of the pieces it divides into.
+pub(crate) struct Norm {
     pub(crate) gamma: Param,
-    pub(crate) beta: Param,
+    /// With it the mean is taken off too (layer norm); without it rows are divided by their root mean square.
+    pub(crate) beta: Option<Param>,
     pub(crate) eps: f32,
 }
 
-/// Normalises every row; keeps its input, and mean and spread of each row.
-pub(crate) fn layer_norm(tape: &Tape, x: &Value, norm: &LayerNorm) -> Result<Value> {
-    if tape.path == Path::Composed {
-        return composed(&x.tensor, norm);
+impl Norm {
+    /// Normalises `x`; returns the result and what the backward needs of each row.
+    fn forward(&self, x: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
+        let gamma = slice(&self.gamma.tensor)?;
+        let rows = x.len() / gamma.len();
+        let mut y = vec![0.0; x.len()];
+        let mut stats = vec![0.0; if self.beta.is_some() { 2 * rows } else { rows }];
+        match &self.beta {
+            Some(beta) => {
+                let norm = kernels::LayerNorm {
+                    gamma: &gamma,
+                    beta: &slice(&beta.tensor)?,
+                    eps: self.eps,
+                };
+                kernels::layer_norm(&mut y, &mut stats, x, norm);
+            }
+            None => kernels::rms_norm(
+                &mut y,
+                &mut stats,
+                x,
+                kernels::RmsNorm {
+                    gamma: &gamma,
+                    eps: self.eps,
+                },
+            ),
+        }
+        Ok((y, stats))
     }
-    let data = slice(&x.tensor)?;
-    let (mut y, mut stats) = (vec![0.0; data.len()], vec![0.0; 2 * x.rows()?]);
-    let (gamma, beta) = (slice(&norm.gamma.tensor)?, slice(&norm.beta.tensor)?);
-    kernels::layer_norm(
-        &mut y,
-        &mut stats,
-        &data,
-        kernels::LayerNorm {
-            gamma: &gamma,
-            beta: &beta,
-            eps: norm.eps,
-        },
-    );
+
+    fn gradient(&self, tape: &Tape) -> Gradient {
+        let beta = self.beta.as_ref();
+        Gradient {
+            gamma: self.gamma.tensor.clone(),
+            gamma_id: tape.slot(&self.gamma),
+            centred: beta.is_some(),
+            beta_id: beta.and_then(|beta| tape.slot(beta)),
+        }
+    }
+
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let shape = x.shape().clone();
+        let x = x.reshape(((), self.gamma.tensor.elem_count()))?;
+        let centred = if self.beta.is_some() {
+            x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?
+        } else {
+            x
+        };
+        let spread = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.eps))?.sqrt()?;
+        let scaled = centred
+            .broadcast_div(&spread)?
+            .broadcast_mul(&self.gamma.tensor)?;
+        let shifted = match &self.beta {
+            Some(beta) => scaled.broadcast_add(&beta.tensor)?,
+            None => scaled,
+        };
+        Ok(shifted.reshape(shape)?)
+    }
+}
+
+/// What the backward of a normalisation needs beside its input.
+struct Gradient {
+    gamma: Tensor,
+    gamma_id: Option<ParamId>,
+    centred: bool,
+    beta_id: Option<ParamId>,
+}
+
+impl Gradient {
+    fn trains(&self) -> bool {
+        self.gamma_id.is_some() || self.beta_id.is_some()
+    }
+
+    fn backward(
+        &self,
+        flow: &mut Flow<'_>,
+        dy: &[f32],
+        x: &[f32],
+        stats: &[f32],
+    ) -> Result<Vec<f32>> {
+        let mut dx = vec![0.0; dy.len()];
+        let (gamma, saved) = (slice(&self.gamma)?, kernels::Normalised { x, stats });
+        if self.centred {
+            let ids = self.gamma_id.zip(self.beta_id);
+            let gradients = ids.and_then(|(gamma, beta)| flow.param_pair(gamma, beta));
+            kernels::layer_norm_backward(&mut dx, gradients, dy, saved, &gamma);
+        } else {
+            let gradient = self.gamma_id.map(|id| flow.param(id));
+            kernels::rms_norm_backward(&mut dx, gradient, dy, saved, &gamma);
+        }
+        Ok(dx)
+    }
+}
+
+/// Normalises; keeps its input, and one or two numbers a row.
+pub(crate) fn norm(tape: &Tape, x: &Value, norm: &Norm) -> Result<Value> {
+    if tape.path == Path::Composed {
+        return Ok(Value::constant(norm.composed(&x.tensor)?));
+    }
+    let (y, stats) = norm.forward(&slice(&x.tensor)?)?;
     let shape = x.tensor.shape().clone();
-    if !tape.records(&[x], &[&norm.gamma, &norm.beta]) {
+    let gradient = norm.gradient(tape);
+    if !tape.records(&[x], gradient.trains()) {
         return Tape::constant(y, shape);
     }
-    let (x, gamma, beta) = (x.clone(), norm.gamma.clone(), norm.beta.clone());
+    let x = x.clone();
     tape.record(y, shape, move |flow, dy| {
-        let dx = backward(flow, &dy, &slice(&x.tensor)?, &stats, (&gamma, &beta))?;
+        let dx = gradient.backward(flow, &dy, &slice(&x.tensor)?, &stats)?;
         flow.add(&x, dx);
         Ok(())
     })
@@ -53,41 +136,37 @@ pub(crate) fn add_layer_norm(
     branch: Value,
     dropout: Dropout,
     residual: Value,
-    norm: &LayerNorm,
+    norm: &Norm,
 ) -> Result<Value> {
     if tape.path == Path::Composed {
-        return composed(
-            &(dropout.composed(&branch.tensor)? + &residual.tensor)?,
-            norm,
-        );
+        let sum = (dropout.composed(&branch.tensor)? + &residual.tensor)?;
+        return Ok(Value::constant(norm.composed(&sum)?));
     }
+    let Some(beta) = &norm.beta else {
+        return Err(candle_core::Error::msg("a post-norm block has a layer norm").into());
+    };
     let shape = branch.tensor.shape().clone();
     let mut sum = take(&branch)?;
     let (mut y, mut stats) = (vec![0.0; sum.len()], vec![0.0; 2 * residual.rows()?]);
-    let (gamma, beta) = (slice(&norm.gamma.tensor)?, slice(&norm.beta.tensor)?);
     {
+        let (gamma, beta) = (slice(&norm.gamma.tensor)?, slice(&beta.tensor)?);
         let added = kernels::Residual {
             values: &slice(&residual.tensor)?,
             dropout: dropout.kernel(),
         };
-        kernels::add_layer_norm(
-            &mut y,
-            &mut stats,
-            &mut sum,
-            added,
-            kernels::LayerNorm {
-                gamma: &gamma,
-                beta: &beta,
-                eps: norm.eps,
-            },
-        );
+        let settings = kernels::LayerNorm {
+            gamma: &gamma,
+            beta: &beta,
+            eps: norm.eps,
+        };
+        kernels::add_layer_norm(&mut y, &mut stats, &mut sum, added, settings);
     }
-    if !tape.records(&[&branch, &residual], &[&norm.gamma, &norm.beta]) {
+    let gradient = norm.gradient(tape);
+    if !tape.records(&[&branch, &residual], gradient.trains()) {
         return Tape::constant(y, shape);
     }
-    let (gamma, beta) = (norm.gamma.clone(), norm.beta.clone());
     tape.record(y, shape, move |flow, dy| {
-        let mut dx = backward(flow, &dy, &sum, &stats, (&gamma, &beta))?;
+        let mut dx = gradient.backward(flow, &dy, &sum, &stats)?;
         if branch.needs_gradient() {
             flow.add(&residual, dx.clone());
             dropout.apply_in_place(&mut dx);
@@ -97,37 +176,4 @@ pub(crate) fn add_layer_norm(
         }
         Ok(())
     })
-}
-
-fn backward(
-    flow: &mut Flow<'_>,
-    dy: &[f32],
-    x: &[f32],
-    stats: &[f32],
-    (gamma, beta): (&Param, &Param),
-) -> Result<Vec<f32>> {
-    let mut dx = vec![0.0; dy.len()];
-    let gradients = gamma
-        .id
-        .zip(beta.id)
-        .and_then(|(gamma, beta)| flow.param_pair(gamma, beta));
-    kernels::layer_norm_backward(
-        &mut dx,
-        gradients,
-        dy,
-        kernels::Normalised { x, stats },
-        &slice(&gamma.tensor)?,
-    );
-    Ok(dx)
-}
-
-fn composed(x: &candle_core::Tensor, norm: &LayerNorm) -> Result<Value> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = centred.broadcast_div(&(variance + f64::from(norm.eps))?.sqrt()?)?;
-    Ok(Value::constant(
-        normed
-            .broadcast_mul(&norm.gamma.tensor)?
-            .broadcast_add(&norm.beta.tensor)?,
-    ))
 }

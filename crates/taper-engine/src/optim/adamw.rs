@@ -20,8 +20,14 @@ pub(crate) struct AdamW {
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
     weight_decay: f64,
-    /// Updates made so far.
-    step: u64,
+}
+
+/// The update of one parameter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) learning_rate: f64,
+    /// Counted from 1 for each parameter.
+    pub(crate) number: u64,
 }
 
 impl AdamW {
@@ -37,37 +43,37 @@ impl AdamW {
             first: zeros(),
             second: zeros(),
             weight_decay: training.weight_decay,
-            step: 0,
         }
     }
 
-    /// Changes every parameter by its gradient times `gradient_factor`.
+    /// Changes the parameters by their gradients times `gradient_factor`; `changes` has the rate of each and the number of its update,
+    /// or nothing for one that stays as it is.
     pub(crate) fn update(
         &mut self,
         parameters: &Parameters,
         gradients: &Gradients,
-        learning_rate: f64,
+        changes: &[Option<Change>],
         gradient_factor: f32,
     ) -> Result<()> {
-        self.step += 1;
-        for (id, parameter) in parameters.list.iter().enumerate() {
-            let (first, second, step) = (&mut self.first[id], &mut self.second[id], self.step);
+        for (id, (parameter, change)) in parameters.list.iter().zip(changes).enumerate() {
+            let Some(change) = change else { continue };
             let change = Update {
-                learning_rate,
+                learning_rate: change.learning_rate,
                 weight_decay: if parameter.decays {
                     self.weight_decay
                 } else {
                     0.0
                 },
-                step,
+                step: change.number,
                 gradient_scale: f64::from(gradient_factor),
             };
+            let (m, v) = (&mut self.first[id], &mut self.second[id]);
             update(&parameter.var, |value| {
                 let parameter = Parameter {
                     value,
                     gradient: gradients.get(id),
-                    m: first,
-                    v: second,
+                    m,
+                    v,
                 };
                 CONSTANTS.update(parameter, change);
             })?;
@@ -87,17 +93,15 @@ impl AdamW {
         Ok(tensors)
     }
 
-    /// Takes the moments of a checkpoint back after `step` updates.
+    /// Takes the moments of a checkpoint back.
     ///
     /// # Errors
     /// When `read` has no tensor of a name or one of another size.
     pub(crate) fn restore(
         &mut self,
         parameters: &Parameters,
-        step: u64,
         read: impl Fn(&str) -> Result<Tensor>,
     ) -> Result<()> {
-        self.step = step;
         for (id, parameter) in parameters.list.iter().enumerate() {
             for (prefix, moments) in [
                 ("first", &mut self.first[id]),

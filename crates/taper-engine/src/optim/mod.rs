@@ -3,5 +3,5 @@
 mod adamw;
 mod clip;
 
-pub(crate) use adamw::AdamW;
+pub(crate) use adamw::{AdamW, Change};
 pub(crate) use clip::clip_factor;

@@ -1,12 +1,12 @@
 //! The fused path against candle's autograd, with every kind of randomness on, and against finite differences.
 
 use candle_core::Device;
-use taper_core::{Lora, Method};
+use taper_core::{Lora, Method, TargetModules, TaskType};
 
-use super::{Fixture, gradients_of, relative_difference};
+use super::{Fixture, classified, gradients_of, relative_difference};
 use crate::{
     checkpoint::ModelFolder,
-    data::{Batch, Encoded},
+    data::Batch,
     models::{Model, Noise},
     param::update,
     tape::Path,
@@ -20,14 +20,7 @@ fn batch() -> Batch {
         vec![6],
     ];
     let rows: Vec<usize> = (0..ids.len()).collect();
-    Batch::of(
-        &Encoded {
-            ids,
-            labels: vec![1, 0, 2, 1],
-            truncated: 0,
-        },
-        &rows,
-    )
+    Batch::of(&classified(ids, vec![1, 0, 2, 1]), &rows)
 }
 
 fn methods() -> [Method; 2] {
@@ -39,7 +32,7 @@ fn methods() -> [Method; 2] {
         Method::Lora(Lora {
             r: 3,
             lora_dropout: 0.2,
-            target_modules: Some(targets),
+            target_modules: Some(TargetModules::Names(targets)),
             ..Lora::default()
         }),
     ]
@@ -59,7 +52,7 @@ fn stir(model: &Model) {
 
 fn model(fixture: &Fixture, method: &Method) -> Model {
     let folder = ModelFolder::open(&fixture.model_dir()).unwrap();
-    let model = Model::load(&folder, method, 3, &Device::Cpu, 1).unwrap();
+    let model = Model::load(&folder, method, TaskType::SeqCls, 3, &Device::Cpu, 1).unwrap();
     stir(&model);
     model
 }

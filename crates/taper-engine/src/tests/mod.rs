@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole: against golden files of transformers and PEFT, against candle's autograd, and of the loop.
 
+mod families;
 mod gradients;
 mod parity;
 mod training;
@@ -16,13 +17,20 @@ use taper_core::{CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, R
 
 use crate::{
     Result,
-    data::{Batch, Encoded},
+    data::{Answers, Batch, Encoded, Targets},
     models::{Model, Noise, Pass},
-    ops,
     param::Gradients,
     random::Stream,
     tape::{Path as ComputePath, Tape},
 };
+
+/// Number of answers of a batch.
+fn answers(batch: &Batch) -> usize {
+    match &batch.answers {
+        Answers::Classes(classes) => classes.len(),
+        Answers::Tokens { words, .. } => words.len(),
+    }
+}
 
 /// Gradients by parameter name.
 pub(super) type Named = Vec<(String, Vec<f32>)>;
@@ -34,9 +42,10 @@ pub(super) fn gradients_of(
     path: ComputePath,
     noise: Option<Noise>,
 ) -> Result<(f64, Named)> {
-    let tape = Tape::recording(path);
-    let logits = model.logits(&Pass { tape: &tape, noise }, batch)?;
-    let loss = ops::cross_entropy(&tape, &logits, &batch.labels, batch.sequences())?;
+    let tape = Tape::recording(path, None);
+    let loss = model
+        .loss(&Pass { tape: &tape, noise }, batch, answers(batch))?
+        .value;
     let value = f64::from(loss.tensor.to_scalar::<f32>()?);
     let mut gradients = Gradients::zeros(&model.parameters);
     tape.backward(&loss, &model.parameters, &mut gradients)?;
@@ -71,14 +80,19 @@ pub(super) fn golden_batch() -> Batch {
     let ids: Vec<Vec<u32>> = serde_json::from_value(inputs["input_ids"].clone()).unwrap();
     let labels: Vec<u32> = serde_json::from_value(inputs["labels"].clone()).unwrap();
     let rows: Vec<usize> = (0..ids.len()).collect();
-    Batch::of(
-        &Encoded {
-            ids,
-            labels,
-            truncated: 0,
-        },
-        &rows,
-    )
+    Batch::of(&classified(ids, labels), &rows)
+}
+
+/// Rows with classes.
+pub(super) fn classified(ids: Vec<Vec<u32>>, classes: Vec<u32>) -> Encoded {
+    let lines = (1..=ids.len() as u64).collect();
+    Encoded {
+        ids,
+        targets: Targets::Classes(classes),
+        lines,
+        truncated: 0,
+        prompted: false,
+    }
 }
 
 const WORDS: [&str; 12] = [

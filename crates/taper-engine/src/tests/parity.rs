@@ -2,14 +2,13 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use taper_core::{Lora, Method};
+use taper_core::{Lora, Method, TargetModules, TaskType};
 
 use super::{golden, golden_batch, gradients_of, relative_difference};
 use crate::{
     checkpoint::{ModelFolder, Weights},
     export::read_adapter,
     models::{Model, Pass},
-    param::update,
     tape::{Path, Tape},
 };
 
@@ -77,25 +76,26 @@ fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
 
 #[test]
 fn logits_loss_and_every_gradient_equal_those_of_transformers() {
-    let model = Model::load(&folder(), &Method::Full, 3, &Device::Cpu, 0).unwrap();
+    let model = Model::load(
+        &folder(),
+        &Method::Full,
+        TaskType::SeqCls,
+        3,
+        &Device::Cpu,
+        0,
+    )
+    .unwrap();
     assert_eq!(model.parameters.list.len(), 41);
     check(&model, "", |name| format!("grad.{name}"));
 }
 
 #[test]
 fn an_adapter_of_peft_gives_its_logits_and_gradients() {
-    let (lora, tensors) = read_adapter(&golden().join("lora")).unwrap();
-    assert_eq!((lora.r, lora.lora_alpha), (4, 8.0));
-    let model = Model::load(&folder(), &Method::Lora(lora), 3, &Device::Cpu, 0).unwrap();
+    let (method, tensors) = read_adapter(&golden().join("lora")).unwrap();
+    assert!(matches!(&method, Method::Lora(lora) if (lora.r, lora.lora_alpha) == (4, 8.0)));
+    let model = Model::load(&folder(), &method, TaskType::SeqCls, 3, &Device::Cpu, 0).unwrap();
     assert_eq!(tensors.len(), model.parameters.list.len());
-    for parameter in &model.parameters.list {
-        let (_, tensor) = tensors
-            .iter()
-            .find(|(name, _)| *name == parameter.name)
-            .unwrap();
-        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        update(&parameter.var, |target| target.copy_from_slice(&values)).unwrap();
-    }
+    model.set(&tensors).unwrap();
     check(&model, "lora.", |name| {
         format!("lora.grad.base_model.model.{name}")
     });
@@ -104,11 +104,30 @@ fn an_adapter_of_peft_gives_its_logits_and_gradients() {
 #[test]
 fn a_new_adapter_leaves_the_model_as_it_was() {
     let lora = Lora {
-        target_modules: Some(vec!["query".to_owned(), "dense".to_owned()]),
+        target_modules: Some(TargetModules::Names(vec![
+            "query".to_owned(),
+            "dense".to_owned(),
+        ])),
         ..Lora::default()
     };
-    let base = Model::load(&folder(), &Method::Full, 3, &Device::Cpu, 0).unwrap();
-    let adapted = Model::load(&folder(), &Method::Lora(lora), 3, &Device::Cpu, 0).unwrap();
+    let base = Model::load(
+        &folder(),
+        &Method::Full,
+        TaskType::SeqCls,
+        3,
+        &Device::Cpu,
+        0,
+    )
+    .unwrap();
+    let adapted = Model::load(
+        &folder(),
+        &Method::Lora(lora),
+        TaskType::SeqCls,
+        3,
+        &Device::Cpu,
+        0,
+    )
+    .unwrap();
     assert_eq!(logits(&base, Path::Fused), logits(&adapted, Path::Fused));
     // query, attention.output.dense, intermediate.dense and output.dense of two layers, the pooler, and the classifier.
     assert_eq!(adapted.parameters.list.len(), 2 * (2 * 4 + 1) + 2);
@@ -129,7 +148,15 @@ fn the_forward_pass_equals_that_of_candle_transformers() {
     .unwrap();
     let batch = golden_batch();
     let ours = logits(
-        &Model::load(&folder(), &Method::Full, 3, &Device::Cpu, 0).unwrap(),
+        &Model::load(
+            &folder(),
+            &Method::Full,
+            TaskType::SeqCls,
+            3,
+            &Device::Cpu,
+            0,
+        )
+        .unwrap(),
         Path::Fused,
     );
     for (sequence, range) in batch.offsets.windows(2).enumerate() {

@@ -108,10 +108,10 @@ impl Trainer<'_> {
             model: &self.model,
             metrics,
             history: &self.history,
-            predictions: self
+            evaluation: self
                 .last_evaluation
                 .as_ref()
-                .map_or(&[], |(_, evaluation)| &evaluation.predictions),
+                .map(|(_, evaluation)| evaluation),
         };
         write_whole(&self.run.output_dir(), |dir| {
             export.write(dir)?;

@@ -16,9 +16,9 @@ use crate::{
     export::Logged,
     keeper::Keeper,
     memory,
+    methods::Rates,
     models::{Model, Noise, Pass},
-    ops,
-    optim::{AdamW, clip_factor},
+    optim::{AdamW, Change, clip_factor},
     param::Gradients,
     prepare::Prepared,
     state::{self, Progress},
@@ -61,9 +61,10 @@ struct Trainer<'a> {
     gradients: Gradients,
     progress: Progress,
     history: Vec<Logged>,
+    rates: Rates,
     checks: Checks,
     keeper: Keeper,
-    /// Rows of the current epoch in their order, and which epoch that is.
+    /// Units of the current epoch in their order, and which epoch that is.
     order: (u64, Vec<usize>),
     steps_per_epoch: u64,
     total_steps: u64,
@@ -89,7 +90,7 @@ impl<'a> Trainer<'a> {
         let training = &run.spec.training;
         let model = data.model(run, &device::open(run.device)?)?;
         let mut optimizer = AdamW::new(&model.parameters, training);
-        let (steps_per_epoch, total_steps) = training.steps(data.training.len() as u64);
+        let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
             (Progress::default(), Vec::new(), Keeper::new(training));
         if let Some(dir) = &run.resume_from {
@@ -100,7 +101,12 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             gradients: Gradients::zeros(&model.parameters),
             order: (u64::MAX, Vec::new()),
-            checks: Checks::default(),
+            rates: Rates::new(
+                &run.spec.tuning.method,
+                &model.parameters,
+                data.folder.arch.layers(),
+            )?,
+            checks: Checks::new(&model.parameters),
             last_evaluation: None,
             last_gradient_norm: 0.0,
             run,
@@ -138,89 +144,123 @@ impl<'a> Trainer<'a> {
     fn step(&mut self) -> Result<()> {
         let began = Instant::now();
         let training = &self.run.spec.training;
-        let rows = self.rows_of_step();
+        let units = self.units_of_step();
+        let size = training.per_device_train_batch_size as usize;
+        let batches: Vec<Vec<usize>> = units.chunks(size).map(|part| self.rows_of(part)).collect();
+        let answers = batches
+            .iter()
+            .flatten()
+            .map(|row| self.data.training.answers(*row))
+            .sum::<u64>();
+        let active = self.rates.active(self.progress.step);
         self.gradients.clear();
-        let mut loss = 0.0;
-        for (micro, part) in rows
-            .chunks(training.per_device_train_batch_size as usize)
-            .enumerate()
-        {
+        for (micro, rows) in batches.iter().enumerate() {
             if self.control.command() == Command::Cancel {
                 return Err(Stop::Cancelled.into());
             }
-            let batch = Batch::of(&self.data.training, part);
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
-            loss += self.accumulate(&batch, pass, rows.len())?;
-            self.progress.window.tokens += batch.tokens() as u64;
+            self.accumulate(rows, pass, answers, &active)?;
         }
-        let norm = self.checks.gradients(
-            &self.model.parameters,
-            &self.gradients,
-            self.progress.step + 1,
-        )?;
-        let rate = self.learning_rate();
+        let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
+        let norm = self
+            .checks
+            .gradients(parameters, &self.gradients, &active, step)?;
+        let changes = self.changes(&active);
         self.optimizer.update(
-            &self.model.parameters,
+            parameters,
             &self.gradients,
-            rate,
+            &changes,
             clip_factor(norm, training.max_grad_norm),
         )?;
-        self.checks.updated(rate);
+        self.checks.updated(self.factor(self.progress.step));
         self.last_gradient_norm = norm;
         self.progress.step += 1;
         let window = &mut self.progress.window;
-        window.loss += loss * rows.len() as f64;
-        window.rows += rows.len() as u64;
+        window.answers += answers;
         window.steps += 1;
         window.seconds += began.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Adds a micro-batch's gradients; returns its share of the step's mean loss.
-    fn accumulate(&mut self, batch: &Batch, pass: u64, rows: usize) -> Result<f64> {
-        let tape = Tape::recording(Path::of(&self.model.device));
+    /// Adds a micro-batch's gradients of the mean over `answers`, those of the whole step.
+    fn accumulate(
+        &mut self,
+        rows: &[usize],
+        pass: u64,
+        answers: u64,
+        active: &[bool],
+    ) -> Result<()> {
+        let batch = Batch::of(&self.data.training, rows);
+        let tape = Tape::recording(Path::of(&self.model.device), Some(active.to_vec()));
         let noise = Some(Noise {
             seed: self.run.spec.training.seed,
             pass,
         });
-        let logits = self.model.logits(&Pass { tape: &tape, noise }, batch)?;
-        let loss = ops::cross_entropy(&tape, &logits, &batch.labels, rows)?;
-        let value = f64::from(loss.tensor.to_scalar::<f32>()?);
+        let loss = self
+            .model
+            .loss(&Pass { tape: &tape, noise }, &batch, answers as usize)?;
+        let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         Checks::loss(value, self.progress.step + 1)?;
-        tape.backward(&loss, &self.model.parameters, &mut self.gradients)?;
-        Ok(value)
+        tape.backward(&loss.value, &self.model.parameters, &mut self.gradients)?;
+        let window = &mut self.progress.window;
+        window.loss += value * answers as f64;
+        window.correct += loss.correct;
+        window.rows += rows.len() as u64;
+        window.tokens += batch.words() as u64;
+        Ok(())
     }
 
-    /// The rows of the step to come: a function of seed and step alone.
-    fn rows_of_step(&mut self) -> Vec<usize> {
-        let (epoch, place) = (
-            self.progress.step / self.steps_per_epoch,
-            self.progress.step % self.steps_per_epoch,
-        );
+    /// The units of the step to come: a function of seed and step alone.
+    fn units_of_step(&mut self) -> Vec<usize> {
+        let (step, seed) = (self.progress.step, self.run.spec.training.seed);
+        let (epoch, place) = (step / self.steps_per_epoch, step % self.steps_per_epoch);
         if self.order.0 != epoch {
-            self.order = (
-                epoch,
-                epoch_order(self.data.training.len(), self.run.spec.training.seed, epoch),
-            );
+            self.order = (epoch, epoch_order(self.data.units.len(), seed, epoch));
         }
-        let size = self.run.spec.training.effective_batch_size();
+        let size = self.run.spec.training.effective_batch_size() as usize;
         self.order
             .1
             .iter()
-            .skip((place * size) as usize)
-            .take(size as usize)
+            .skip(place as usize * size)
+            .take(size)
             .copied()
             .collect()
     }
 
-    /// The rate of the step to come.
-    fn learning_rate(&self) -> f64 {
+    fn rows_of(&self, units: &[usize]) -> Vec<usize> {
+        units
+            .iter()
+            .flat_map(|unit| &self.data.units[*unit])
+            .copied()
+            .collect()
+    }
+
+    /// The schedule's factor on the rates of the step after `step` others.
+    fn factor(&self, step: u64) -> f64 {
         let training = &self.run.spec.training;
         let warmup = training.warmup(self.total_steps);
-        let peak = training.learning_rate.unwrap_or_default();
-        peak * training
+        training
             .lr_scheduler_type
-            .factor(self.progress.step, self.total_steps, warmup)
+            .factor(step, self.total_steps, warmup)
+    }
+
+    /// The run's rate before the schedule.
+    fn peak_rate(&self) -> f64 {
+        self.run.spec.training.learning_rate.unwrap_or_default()
+    }
+
+    /// What the step to come does to each parameter.
+    fn changes(&self, active: &[bool]) -> Vec<Option<Change>> {
+        let (step, peak) = (self.progress.step, self.peak_rate());
+        let factor = self.factor(step);
+        let change = |(id, active): (usize, &bool)| {
+            let change = Change {
+                learning_rate: self.rates.of(id, peak, factor),
+                number: self.rates.updates(id, step) + 1,
+            };
+            active.then_some(change)
+        };
+        active.iter().enumerate().map(change).collect()
     }
 
     fn due(&self) -> Due {

@@ -2,13 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taper_core::{Metrics, RunEvent};
+use taper_core::{Metrics, RunEvent, TaskType};
 
 use super::Trainer;
 use crate::{
     Result,
     evaluate::{Evaluation, evaluate},
     export::Logged,
+    samples::samples,
     state::Best,
 };
 
@@ -20,11 +21,17 @@ impl Trainer<'_> {
         self.progress.train_seconds += window.seconds;
         let remaining = (self.total_steps - self.progress.step) as f64;
         let mut metrics = self.place();
-        // The rate that the last step was made with, not the one to come.
-        self.progress.step -= 1;
-        metrics.set("learning_rate", self.learning_rate());
-        self.progress.step += 1;
-        metrics.set("train_loss", window.loss / window.rows as f64);
+        let last = self.progress.step - 1;
+        let (peak, factor) = (self.peak_rate(), self.factor(last));
+        metrics.set("learning_rate", peak * factor);
+        for (group, rate) in self.rates.by_group(last, peak, factor) {
+            metrics.set(&format!("learning_rate/{group}"), rate);
+        }
+        let answers = window.answers.max(1) as f64;
+        metrics.set("train_loss", window.loss / answers);
+        if self.data.task == TaskType::CausalLm {
+            metrics.set("train_mean_token_accuracy", window.correct as f64 / answers);
+        }
         metrics.set("grad_norm", self.last_gradient_norm);
         metrics.set("tokens_per_second", window.tokens as f64 / window.seconds);
         metrics.set("samples_per_second", window.rows as f64 / window.seconds);
@@ -63,14 +70,27 @@ impl Trainer<'_> {
         let Some(rows) = &self.data.validation else {
             return Ok(None);
         };
-        let (lines, classes) = (&self.data.validation_lines, self.data.classes.len());
         Ok(Some(evaluate(
             &self.model,
             rows,
-            lines,
-            classes,
+            self.data.classes.len(),
             self.control,
         )?))
+    }
+
+    /// Lets a causal model continue a few validation rows.
+    fn write_samples(&mut self) -> Result<()> {
+        let Some(rows) = self.data.validation.as_ref() else {
+            return Ok(());
+        };
+        let samples = samples(&self.model, rows, &self.data.setup, self.control)?;
+        if !samples.is_empty() {
+            self.sink.event(RunEvent::Samples {
+                step: self.progress.step,
+                samples,
+            });
+        }
+        Ok(())
     }
 
     /// Evaluates and reports; tells whether the model is the best so far and has to be kept.
@@ -87,12 +107,14 @@ impl Trainer<'_> {
             confusion: evaluation.confusion(),
         });
         self.last_evaluation = Some((self.progress.step, evaluation));
+        self.write_samples()?;
         let training = &self.run.spec.training;
         let value = figures
             .get(&training.metric_for_best_model)
             .unwrap_or(f64::NAN);
+        let lower = training.lower_is_better();
         let better = |best: &Best| {
-            if training.metric_for_best_model == "valid_loss" {
+            if lower {
                 value < best.value
             } else {
                 value > best.value

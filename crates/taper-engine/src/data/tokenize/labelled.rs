@@ -21,6 +21,7 @@ pub(super) fn encode(job: &Job<'_>, classes: &Classes) -> Result<Encoded> {
             .map(|encoding| encoding.get_ids().to_vec())
             .collect(),
         targets: Targets::Classes(labels),
+        prompted: false,
         lines: job.source.rows.iter().map(|row| row.line).collect(),
     })
 }

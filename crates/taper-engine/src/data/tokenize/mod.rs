@@ -27,6 +27,8 @@ pub(crate) struct Encoded {
     pub(crate) lines: Vec<u64>,
     /// Rows that were cut to the greatest length.
     pub(crate) truncated: u64,
+    /// Whether virtual tokens will stand in front of each row.
+    pub(crate) prompted: bool,
 }
 
 /// What a model has to answer.
@@ -47,18 +49,33 @@ impl Encoded {
         self.ids.iter().map(|row| row.len() as u64).sum()
     }
 
-    /// Answers that the loss covers: rows with a class, or tokens that can be foretold.
-    pub(crate) fn label_tokens(&self) -> u64 {
+    /// Places of a row's tokens that the loss covers. Nothing foretells a first token, but virtual tokens in front of it.
+    pub(crate) fn foretold(&self, row: usize) -> impl Iterator<Item = usize> {
+        let trained: &[bool] = match &self.targets {
+            Targets::Classes(_) => &[],
+            Targets::Tokens(rows) => &rows[row],
+        };
+        let first = usize::from(!self.prompted);
+        trained
+            .iter()
+            .enumerate()
+            .skip(first)
+            .filter(|(_, trained)| **trained)
+            .map(|(place, _)| place)
+    }
+
+    /// Answers of one row that the loss covers.
+    pub(crate) fn answers(&self, row: usize) -> u64 {
         match &self.targets {
-            Targets::Classes(classes) => classes.len() as u64,
-            Targets::Tokens(rows) => rows.iter().map(|row| foretold(row)).sum(),
+            Targets::Classes(_) => 1,
+            Targets::Tokens(_) => self.foretold(row).count() as u64,
         }
     }
-}
 
-/// Nothing foretells the first token.
-fn foretold(trained: &[bool]) -> u64 {
-    trained.iter().skip(1).filter(|t| **t).count() as u64
+    /// Answers that the loss covers: rows with a class, or tokens that can be foretold.
+    pub(crate) fn label_tokens(&self) -> u64 {
+        (0..self.len()).map(|row| self.answers(row)).sum()
+    }
 }
 
 /// Rows and the file they are from.
@@ -152,7 +169,7 @@ impl Job<'_> {
             let whole = masked.ids.len();
             masked.ids.truncate(self.max_length);
             masked.trained.truncate(self.max_length);
-            if foretold(&masked.trained) > 0 {
+            if masked.trained.iter().skip(1).any(|trained| *trained) {
                 Ok((masked, whole > self.max_length))
             } else {
                 Err(self.nothing_left(whole))
@@ -168,6 +185,7 @@ impl Job<'_> {
             targets: Targets::Tokens(trained),
             lines: self.source.rows.iter().map(|row| row.line).collect(),
             truncated,
+            prompted: false,
         })
     }
 

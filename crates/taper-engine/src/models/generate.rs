@@ -1,0 +1,43 @@
+use candle_transformers::generation::{LogitsProcessor, Sampling};
+
+use super::{Model, Pass, model::Network};
+use crate::{
+    Error, Result,
+    data::Batch,
+    ops,
+    tape::{Path, Tape},
+};
+
+impl Model {
+    /// Continues a text word by word with the likeliest one, until `end` or `most` words.
+    pub(crate) fn generate(
+        &self,
+        prompt: &[u32],
+        most: usize,
+        end: Option<u32>,
+    ) -> Result<Vec<u32>> {
+        let Network::Decoder(decoder) = &self.network else {
+            return Err(Error::model("an encoder does not continue texts"));
+        };
+        let mut choose = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
+        let mut ids = prompt.to_vec();
+        while ids.len() < prompt.len() + most {
+            let tape = Tape::idle(Path::of(&self.device));
+            let batch = Batch::of_ids([ids.as_slice()].into_iter());
+            let (states, table) = decoder.states(
+                &Pass {
+                    tape: &tape,
+                    noise: None,
+                },
+                &batch,
+                Batch::last_tokens,
+            )?;
+            let next = choose.sample(&ops::lm_logits(&tape, &states, table)?.squeeze(0)?)?;
+            if Some(next) == end {
+                break;
+            }
+            ids.push(next);
+        }
+        Ok(ids.split_off(prompt.len()))
+    }
+}

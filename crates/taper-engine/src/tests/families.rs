@@ -1,0 +1,310 @@
+//! Every family, task and method against golden files made by transformers and PEFT (`tests/golden/README.md`).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use candle_core::{Device, Tensor};
+use serde_json::Value;
+use taper_core::{Method, TaskType};
+
+use super::{gradients_of, relative_difference};
+use crate::{
+    checkpoint::{ModelFolder, Weights},
+    data::{Batch, Encoded, Targets},
+    export::read_adapter,
+    models::{Model, Pass},
+    tape::{Path as ComputePath, Tape},
+};
+
+const ENCODERS: [&str; 5] = [
+    "bert",
+    "bert-no-pooler",
+    "roberta",
+    "xlm-roberta",
+    "distilbert",
+];
+const DECODERS: [&str; 7] = [
+    "llama",
+    "llama-rope3",
+    "llama-linear",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt2",
+];
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
+}
+
+/// One golden case: a family's model under one task and method.
+struct Case {
+    dir: PathBuf,
+    task: TaskType,
+    method: String,
+    expected: Weights,
+}
+
+impl Case {
+    fn new(family: &str, task: TaskType, method: &str) -> Self {
+        let dir = golden().join("families").join(family);
+        let expected = Weights::open(&dir.join("expected.safetensors")).unwrap();
+        Self {
+            dir,
+            task,
+            method: method.to_owned(),
+            expected,
+        }
+    }
+
+    fn prefix(&self) -> String {
+        format!("{}.{}", self.task.as_str().to_lowercase(), self.method)
+    }
+
+    fn expected(&self, name: &str) -> Vec<f32> {
+        let tensor = self
+            .expected
+            .get(&format!("{}.{name}", self.prefix()), &Device::Cpu)
+            .unwrap();
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// The model with the weights that the golden files were made with, and the names that files have for its parameters.
+    fn model(&self) -> Model {
+        let folder = ModelFolder::without_tokenizer(&self.dir).unwrap();
+        let load =
+            |method: &Method| Model::load(&folder, method, self.task, 3, &Device::Cpu, 0).unwrap();
+        if self.method == "full" {
+            let model = load(&Method::Full);
+            let head = self.dir.join("head.safetensors");
+            if self.task == TaskType::SeqCls && head.is_file() {
+                let weights = Weights::open(&head).unwrap();
+                let heads = weights
+                    .names()
+                    .map(|name| (name.to_owned(), weights.get(name, &Device::Cpu).unwrap()));
+                let heads: Vec<(String, Tensor)> = heads.collect();
+                let mut all = model.parameters.tensors();
+                all.retain(|(name, _)| heads.iter().all(|(head, _)| head != name));
+                all.extend(heads);
+                // A copy, since a parameter must not be written from itself.
+                let all: Vec<_> = all
+                    .into_iter()
+                    .map(|(name, tensor)| (name, tensor.copy().unwrap()))
+                    .collect();
+                model.set(&all).unwrap();
+            }
+            return model;
+        }
+        let (method, tensors) = read_adapter(&self.adapter()).unwrap();
+        let model = load(&method);
+        let names = |list: Vec<(String, Tensor)>| {
+            let mut names: Vec<String> = list.into_iter().map(|(name, _)| name).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(
+            names(model.parameters.tensors()),
+            names(tensors.clone()),
+            "{}: names in the adapter",
+            self.prefix()
+        );
+        model.set(&tensors).unwrap();
+        model
+    }
+
+    fn adapter(&self) -> PathBuf {
+        self.dir.join(self.prefix().replace('.', "-"))
+    }
+
+    fn batch(&self) -> Batch {
+        let inputs: Value =
+            serde_json::from_str(&fs::read_to_string(self.dir.join("inputs.json")).unwrap())
+                .unwrap();
+        let ids: Vec<Vec<u32>> = serde_json::from_value(inputs["input_ids"].clone()).unwrap();
+        let targets = match self.task {
+            TaskType::SeqCls => {
+                Targets::Classes(serde_json::from_value(inputs["labels"].clone()).unwrap())
+            }
+            TaskType::CausalLm => {
+                let masks: Vec<Vec<u8>> =
+                    serde_json::from_value(inputs["loss_mask"].clone()).unwrap();
+                Targets::Tokens(
+                    masks
+                        .into_iter()
+                        .map(|mask| mask.into_iter().map(|m| m == 1).collect())
+                        .collect(),
+                )
+            }
+        };
+        let rows: Vec<usize> = (0..ids.len()).collect();
+        let data = Encoded {
+            lines: vec![0; ids.len()],
+            ids,
+            targets,
+            truncated: 0,
+            prompted: self.method.starts_with("prompt"),
+        };
+        Batch::of(&data, &rows)
+    }
+
+    /// The file's name of a parameter.
+    fn stored(&self, name: &str) -> String {
+        match self.method.as_str() {
+            "full" => name.to_owned(),
+            "prompt" if name == "prompt_embeddings" => name.to_owned(),
+            "prompt" => format!("base_model.{name}"),
+            _ => format!("base_model.model.{name}"),
+        }
+    }
+
+    fn check(&self) {
+        let (model, batch) = (self.model(), self.batch());
+        for path in [ComputePath::Fused, ComputePath::Composed] {
+            let label = format!(
+                "{} {} {path:?}",
+                self.dir.file_name().unwrap().to_string_lossy(),
+                self.prefix()
+            );
+            self.check_logits(&model, &batch, path, &label);
+            let (loss, gradients) = gradients_of(&model, &batch, path, None).unwrap();
+            assert!(
+                (loss - f64::from(self.expected("loss")[0])).abs() < 2e-5,
+                "{label}: loss {loss}, expected {:?}",
+                self.expected("loss")
+            );
+            for (name, found) in gradients {
+                let expected = self.expected(&format!("grad.{}", self.stored(&name)));
+                let zero = ["key.bias", "k_lin.bias"]
+                    .iter()
+                    .any(|end| name.ends_with(end));
+                let difference = relative_difference(&found, &expected);
+                // Zero by mathematics: what both sides have is rounding.
+                let close = if zero {
+                    found.iter().chain(&expected).all(|g| g.abs() < 1e-5)
+                } else {
+                    difference < 1e-3
+                };
+                assert!(
+                    close,
+                    "{label}: the gradient of {name} differs by {difference}"
+                );
+            }
+        }
+    }
+
+    fn check_logits(&self, model: &Model, batch: &Batch, path: ComputePath, label: &str) {
+        let tape = Tape::idle(path);
+        let pass = Pass {
+            tape: &tape,
+            noise: None,
+        };
+        let found: Vec<f32> = match self.task {
+            TaskType::SeqCls => model
+                .logits(&pass, batch)
+                .unwrap()
+                .tensor
+                .flatten_all()
+                .unwrap()
+                .to_vec1()
+                .unwrap(),
+            TaskType::CausalLm => model
+                .all_logits(&pass, batch)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1()
+                .unwrap(),
+        };
+        let expected = self.expected("logits");
+        assert_eq!(found.len(), expected.len(), "{label}");
+        let difference = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(difference < 1e-4, "{label}: logits differ by {difference}");
+    }
+}
+
+#[test]
+fn encoders_equal_transformers_and_peft() {
+    for family in ENCODERS {
+        for method in ["full", "lora", "prompt"] {
+            Case::new(family, TaskType::SeqCls, method).check();
+        }
+    }
+}
+
+#[test]
+fn decoders_as_classifiers_equal_transformers_and_peft() {
+    for family in DECODERS {
+        for method in ["full", "lora", "prompt"] {
+            Case::new(family, TaskType::SeqCls, method).check();
+        }
+    }
+}
+
+#[test]
+fn causal_language_models_equal_transformers_and_peft() {
+    for family in DECODERS {
+        for method in ["full", "lora", "prompt"] {
+            Case::new(family, TaskType::CausalLm, method).check();
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_lora_target_is_read_as_peft_reads_it() {
+    for method in ["lora-all-linear", "lora-layers", "lora-regex"] {
+        Case::new("llama", TaskType::CausalLm, method).check();
+    }
+    Case::new("gpt2", TaskType::CausalLm, "lora-all-linear").check();
+}
+
+#[test]
+fn shards_half_precision_and_bare_names_are_read() {
+    let dir = golden().join("formats");
+    let expected = Weights::open(&dir.join("expected.safetensors")).unwrap();
+    let inputs: Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("inputs.json")).unwrap()).unwrap();
+    let ids: Vec<Vec<u32>> = serde_json::from_value(inputs["input_ids"].clone()).unwrap();
+    let batch = Batch::of_ids(ids.iter().map(Vec::as_slice));
+    for form in ["sharded", "bf16", "f16", "gpt2-bare"] {
+        let folder = ModelFolder::without_tokenizer(&dir.join(form)).unwrap();
+        let model = Model::load(
+            &folder,
+            &Method::Full,
+            TaskType::CausalLm,
+            0,
+            &Device::Cpu,
+            0,
+        )
+        .unwrap();
+        let tape = Tape::idle(ComputePath::Fused);
+        let found = model
+            .all_logits(
+                &Pass {
+                    tape: &tape,
+                    noise: None,
+                },
+                &batch,
+            )
+            .unwrap();
+        let found: Vec<f32> = found.flatten_all().unwrap().to_vec1().unwrap();
+        let expected: Vec<f32> = expected
+            .get(&format!("{form}.logits"), &Device::Cpu)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        let difference = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(difference < 1e-4, "{form}: logits differ by {difference}");
+    }
+}
