@@ -8,7 +8,7 @@ mod reviews;
 use std::{
     env, fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     time::Instant,
 };
 
@@ -60,7 +60,8 @@ impl Demo {
     #[tokio::main]
     pub(crate) async fn run(self) -> Result<()> {
         logging::start(LogFormat::Text, "warn");
-        let cache = self.cache_dir.clone().map_or_else(cache_dir, Ok)?;
+        // Absolute, so that the paths that are shown hold anywhere.
+        let cache = path::absolute(self.cache_dir.clone().map_or_else(cache_dir, Ok)?)?;
         let files = Files::prepare(&cache, self.rows as usize)?;
         let settings = Settings::read(Flags {
             data_dir: Some(files.data.clone()),
@@ -145,7 +146,7 @@ async fn train(client: &Client, addr: SocketAddr, files: &Files) -> Result<()> {
     let left = client.cancel_unfinished().await?;
     if left > 0 {
         say(format_args!(
-            "cancelled {left} unfinished of an earlier demo"
+            "cancelled {left} unfinished job(s) of an earlier demo"
         ));
     }
     let body = job(
