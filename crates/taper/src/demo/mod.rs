@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -73,16 +73,16 @@ impl Demo {
         let instance = Instance::start(&settings, listen(self.listen).await?).await?;
         let client = Client::new(instance.addr, settings.api_key.clone())?;
         let outcome = tokio::select! {
-            outcome = train(&client, instance.addr, &files) => Some(outcome),
-            () = signals.next() => None,
+            outcome = train(&client, instance.addr, &files) => outcome,
+            () = signals.next() => Err(anyhow!("interrupted before the job had ended")),
         };
-        if matches!(outcome, Some(Ok(()))) && !self.exit {
+        if outcome.is_ok() && !self.exit {
             say("the server goes on; Ctrl-C ends it");
             signals.next().await;
         }
         signals.end_at_next();
         instance.stop().await?;
-        outcome.unwrap_or(Ok(()))
+        outcome
     }
 }
 
