@@ -8,11 +8,11 @@ mod reviews;
 use std::{
     env, fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -60,7 +60,8 @@ impl Demo {
     #[tokio::main]
     pub(crate) async fn run(self) -> Result<()> {
         logging::start(LogFormat::Text, "warn");
-        let cache = self.cache_dir.clone().map_or_else(cache_dir, Ok)?;
+        // Absolute, so that the paths that are shown hold anywhere.
+        let cache = path::absolute(self.cache_dir.clone().map_or_else(cache_dir, Ok)?)?;
         let files = Files::prepare(&cache, self.rows as usize)?;
         let settings = Settings::read(Flags {
             data_dir: Some(files.data.clone()),
@@ -72,16 +73,16 @@ impl Demo {
         let instance = Instance::start(&settings, listen(self.listen).await?).await?;
         let client = Client::new(instance.addr, settings.api_key.clone())?;
         let outcome = tokio::select! {
-            outcome = train(&client, instance.addr, &files) => Some(outcome),
-            () = signals.next() => None,
+            outcome = train(&client, instance.addr, &files) => outcome,
+            () = signals.next() => Err(anyhow!("interrupted before the job had ended")),
         };
-        if matches!(outcome, Some(Ok(()))) && !self.exit {
+        if outcome.is_ok() && !self.exit {
             say("the server goes on; Ctrl-C ends it");
             signals.next().await;
         }
         signals.end_at_next();
         instance.stop().await?;
-        outcome.unwrap_or(Ok(()))
+        outcome
     }
 }
 
@@ -145,7 +146,7 @@ async fn train(client: &Client, addr: SocketAddr, files: &Files) -> Result<()> {
     let left = client.cancel_unfinished().await?;
     if left > 0 {
         say(format_args!(
-            "cancelled {left} unfinished of an earlier demo"
+            "cancelled {left} unfinished job(s) of an earlier demo"
         ));
     }
     let body = job(
