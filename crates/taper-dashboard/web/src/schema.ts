@@ -421,32 +421,56 @@ export interface components {
             /** @description Accepted and ignored; the job's events say so. */
             integrations?: unknown[] | null;
         };
-        /** @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + lora_alpha/r · B·(A·x)`. */
+        /**
+         * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
+         *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
+         */
         CreateLora: {
             /** @description Rank of the adapters. */
             r?: number;
-            /**
-             * Format: double
-             * @description Scale: the adapter's output is multiplied by `lora_alpha / r`.
-             */
+            /** Format: double */
             lora_alpha?: number;
             /**
              * Format: double
              * @description Dropout on the adapter's input while training.
              */
             lora_dropout?: number;
-            /** @description Linear layers that get an adapter, by exact name or by suffix after a dot; absent = the usual ones of the model's family. */
-            target_modules?: string[] | null;
+            target_modules?: components["schemas"]["TargetModules"] | null;
             /** @description Which biases are trained; only `none`. */
             bias?: string;
+            /** @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect. */
+            use_rslora?: boolean;
+            /** @description Other ranks, by module name or regular expression on its end. */
+            rank_pattern?: {
+                [key: string]: number;
+            };
+            /** @description Other alphas, likewise. */
+            alpha_pattern?: {
+                [key: string]: number;
+            };
+            /** @description Numbers of the layers that get adapters; absent = all. */
+            layers_to_transform?: number[] | null;
+            /** @description Modules of the base that are trained whole and saved with the adapter. */
+            modules_to_save?: string[] | null;
+            /**
+             * Format: double
+             * @description LoRA+: the learning rate of B is this many times that of A.
+             */
+            loraplus_lr_ratio?: number | null;
         };
         /** @description A tuning method with its settings. */
         CreateMethod: {
             /** @enum {string} */
             type: "full";
-        } | (components["schemas"]["CreateLora"] & {
+        } | (components["schemas"]["Layerwise"] & {
+            /** @enum {string} */
+            type: "layerwise";
+        }) | (components["schemas"]["CreateLora"] & {
             /** @enum {string} */
             type: "lora";
+        }) | (components["schemas"]["PromptTuning"] & {
+            /** @enum {string} */
+            type: "prompt_tuning";
         });
         /** @description How the optimisation runs. Names and meanings are those of `transformers.TrainingArguments`, where they exist there. */
         CreateTraining: {
@@ -512,6 +536,8 @@ export interface components {
              * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
              */
             max_length?: number | null;
+            /** @description Several rows in one sequence of at most `max_length` tokens, without attention between them. */
+            packing?: boolean;
             /** Format: int64 */
             seed?: number;
             /**
@@ -769,6 +795,28 @@ export interface components {
          */
         JobState: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
         /**
+         * @description Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
+         *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
+         */
+        Layerwise: {
+            /** Format: double */
+            layer_decay: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             */
+            freeze_below: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             */
+            unfreeze_every_steps: number | null;
+            /** @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes. */
+            learning_rates: {
+                [key: string]: number;
+            };
+        };
+        /**
          * @description How much an event matters.
          * @enum {string}
          */
@@ -845,32 +893,56 @@ export interface components {
             /** @description Id of the last element of this page. */
             last_id: string | null;
         };
-        /** @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + lora_alpha/r · B·(A·x)`. */
+        /**
+         * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
+         *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
+         */
         Lora: {
             /** @description Rank of the adapters. */
             r: number;
-            /**
-             * Format: double
-             * @description Scale: the adapter's output is multiplied by `lora_alpha / r`.
-             */
+            /** Format: double */
             lora_alpha: number;
             /**
              * Format: double
              * @description Dropout on the adapter's input while training.
              */
             lora_dropout: number;
-            /** @description Linear layers that get an adapter, by exact name or by suffix after a dot; absent = the usual ones of the model's family. */
-            target_modules: string[] | null;
+            target_modules: components["schemas"]["TargetModules"] | null;
             /** @description Which biases are trained; only `none`. */
             bias: string;
+            /** @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect. */
+            use_rslora: boolean;
+            /** @description Other ranks, by module name or regular expression on its end. */
+            rank_pattern: {
+                [key: string]: number;
+            };
+            /** @description Other alphas, likewise. */
+            alpha_pattern: {
+                [key: string]: number;
+            };
+            /** @description Numbers of the layers that get adapters; absent = all. */
+            layers_to_transform: number[] | null;
+            /** @description Modules of the base that are trained whole and saved with the adapter. */
+            modules_to_save: string[] | null;
+            /**
+             * Format: double
+             * @description LoRA+: the learning rate of B is this many times that of A.
+             */
+            loraplus_lr_ratio: number | null;
         };
         /** @description A tuning method with its settings. */
         Method: {
             /** @enum {string} */
             type: "full";
-        } | (components["schemas"]["Lora"] & {
+        } | (components["schemas"]["Layerwise"] & {
+            /** @enum {string} */
+            type: "layerwise";
+        }) | (components["schemas"]["Lora"] & {
             /** @enum {string} */
             type: "lora";
+        }) | (components["schemas"]["PromptTuning"] & {
+            /** @enum {string} */
+            type: "prompt_tuning";
         });
         /** @description OpenAI's form of a job's method. */
         MethodObject: {
@@ -929,6 +1001,11 @@ export interface components {
             validation_tokens: number;
             /**
              * Format: int64
+             * @description Answers of one pass over the training rows that the loss covers: rows with a class, or tokens.
+             */
+            label_tokens: number;
+            /**
+             * Format: int64
              * @description Rows that `max_length` cuts.
              */
             truncated_rows: number;
@@ -938,8 +1015,25 @@ export interface components {
             trainable_parameters: number;
             /** Format: int64 */
             total_parameters: number;
-            /** @description Class names in the order of their ids. */
+            /** @description Class names in the order of their ids; empty without classes. */
             classes: string[];
+        };
+        /**
+         * @description Where the vectors of prompt tuning start from; the names are PEFT's.
+         * @enum {string}
+         */
+        PromptInit: "RANDOM" | "TEXT" | "SAMPLE_VOCAB";
+        /** @description Prompt tuning: trained vectors that stand in front of every input, as if they were words. */
+        PromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             */
+            num_virtual_tokens: number;
+            /** @description Where the vectors start from. */
+            prompt_tuning_init: components["schemas"]["PromptInit"];
+            /** @description The words to start from, with `TEXT`. */
+            prompt_tuning_init_text: string | null;
         };
         /**
          * @description How the learning rate moves over the run; the names and formulas are those of `transformers.get_scheduler`.
@@ -960,11 +1054,13 @@ export interface components {
         SupervisedMethod: {
             hyperparameters: components["schemas"]["Hyperparameters"];
         };
+        /** @description Which linear layers get an adapter. */
+        TargetModules: string[] | string;
         /**
          * @description What a model is tuned for; the names are PEFT's.
          * @enum {string}
          */
-        TaskType: "SEQ_CLS";
+        TaskType: "SEQ_CLS" | "CAUSAL_LM";
         /** @description How the optimisation runs. Names and meanings are those of `transformers.TrainingArguments`, where they exist there. */
         Training: {
             /**
@@ -1029,6 +1125,8 @@ export interface components {
              * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
              */
             max_length: number | null;
+            /** @description Several rows in one sequence of at most `max_length` tokens, without attention between them. */
+            packing: boolean;
             /** Format: int64 */
             seed: number;
             /**
