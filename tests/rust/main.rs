@@ -5,4 +5,5 @@ mod client;
 mod model;
 mod restart;
 mod server;
+mod train;
 mod training;

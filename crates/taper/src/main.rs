@@ -3,12 +3,15 @@
 mod console;
 mod demo;
 mod devices;
+mod digest;
 mod instance;
 mod logging;
 mod openapi;
+mod progress;
 mod serve;
 mod settings;
 mod signals;
+mod train;
 
 use std::process::ExitCode;
 
@@ -28,23 +31,29 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Train(train::Train),
     Demo(demo::Demo),
     Openapi(openapi::Openapi),
 }
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
-        Command::Serve(command) => command.run(),
-        Command::Demo(command) => command.run(),
-        Command::Openapi(command) => command.run(),
+        Command::Serve(command) => success(command.run()),
+        Command::Train(command) => command.run(),
+        Command::Demo(command) => success(command.run()),
+        Command::Openapi(command) => success(command.run()),
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn success(ended: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

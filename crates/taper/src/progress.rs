@@ -1,5 +1,5 @@
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     io::{IsTerminal, stderr},
     time::Duration,
 };
@@ -8,11 +8,11 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use crate::console::say;
+use crate::console::tell;
 
 const BAR: &str = "{spinner} {bar:30} step {pos}/{len} · {msg}";
 
-/// Shows how a job goes on: a bar on a terminal, otherwise a line per report.
+/// Shows on stderr how a job goes on: a bar on a terminal, otherwise a line per report.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     loss: Option<f64>,
@@ -39,21 +39,34 @@ impl Progress {
         })
     }
 
-    /// Takes an event of the job's stream.
-    pub(crate) fn show(&mut self, event: &Value) {
-        let data = &event["data"];
+    /// Takes an event of the job: its type, its message, its data.
+    pub(crate) fn show(&mut self, kind: &str, message: &str, data: &Value) {
         if let Some(accuracy) = data["valid_accuracy"].as_f64() {
             self.before.get_or_insert(accuracy);
             self.after = Some(accuracy);
         }
         self.loss = data["train_loss"].as_f64().or(self.loss);
-        if event["type"] == "metrics" {
-            self.figures(data);
-        } else if let Some(message) = event["message"].as_str() {
-            match &self.bar {
-                Some(bar) => bar.set_message(message.to_owned()),
-                None => say(message),
-            }
+        let evaluated = data.get("valid_loss").is_some();
+        if kind != "metrics" || evaluated {
+            self.line(message);
+        }
+        if kind == "metrics" {
+            self.figures(data, evaluated);
+        }
+        for sample in data["samples"].as_array().into_iter().flatten() {
+            // As in JSON: on one line, and without characters that a terminal would obey.
+            self.line(format_args!(
+                "    {} → {}",
+                sample["prompt"], sample["completion"]
+            ));
+        }
+    }
+
+    /// Leaves a line behind.
+    pub(crate) fn line(&self, text: impl Display) {
+        match &self.bar {
+            Some(bar) => bar.println(text.to_string()),
+            None => tell(text),
         }
     }
 
@@ -64,12 +77,12 @@ impl Progress {
         }
     }
 
-    fn figures(&self, data: &Value) {
+    fn figures(&self, data: &Value, evaluated: bool) {
         let (step, total) = (data["step"].as_u64(), data["total_steps"].as_u64());
         let (Some(step), Some(total)) = (step, total) else {
             return;
         };
-        let figures = self.line(data);
+        let figures = self.summary(data);
         match &self.bar {
             Some(bar) => {
                 if bar.length() != Some(total) {
@@ -81,11 +94,12 @@ impl Progress {
                 bar.set_position(step);
                 bar.set_message(figures);
             }
-            None => say(format_args!("step {step}/{total} · {figures}")),
+            None if evaluated => {}
+            None => tell(format_args!("step {step}/{total} · {figures}")),
         }
     }
 
-    fn line(&self, data: &Value) -> String {
+    fn summary(&self, data: &Value) -> String {
         let mut line = String::new();
         let mut part = |text: String| {
             let gap = if line.is_empty() { "" } else { " · " };
@@ -99,9 +113,6 @@ impl Progress {
         }
         if let Some(loss) = self.loss {
             part(format!("loss {loss:.3}"));
-        }
-        if let Some(accuracy) = data["valid_accuracy"].as_f64() {
-            part(format!("held-out accuracy {:.1} %", 100.0 * accuracy));
         }
         line
     }
@@ -132,17 +143,12 @@ mod tests {
             after: None,
         };
         for accuracy in [0.5, 0.7, 0.8] {
-            progress.show(&json!({"data": {"valid_accuracy": accuracy}}));
+            progress.show("metrics", "", &json!({"valid_accuracy": accuracy}));
         }
         assert_eq!((progress.before, progress.after), (Some(0.5), Some(0.8)));
         progress.loss = Some(0.4567);
-        let line = progress.line(
-            &json!({"eta_seconds": 71.2, "tokens_per_second": 5200.4, "valid_accuracy": 0.8}),
-        );
-        assert_eq!(
-            line,
-            "ETA 1 min 11 s · 5200 tok/s · loss 0.457 · held-out accuracy 80.0 %"
-        );
+        let line = progress.summary(&json!({"eta_seconds": 71.2, "tokens_per_second": 5200.4}));
+        assert_eq!(line, "ETA 1 min 11 s · 5200 tok/s · loss 0.457");
     }
 
     #[test]

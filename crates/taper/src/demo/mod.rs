@@ -2,7 +2,6 @@
 
 mod client;
 mod packages;
-mod progress;
 mod reviews;
 
 use std::{
@@ -17,11 +16,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use self::{client::Client, progress::Progress, reviews::Split};
+use self::{client::Client, reviews::Split};
 use crate::{
     console::say,
     instance::Instance,
     logging::{self, LogFormat},
+    progress::{self, Progress},
     settings::{Flags, Settings},
     signals::Signals,
 };
@@ -157,7 +157,12 @@ async fn train(client: &Client, addr: SocketAddr, files: &Files) -> Result<()> {
     let id = client.create_job(&body).await?;
     say(format_args!("watch it at http://{addr}/jobs/{id}"));
     let mut progress = Progress::start()?;
-    let followed = client.follow(&id, |event| progress.show(event)).await;
+    let followed = client
+        .follow(&id, |event| {
+            let text = |name: &str| event[name].as_str().unwrap_or_default();
+            progress.show(text("type"), text("message"), &event["data"]);
+        })
+        .await;
     progress.finish();
     followed?;
     let job = client.job(&id).await?;

