@@ -162,7 +162,10 @@ fn what_is_wrong_is_named_and_leaves_nothing_behind() -> Result<()> {
         );
         assert!(!place.path("out").exists(), "{told}");
     }
-    fs::write(place.path("train.jsonl"), "{\"text\": \"good\", \"label\": [1]}\n")?;
+    fs::write(
+        place.path("train.jsonl"),
+        "{\"text\": \"good\", \"label\": [1]}\n",
+    )?;
     let told = place.refusal(&spec(1), "out")?;
     assert!(
         told.contains("line 1") && told.contains("(param training_file)"),
