@@ -185,6 +185,17 @@ impl Control {
         }
     }
 
+    /// Lets the run go on unless it is cancelled: for what a pause has to wait for, since it cannot be gone on with half-way.
+    ///
+    /// # Errors
+    /// The wish to stop at once.
+    pub fn check_cancelled(&self) -> Result<(), Stop> {
+        match self.command() {
+            Command::Continue | Command::Pause => Ok(()),
+            Command::Cancel => Err(Stop::Cancelled),
+        }
+    }
+
     /// Lets the run go on, or tells it why not.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub(crate) fn samples(
     };
     let mut samples = Vec::new();
     for (ids, trained) in data.ids.iter().zip(trained).take(SAMPLES) {
-        control.check()?;
+        control.check_cancelled()?;
         let begins = trained.iter().position(|trained| *trained).unwrap_or(0);
         let given = if begins == 0 {
             GIVEN.min(ids.len())

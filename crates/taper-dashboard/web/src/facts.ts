@@ -73,6 +73,7 @@ export function stateLine(job: Job, now: number): string[] {
     'train_loss' in metrics && `loss ${loss(metrics.train_loss)}`,
     'valid_loss' in metrics && `valid ${loss(metrics.valid_loss)}`,
     'valid_accuracy' in metrics && `accuracy ${share(metrics.valid_accuracy)}`,
+    'valid_perplexity' in metrics && `perplexity ${loss(metrics.valid_perplexity)}`,
   ]
   return parts.filter((part) => typeof part === 'string')
 }

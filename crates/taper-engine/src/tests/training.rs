@@ -231,6 +231,38 @@ fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
 }
 
 #[test]
+fn a_pause_during_an_evaluation_waits_for_its_end() {
+    let fixture = Fixture::new(0.1);
+    let mut body = small();
+    body["training"]["logging_steps"] = json!(3);
+    body["training"]["eval_steps"] = json!(3);
+    body["training"]["save_steps"] = json!(100);
+    let run = fixture.run("pause", 40, body);
+    let control = Control::new();
+    let line = control.clone();
+    // The log of step 3 comes before its evaluation, so the evaluation runs under the wish to pause.
+    let give = move |event: &RunEvent| match event {
+        RunEvent::Step(metrics) if metrics.get("step") == Some(3.0) => line.give(Command::Pause),
+        _ => {}
+    };
+    let mut recorder = Recorder {
+        on_event: Some(Box::new(give)),
+        ..Recorder::default()
+    };
+    let error = Engine::new()
+        .train(&run, &mut recorder, &control)
+        .unwrap_err();
+    assert_eq!(error, TrainError::Stopped(Stop::Paused));
+    let last = recorder.events.last().unwrap();
+    assert!(
+        matches!(last, RunEvent::Evaluation { metrics, .. } if metrics.get("step") == Some(3.0)),
+        "{last:?}"
+    );
+    let kept: Vec<u64> = recorder.checkpoints.iter().map(|c| c.step).collect();
+    assert_eq!(kept, [3]);
+}
+
+#[test]
 fn the_best_model_is_published_and_patience_ends_the_run() {
     let fixture = Fixture::new(0.1);
     let body = json!({"tuning": {"type": "full"}, "training": {"num_train_epochs": 40, "per_device_train_batch_size": 8, "learning_rate": 2e-2,

@@ -155,9 +155,7 @@ impl<'a> Trainer<'a> {
         let active = self.rates.active(self.progress.step);
         self.gradients.clear();
         for (micro, rows) in batches.iter().enumerate() {
-            if self.control.command() == Command::Cancel {
-                return Err(Stop::Cancelled.into());
-            }
+            self.control.check_cancelled()?;
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
             self.accumulate(rows, pass, answers, &active)?;
         }

@@ -4,7 +4,15 @@ import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
 import { isTerminal, type Artifact, type Checkpoint, type Job, type JobEvent, type StreamEvent } from '../types'
 
-export const shownFigures = ['train_loss', 'valid_loss', 'valid_accuracy', 'valid_macro_f1', 'learning_rate'] as const
+export const shownFigures = [
+  'train_loss',
+  'valid_loss',
+  'valid_accuracy',
+  'valid_macro_f1',
+  'valid_perplexity',
+  'valid_mean_token_accuracy',
+  'learning_rate',
+] as const
 
 /** Up to this many logged steps the curves are exact; beyond it buckets keep the extremes. */
 const historyPoints = 3000
