@@ -8,6 +8,7 @@ mod event;
 mod fields;
 mod job;
 mod metrics;
+mod openai;
 mod schedule;
 mod state;
 mod trainer;

@@ -185,7 +185,7 @@ impl Control {
         }
     }
 
-    /// Lets the run go on unless it is cancelled: for what a pause has to wait for, since it cannot be gone on with half-way.
+    /// Lets the run go on unless it is cancelled: for short work that a pause waits for.
     ///
     /// # Errors
     /// The wish to stop at once.

@@ -75,7 +75,7 @@ pub(crate) fn evaluate(
     };
     let mut next = 0;
     while next < data.len() {
-        control.check_cancelled()?;
+        control.check()?;
         let rows = batch_from(data, next);
         evaluation.add(model, data, &rows)?;
         next += rows.len();

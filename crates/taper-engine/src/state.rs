@@ -31,6 +31,9 @@ pub(crate) struct Progress {
     pub(crate) best: Option<Best>,
     /// Evaluations since the best one.
     pub(crate) evaluations_without_progress: u64,
+    /// A pause has cut the evaluation of this step short.
+    #[serde(default)]
+    pub(crate) evaluation_due: bool,
 }
 
 /// Sums since the last log.

@@ -51,10 +51,7 @@ impl Runner {
 
     async fn find(&self, id: &str) -> Result<Job, RunnerError> {
         let job = self.shared.store.job(id).await?;
-        job.ok_or_else(|| RunnerError::NotFound {
-            what: "job",
-            id: id.to_owned(),
-        })
+        job.ok_or_else(|| RunnerError::NoJob(id.to_owned()))
     }
 
     async fn end(&self, job: &Job) -> Result<Option<Job>, RunnerError> {

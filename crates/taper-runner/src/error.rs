@@ -6,8 +6,10 @@ use taper_store::StoreError;
 pub enum RunnerError {
     #[error(transparent)]
     Spec(#[from] SpecError),
-    #[error("the {what} '{id}' does not exist")]
-    NotFound { what: &'static str, id: String },
+    #[error("the model '{0}' does not exist")]
+    NoModel(String),
+    #[error("the job '{0}' does not exist")]
+    NoJob(String),
     #[error("job {id} is {state}; it cannot be {action}")]
     WrongState {
         id: String,

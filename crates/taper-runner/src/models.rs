@@ -32,7 +32,7 @@ impl Runner {
     /// Finds a model by its id.
     ///
     /// # Errors
-    /// [`RunnerError::NotFound`] when there is none of that name.
+    /// [`RunnerError::NoModel`] when there is none of that name.
     pub async fn model(&self, id: &str) -> Result<Model, RunnerError> {
         if let Some(dir) = find_folder(&self.shared.config.models_dir, id) {
             return Ok(Model::folder(id.to_owned(), &dir));
@@ -40,10 +40,7 @@ impl Runner {
         self.tuned(Some(id))
             .await?
             .pop()
-            .ok_or_else(|| RunnerError::NotFound {
-                what: "model",
-                id: id.to_owned(),
-            })
+            .ok_or_else(|| RunnerError::NoModel(id.to_owned()))
     }
 
     async fn tuned(&self, name: Option<&str>) -> Result<Vec<Model>, RunnerError> {
@@ -91,7 +88,12 @@ fn list_folders(models_dir: &Path) -> io::Result<Vec<Model>> {
             models.push(Model::folder(name, &dir));
             continue;
         }
-        for (inner, dir) in folders(&dir)? {
+        // One folder that cannot be read must not hide the others.
+        let inner = folders(&dir).unwrap_or_else(|error| {
+            tracing::warn!(dir = %dir.display(), %error, "a folder of the models directory cannot be read");
+            Vec::new()
+        });
+        for (inner, dir) in inner {
             if is_model(&dir) {
                 models.push(Model::folder(format!("{name}/{inner}"), &dir));
             }

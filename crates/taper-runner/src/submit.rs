@@ -29,9 +29,15 @@ impl Runner {
         let trainer = shared.trainer.clone();
         let inspected = tokio::task::spawn_blocking(move || trainer.inspect(&run)).await;
         let spec = inspected.map_err(|error| RunnerError::Inspection(error.to_string()))??;
+        let training_file = spec.training_file.clone();
         let job = match shared.store.create_job(spec).await {
             Err(StoreError::UnknownFile(id)) => {
-                return Err(SpecError::from(file_not_found("training_file", &id)).into());
+                let param = if id == training_file {
+                    "training_file"
+                } else {
+                    "validation_file"
+                };
+                return Err(SpecError::from(file_not_found(param, &id)).into());
             }
             created => created?,
         };
@@ -47,7 +53,7 @@ impl Shared {
         let mut findings = Vec::new();
         let model_dir = models::find_folder(&self.config.models_dir, &spec.model);
         if model_dir.is_none() {
-            findings.push(FieldError::model_not_found(&spec.model));
+            findings.push(self.no_base(&spec.model).await?);
         }
         let training_file = self
             .find_file("training_file", &spec.training_file, &mut findings)
@@ -65,6 +71,17 @@ impl Shared {
             }),
             _ => unreachable!("what is missing is a finding"),
         }
+    }
+
+    /// Why a name is no folder that a job can start from.
+    async fn no_base(&self, name: &str) -> Result<FieldError, StoreError> {
+        if self.store.tuned_models(Some(name)).await?.is_empty() {
+            return Ok(FieldError::model_not_found(name));
+        }
+        let message = format!(
+            "the model '{name}' was made by a job; this version starts jobs from folders of the models directory alone, so name its base"
+        );
+        Ok(FieldError::new("model", code::UNSUPPORTED, message))
     }
 
     async fn find_file(

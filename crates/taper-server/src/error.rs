@@ -62,13 +62,27 @@ impl ApiError {
         FieldError::invalid(param, message).into()
     }
 
-    /// 404 for an id that names nothing; `what` is the kind of thing in words.
-    pub(crate) fn not_found(what: &str, id: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            format!("no such {what}: '{}'", readable(id)),
-        )
-        .about("id")
+    /// 404 for an id that names nothing; `what` is the kind of thing in words, `list` the route that lists them.
+    pub(crate) fn not_found(what: &str, id: &str, list: &str) -> Self {
+        let id = readable(id);
+        let message = format!("no such {what}: '{id}'; GET {list} lists what there is");
+        Self::new(StatusCode::NOT_FOUND, message).about("id")
+    }
+
+    /// 404 for a job.
+    pub(crate) fn no_job(id: &str) -> Self {
+        Self::not_found("fine-tuning job", id, "/v1/fine_tuning/jobs")
+    }
+
+    /// 404 for a file.
+    pub(crate) fn no_file(id: &str) -> Self {
+        Self::not_found("file", id, "/v1/files")
+    }
+
+    /// 404 for an artifact of a job that there is.
+    pub(crate) fn no_artifact(job: &str, path: &str) -> Self {
+        let list = format!("/v1/fine_tuning/jobs/{job}/artifacts");
+        Self::not_found("artifact", path, &list).about("path")
     }
 
     pub(crate) fn no_route(path: &str) -> Self {
@@ -195,10 +209,10 @@ impl From<RunnerError> for ApiError {
         match error {
             RunnerError::Spec(error) => error.into(),
             RunnerError::Store(error) => error.into(),
-            RunnerError::NotFound { what: "model", id } => Self::not_found("model", &id)
+            RunnerError::NoModel(id) => Self::not_found("model", &id, "/v1/models")
                 .about("model")
                 .coded(code::MODEL_NOT_FOUND),
-            RunnerError::NotFound { what, id } => Self::not_found(what, &id),
+            RunnerError::NoJob(id) => Self::no_job(&id),
             RunnerError::WrongState { .. } => {
                 Self::bad_request(error.to_string()).coded("invalid_state")
             }

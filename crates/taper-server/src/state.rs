@@ -30,13 +30,13 @@ impl AppState {
     /// Finds the job that a path names.
     pub(crate) async fn job(&self, id: &str) -> Result<Job, ApiError> {
         let job = self.store.job(id).await?;
-        job.ok_or_else(|| ApiError::not_found("fine-tuning job", id))
+        job.ok_or_else(|| ApiError::no_job(id))
     }
 
     /// Finds the file that a path names.
     pub(crate) async fn file(&self, id: &str) -> Result<FileRecord, ApiError> {
         let file = self.store.file(id).await?;
-        file.ok_or_else(|| ApiError::not_found("file", id))
+        file.ok_or_else(|| ApiError::no_file(id))
     }
 }
 

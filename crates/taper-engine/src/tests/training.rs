@@ -191,6 +191,25 @@ fn accumulation_gives_the_gradients_of_the_whole_batch() {
     }
 }
 
+/// Trains until a command is given at the log of a step.
+fn stopped(run: &RunSpec, step: u64, command: Command, stop: Stop) -> Recorder {
+    let control = Control::new();
+    let line = control.clone();
+    let give = move |event: &RunEvent| match event {
+        RunEvent::Step(metrics) if metrics.get("step") == Some(step as f64) => line.give(command),
+        _ => {}
+    };
+    let mut recorder = Recorder {
+        on_event: Some(Box::new(give)),
+        ..Recorder::default()
+    };
+    let error = Engine::new()
+        .train(run, &mut recorder, &control)
+        .unwrap_err();
+    assert_eq!(error, TrainError::Stopped(stop));
+    recorder
+}
+
 #[test]
 fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
     let fixture = Fixture::new(0.1);
@@ -202,20 +221,7 @@ fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
         body["training"]["logging_steps"] = json!(1);
         body["training"]["save_steps"] = json!(100);
         let run = fixture.run(&format!("{stop}"), 40, body);
-        let control = Control::new();
-        let line = control.clone();
-        let give = move |event: &RunEvent| match event {
-            RunEvent::Step(metrics) if metrics.get("step") == Some(3.0) => line.give(command),
-            _ => {}
-        };
-        let mut recorder = Recorder {
-            on_event: Some(Box::new(give)),
-            ..Recorder::default()
-        };
-        let error = Engine::new()
-            .train(&run, &mut recorder, &control)
-            .unwrap_err();
-        assert_eq!(error, TrainError::Stopped(stop));
+        let recorder = stopped(&run, 3, command, stop);
         assert_eq!(losses(&recorder).last().unwrap().0, 3);
         let kept: Vec<u64> = recorder.checkpoints.iter().map(|c| c.step).collect();
         assert_eq!(
@@ -231,35 +237,35 @@ fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
 }
 
 #[test]
-fn a_pause_during_an_evaluation_waits_for_its_end() {
+fn a_pause_in_an_evaluation_loses_neither_the_steps_nor_the_evaluation() {
     let fixture = Fixture::new(0.1);
     let mut body = small();
-    body["training"]["logging_steps"] = json!(3);
-    body["training"]["eval_steps"] = json!(3);
+    body["training"]["logging_steps"] = json!(1);
     body["training"]["save_steps"] = json!(100);
-    let run = fixture.run("pause", 40, body);
-    let control = Control::new();
-    let line = control.clone();
-    // The log of step 3 comes before its evaluation, so the evaluation runs under the wish to pause.
-    let give = move |event: &RunEvent| match event {
-        RunEvent::Step(metrics) if metrics.get("step") == Some(3.0) => line.give(Command::Pause),
-        _ => {}
+    body["training"]["eval_steps"] = json!(3);
+    let evaluations = |recorder: &Recorder| -> Vec<(u64, u64)> {
+        let figures = recorder.events.iter().filter_map(|event| match event {
+            RunEvent::Evaluation { metrics, .. } => Some((
+                metrics.get("step")? as u64,
+                metrics.get("valid_loss")?.to_bits(),
+            )),
+            _ => None,
+        });
+        figures.collect()
     };
-    let mut recorder = Recorder {
-        on_event: Some(Box::new(give)),
-        ..Recorder::default()
-    };
-    let error = Engine::new()
-        .train(&run, &mut recorder, &control)
-        .unwrap_err();
-    assert_eq!(error, TrainError::Stopped(Stop::Paused));
-    let last = recorder.events.last().unwrap();
-    assert!(
-        matches!(last, RunEvent::Evaluation { metrics, .. } if metrics.get("step") == Some(3.0)),
-        "{last:?}"
-    );
-    let kept: Vec<u64> = recorder.checkpoints.iter().map(|c| c.step).collect();
-    assert_eq!(kept, [3]);
+    let (_, whole) = train(&fixture.run("whole", 40, body.clone()));
+    for step in [3, 9] {
+        let mut run = fixture.run(&format!("paused-{step}"), 40, body.clone());
+        let before = stopped(&run, step, Command::Pause, Stop::Paused);
+        let kept = before.checkpoints.last().unwrap();
+        assert_eq!(kept.step, step);
+        run.resume_from = Some(kept.dir.clone());
+        let (_, after) = train(&run);
+        let all =
+            |read: &dyn Fn(&Recorder) -> Vec<(u64, u64)>| [read(&before), read(&after)].concat();
+        assert_eq!(all(&losses), losses(&whole));
+        assert_eq!(all(&evaluations), evaluations(&whole));
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) fn train(
     control: &Control,
 ) -> Result<Outcome> {
     let mut trainer = Trainer::start(run, data, sink, control)?;
-    if trainer.progress.step == 0 {
+    if trainer.progress.step == 0 || trainer.progress.evaluation_due {
         trainer.evaluate()?;
     }
     while !trainer.is_done() {

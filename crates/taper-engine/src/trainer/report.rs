@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taper_core::{Metrics, RunEvent, TaskType};
+use taper_core::{Metrics, RunEvent, Stop, TaskType};
 
 use super::Trainer;
 use crate::{
-    Result,
+    Error, Result,
     evaluate::{Evaluation, evaluate},
     export::Logged,
     samples::samples,
@@ -95,9 +95,16 @@ impl Trainer<'_> {
 
     /// Evaluates and reports; tells whether the model is the best so far and has to be kept.
     pub(super) fn evaluate(&mut self) -> Result<bool> {
-        let Some(evaluation) = self.evaluation()? else {
+        let evaluation = self.evaluation();
+        if matches!(evaluation, Err(Error::Stopped(Stop::Paused))) && self.progress.step > 0 {
+            // The steps since the last checkpoint must not be lost; the evaluation is made up for when the run goes on.
+            self.progress.evaluation_due = true;
+            self.save()?;
+        }
+        let Some(evaluation) = evaluation? else {
             return Ok(false);
         };
+        self.progress.evaluation_due = false;
         let figures = evaluation.metrics();
         let mut metrics = self.place();
         metrics.merge(&figures);

@@ -113,10 +113,7 @@ async fn an_ended_job_cannot_be_cancelled() {
         }
     }
     let unknown = bench.runner.cancel("ftjob-none").await;
-    assert!(matches!(
-        unknown,
-        Err(RunnerError::NotFound { what: "job", .. })
-    ));
+    assert!(matches!(unknown, Err(RunnerError::NoJob(_))));
 }
 
 #[tokio::test]

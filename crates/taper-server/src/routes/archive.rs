@@ -56,7 +56,7 @@ async fn entries(state: &AppState, job: &str) -> Result<Vec<Entry>, ApiError> {
             .find_map(|folder| artifact.path.strip_prefix(folder));
         let Some(name) = name else { continue };
         let found = state.store.artifact(job, &artifact.path).await?;
-        let (_, path) = found.ok_or_else(|| ApiError::not_found("artifact", &artifact.path))?;
+        let (_, path) = found.ok_or_else(|| ApiError::no_artifact(job, &artifact.path))?;
         entries.push(Entry {
             name: name.to_owned(),
             path,

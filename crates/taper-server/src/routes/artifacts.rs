@@ -53,8 +53,7 @@ pub(crate) async fn download_artifact(
 ) -> Result<Response, ApiError> {
     state.job(&id).await?;
     let found = state.store.artifact(&id, &path).await?;
-    let (artifact, path) =
-        found.ok_or_else(|| ApiError::not_found("artifact", &path).about("path"))?;
+    let (artifact, path) = found.ok_or_else(|| ApiError::no_artifact(&id, &path))?;
     let download = Download {
         path,
         name: base_name(&artifact.path).to_owned(),

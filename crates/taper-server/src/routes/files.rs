@@ -142,7 +142,7 @@ pub(crate) async fn delete_file(
     Path(id): Path<String>,
 ) -> Result<Json<DeletedFile>, ApiError> {
     if !state.store.delete_file(&id).await? {
-        return Err(ApiError::not_found("file", &id));
+        return Err(ApiError::no_file(&id));
     }
     Ok(Json(DeletedFile {
         id,

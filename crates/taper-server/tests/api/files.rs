@@ -48,7 +48,10 @@ async fn a_file_comes_in_is_found_and_goes() {
     ] {
         let (status, param, message) = answer.error().await;
         assert_eq!((status, param.as_str()), (404, "id"));
-        assert_eq!(message, format!("no such file: '{id}'"));
+        assert_eq!(
+            message,
+            format!("no such file: '{id}'; GET /v1/files lists what there is")
+        );
     }
     assert_eq!(app.uploads(), [text(&second["id"])]);
 }
