@@ -5,7 +5,20 @@ use serde_json::{Map, Value};
 
 /// Figures of a run by name; names and units are one list for events, curves, CSV and TensorBoard (`train_loss`, `tokens_per_second`, …).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, Option<f64>>")]
 pub struct Metrics(BTreeMap<String, f64>);
+
+impl From<BTreeMap<String, Option<f64>>> for Metrics {
+    /// JSON has no number for what is not finite, so null comes back as NaN.
+    fn from(stored: BTreeMap<String, Option<f64>>) -> Self {
+        Self(
+            stored
+                .into_iter()
+                .map(|(name, value)| (name, value.unwrap_or(f64::NAN)))
+                .collect(),
+        )
+    }
+}
 
 impl Metrics {
     pub fn new() -> Self {

@@ -54,7 +54,9 @@ impl Parameters {
         let var = Var::from_tensor(&value)?;
         let tensor = var.as_tensor().clone();
         let lower = name.to_ascii_lowercase();
-        let decays = !lower.ends_with("bias") && !lower.contains("norm");
+        // GPT-2 calls its norms ln_1, ln_2 and ln_f.
+        let norm = lower.contains("norm") || lower.contains(".ln_");
+        let decays = !lower.ends_with("bias") && !norm;
         self.list.push(Trainable {
             name: name.to_owned(),
             var,
@@ -111,16 +113,6 @@ impl Gradients {
 
     pub(crate) fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
         &mut self.buffers[id]
-    }
-
-    /// The buffers of two different parameters.
-    pub(crate) fn get_pair_mut(
-        &mut self,
-        a: ParamId,
-        b: ParamId,
-    ) -> Option<(&mut [f32], &mut [f32])> {
-        let [a, b] = self.buffers.get_disjoint_mut([a, b]).ok()?;
-        Some((a, b))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[f32]> {

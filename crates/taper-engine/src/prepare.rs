@@ -8,12 +8,12 @@ use taper_core::{
 };
 
 use crate::{
-    Result,
+    Error, Result,
     cache::Cache,
     checkpoint::ModelFolder,
     data::{
-        Classes, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out, read_rows,
-        units,
+        Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
+        read_rows, units,
     },
     models::{Model, check_method},
 };
@@ -122,7 +122,10 @@ pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
         return Err(FieldError::invalid("tuning.task_type", message).into());
     }
     setup.check(&rows.training, Part::Training)?;
-    check_warmup(&run.spec.training, rows.training.len())?;
+    // Plain text is cut into blocks later, so its rows say nothing about the steps.
+    if !matches!(rows.training[0].content, Content::Text(_)) {
+        check_warmup(&run.spec.training, rows.training.len())?;
+    }
     let defaults = Defaults {
         task_type: rows.task,
         target_modules: folder.arch.default_target_modules(),
@@ -138,6 +141,21 @@ fn max_length(folder: &ModelFolder, method: &Method) -> u64 {
         Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
     };
     (folder.arch.max_length() as u64).saturating_sub(virtual_tokens)
+}
+
+/// # Errors
+/// A token that the model has no embedding for.
+fn check_vocabulary<'a>(
+    folder: &ModelFolder,
+    mut ids: impl Iterator<Item = &'a u32>,
+) -> Result<()> {
+    let size = folder.arch.vocab_size();
+    match ids.find(|id| **id as usize >= size) {
+        None => Ok(()),
+        Some(id) => Err(Error::model(format!(
+            "the tokenizer writes the token {id}, but the embeddings have only {size} rows; take the model's own tokenizer, or resize its embeddings"
+        ))),
+    }
 }
 
 fn check_warmup(training: &Training, rows: usize) -> Result<()> {
@@ -182,6 +200,9 @@ impl Prepared {
                 .for_each(|data| data.prompted = true);
         }
         let units = units(&training, run.spec.training.packing.then_some(max_length));
+        for data in [Some(&training), validation.as_ref()].into_iter().flatten() {
+            check_vocabulary(&folder, data.ids.iter().flatten())?;
+        }
         check_warmup(&run.spec.training, units.len())?;
         Ok(Self {
             folder,

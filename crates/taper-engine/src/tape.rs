@@ -199,15 +199,6 @@ impl Flow<'_> {
     pub(crate) fn param(&mut self, id: ParamId) -> &mut [f32] {
         self.gradients.get_mut(id)
     }
-
-    /// The buffers of two different parameters at once.
-    pub(crate) fn param_pair(
-        &mut self,
-        a: ParamId,
-        b: ParamId,
-    ) -> Option<(&mut [f32], &mut [f32])> {
-        self.gradients.get_pair_mut(a, b)
-    }
 }
 
 /// The values of a contiguous f32 tensor on the CPU, without a copy.

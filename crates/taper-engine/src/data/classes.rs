@@ -3,6 +3,9 @@ use taper_core::{FieldError, code};
 use super::{Part, Row};
 use crate::Result;
 
+/// More classes than this are a column of something else.
+const MOST: usize = 1000;
+
 /// The class names of a job in the order of their ids; none where the rows are not for classification.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Classes(Vec<String>);
@@ -16,6 +19,13 @@ impl Classes {
         let mut names: Vec<&str> = rows.iter().filter_map(Row::label).collect();
         names.sort_unstable();
         names.dedup();
+        if names.len() > MOST {
+            let message = format!(
+                "has {} different labels, but a classifier takes at most {MOST}; is 'label' the right column?",
+                names.len()
+            );
+            return Err(Part::Training.refuse(message).into());
+        }
         if let [only] = names[..] {
             let message = format!(
                 "every row has the label '{only}'; a classifier needs at least two classes"
@@ -103,6 +113,14 @@ mod tests {
             ["10", "9", "b"]
         );
         assert!(Classes::of(&rows(&["x", "x"])).is_err());
+    }
+
+    #[test]
+    fn a_column_of_something_else_is_no_label() {
+        let labels: Vec<String> = (0..=MOST).map(|i| format!("title {i}")).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let error = Classes::of(&rows(&labels)).unwrap_err().to_string();
+        assert!(error.contains("1001 different labels"), "{error}");
     }
 
     #[test]

@@ -56,7 +56,11 @@ fn modules_to_save(export: &Export<'_>, asked: &[String]) -> Value {
         .model
         .modules_to_save
         .iter()
-        .chain(asked)
+        .chain(
+            asked
+                .iter()
+                .filter(|module| !HEADS.contains(&module.as_str())),
+        )
         .map(String::as_str);
     let modules: Vec<&str> = own.chain(heads.iter().copied()).collect();
     if modules.is_empty() {
@@ -92,7 +96,10 @@ fn lora_config(export: &Export<'_>, lora: &Lora) -> Result<Value> {
         }
     }
     let targets = match &lora.target_modules {
-        Some(TargetModules::Pattern(word)) if word == TargetModules::ALL_LINEAR => {
+        // PEFT takes no regular expression beside layers.
+        Some(TargetModules::Pattern(word))
+            if word == TargetModules::ALL_LINEAR || lora.layers_to_transform.is_some() =>
+        {
             json!(export.model.adapted)
         }
         other => json!(other),

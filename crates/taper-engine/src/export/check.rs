@@ -25,6 +25,13 @@ impl Export<'_> {
     pub(crate) fn check(&self, dir: &Path) -> Result<()> {
         let data = self.data.validation.as_ref().unwrap_or(&self.data.training);
         let expected = says(self.model, data)?;
+        if expected.iter().any(|x| !x.is_finite()) {
+            return Err(Error::NonFinite {
+                what: "what the trained model says".to_owned(),
+                step: self.metrics.get("step").unwrap_or_default() as u64,
+                advice: "lower training.learning_rate",
+            });
+        }
         let found = says(&self.reload(dir)?, data)?;
         let difference = expected
             .iter()

@@ -28,7 +28,13 @@ pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
         "valid_loss",
         "valid_mean_token_accuracy",
     ];
-    write_text(&dir.join("result.csv"), &table(export.history, &openai))?;
+    write_text(
+        &dir.join("result.csv"),
+        &table(
+            &export.history.iter().map(openai_names).collect::<Vec<_>>(),
+            &openai,
+        ),
+    )?;
     match export.evaluation {
         Some(evaluation) => write_text(
             &dir.join("eval_predictions.jsonl"),
@@ -36,6 +42,23 @@ pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
         ),
         None => Ok(()),
     }
+}
+
+/// The figures that OpenAI's columns are filled from, under their names there.
+fn openai_names(logged: &Logged) -> Logged {
+    let mut named = logged.clone();
+    for (theirs, ours) in [
+        ("train_accuracy", "train_mean_token_accuracy"),
+        (
+            "valid_mean_token_accuracy",
+            "full_valid_mean_token_accuracy",
+        ),
+    ] {
+        if let Some(value) = logged.metrics.get(ours) {
+            named.metrics.set(theirs, value);
+        }
+    }
+    named
 }
 
 /// What the tuned model makes of each validation row, one JSON object a line.

@@ -68,7 +68,7 @@ impl<'a> LoraPlan<'a> {
         let layers = self.lora.layers_to_transform.as_ref();
         let in_layers =
             layers.is_none_or(|layers| layer_of(path).is_some_and(|i| layers.contains(&i)));
-        if !in_layers || !self.targets.name(path) {
+        if !in_layers || !self.targets.name(path) || self.saves(path) {
             return None;
         }
         let r = first(&self.ranks, path).unwrap_or(self.lora.r);
@@ -85,13 +85,14 @@ impl<'a> LoraPlan<'a> {
         })
     }
 
-    /// Whether a module of the base is trained whole.
+    /// Whether a module of the base is trained whole: one that `modules_to_save` names, or one inside it.
     pub(crate) fn saves(&self, path: &str) -> bool {
+        let path = format!(".{path}.");
         self.lora
             .modules_to_save
             .iter()
             .flatten()
-            .any(|module| is_suffix(module, path))
+            .any(|module| path.contains(&format!(".{module}.")))
     }
 
     /// Targets and modules that name none of these paths, with their field.
@@ -112,18 +113,39 @@ impl<'a> LoraPlan<'a> {
             }
             Targets::Whole(_) | Targets::AllLinear => {}
         }
+        // PEFT also takes names that merely end in the word; what that would add is refused, so that both mean the same modules.
+        let clear = |name: &str| {
+            modules.iter().any(|path| is_suffix(name, path))
+                && modules
+                    .iter()
+                    .all(|path| !path.ends_with(name) || is_suffix(name, path))
+        };
         let missing = self
             .lora
             .modules_to_save
             .iter()
             .flatten()
-            .filter(|name| none(name, modules));
+            .filter(|name| !clear(name));
         unmatched.extend(missing.map(|name| ("tuning.modules_to_save", name.clone())));
+        for (param, patterns) in [
+            ("tuning.rank_pattern", keys(&self.ranks)),
+            ("tuning.alpha_pattern", keys(&self.alphas)),
+        ] {
+            let missing = patterns
+                .into_iter()
+                .filter(|pattern| !linears.iter().any(|path| pattern.is_match(path)));
+            unmatched.extend(missing.map(|pattern| (param, pattern.to_string())));
+        }
+        let layers = self.lora.layers_to_transform.iter().flatten();
+        let missing =
+            layers.filter(|layer| !linears.iter().any(|path| layer_of(path) == Some(**layer)));
+        unmatched
+            .extend(missing.map(|layer| ("tuning.layers_to_transform", format!("layer {layer}"))));
         let adapted = linears.iter().any(|path| self.adapter(path).is_some());
         if unmatched.is_empty() && !adapted {
             unmatched.push((
-                "tuning.layers_to_transform",
-                format!("{:?}", self.lora.layers_to_transform),
+                "tuning.target_modules",
+                "nothing that is left to adapt".to_owned(),
             ));
         }
         unmatched
@@ -144,6 +166,10 @@ fn expression(param: &str, pattern: &str) -> Result<Regex> {
     Regex::new(pattern).map_err(|e| {
         FieldError::invalid(param, format!("'{param}' is not a regular expression: {e}")).into()
     })
+}
+
+fn keys<T>(patterns: &[(Regex, T)]) -> Vec<&Regex> {
+    patterns.iter().map(|(pattern, _)| pattern).collect()
 }
 
 fn first<T: Copy>(patterns: &[(Regex, T)], path: &str) -> Option<T> {
@@ -217,6 +243,19 @@ mod tests {
     }
 
     #[test]
+    fn a_module_that_is_trained_whole_gets_no_adapter() {
+        let lora = Lora {
+            target_modules: names(&["query", "dense"]),
+            modules_to_save: Some(vec!["pooler".to_owned()]),
+            ..Lora::default()
+        };
+        let plan = LoraPlan::new(&lora).unwrap();
+        assert!(plan.saves("bert.pooler.dense") && !plan.saves("bert.mypooler.dense"));
+        assert_eq!(plan.adapter("bert.pooler.dense"), None);
+        assert!(plan.adapter("bert.encoder.layer.0.output.dense").is_some());
+    }
+
+    #[test]
     fn what_matches_nothing_is_named() {
         let lora = Lora {
             target_modules: names(&["query", "quary"]),
@@ -231,6 +270,32 @@ mod tests {
             [
                 ("tuning.target_modules", "quary".to_owned()),
                 ("tuning.modules_to_save", "pooler".to_owned())
+            ]
+        );
+        let linears = ["model.layers.0.mlp.up_proj".to_owned()];
+        let modules = [
+            "model.layers.0.input_layernorm".to_owned(),
+            "model.norm".to_owned(),
+        ];
+        let lora = Lora {
+            target_modules: names(&["up_proj"]),
+            rank_pattern: [("up_prj".to_owned(), 2)].into(),
+            layers_to_transform: Some(vec![0, 99]),
+            modules_to_save: Some(vec!["norm".to_owned()]),
+            ..Lora::default()
+        };
+        let params: Vec<_> = LoraPlan::new(&lora)
+            .unwrap()
+            .unmatched(&linears, &modules)
+            .into_iter()
+            .map(|(param, _)| param)
+            .collect();
+        assert_eq!(
+            params,
+            [
+                "tuning.modules_to_save",
+                "tuning.rank_pattern",
+                "tuning.layers_to_transform"
             ]
         );
         let broken = Lora {

@@ -57,6 +57,12 @@ fn text_ids(text: &str, folder: &ModelFolder) -> Result<Vec<usize>> {
         .map_err(|e| refuse(&e))?;
     let encoding = tokenizer.encode(text, true).map_err(|e| refuse(&e))?;
     let ids: Vec<usize> = encoding.get_ids().iter().map(|id| *id as usize).collect();
+    let size = folder.arch.vocab_size();
+    if let Some(id) = ids.iter().find(|id| **id >= size) {
+        return Err(refuse(&format!(
+            "the token {id} is beyond the model's {size} embeddings"
+        )));
+    }
     if ids.is_empty() {
         let param = "tuning.prompt_tuning_init_text";
         return Err(FieldError::invalid(param, format!("'{param}' has no tokens")).into());

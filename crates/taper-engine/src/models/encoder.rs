@@ -154,13 +154,13 @@ impl Encoder {
                 .flat_map(|i| names.norms.map(|name| names.in_layer(i, name))),
         );
         modules.extend(
-            [
-                "pooler",
-                "embeddings.word_embeddings",
-                "embeddings.LayerNorm",
-            ]
-            .map(str::to_owned),
+            ["embeddings.word_embeddings", "embeddings.LayerNorm"]
+                .map(|name| format!("{}.{name}", names.prefix)),
         );
+        if config.family == EncoderFamily::Bert {
+            modules.push("bert.pooler".to_owned());
+        }
+        modules.push("classifier".to_owned());
         (linears, modules)
     }
 }

@@ -19,6 +19,7 @@ impl Model {
         let Network::Decoder(decoder) = &self.network else {
             return Err(Error::model("an encoder does not continue texts"));
         };
+        let most = most.min(decoder.room().saturating_sub(prompt.len()));
         let mut choose = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
         let mut ids = prompt.to_vec();
         while ids.len() < prompt.len() + most {

@@ -6,7 +6,7 @@ use crate::{
     Error, Result,
     checkpoint::{Arch, ModelFolder},
     data::{Answers, Batch},
-    methods::LoraPlan,
+    methods::{LayerRates, LoraPlan},
     ops,
     param::{Parameters, update},
     tape::Value,
@@ -188,7 +188,7 @@ pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
                 return refuse(
                     param,
                     format!(
-                        "'{param}': {name} names no layer of the model; it has {}, …",
+                        "'{param}': {name} names no layer of the model that can be taken; it has {}, …",
                         known.join(", ")
                     ),
                 );
@@ -217,7 +217,7 @@ pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
             );
             refuse("tuning.freeze_below", message)
         }
-        Method::Layerwise(_) => Ok(()),
+        Method::Layerwise(layerwise) => LayerRates::new(layerwise, arch.layers()).map(drop),
         Method::PromptTuning(prompt)
             if prompt.num_virtual_tokens as usize + 2 > arch.max_length() =>
         {

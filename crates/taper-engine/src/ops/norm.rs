@@ -98,9 +98,14 @@ impl Gradient {
         let mut dx = vec![0.0; dy.len()];
         let (gamma, saved) = (slice(&self.gamma)?, kernels::Normalised { x, stats });
         if self.centred {
-            let ids = self.gamma_id.zip(self.beta_id);
-            let gradients = ids.and_then(|(gamma, beta)| flow.param_pair(gamma, beta));
-            kernels::layer_norm_backward(&mut dx, gradients, dy, saved, &gamma);
+            let [mut dgamma, mut dbeta] = [(); 2].map(|()| vec![0.0; gamma.len()]);
+            let sums = self.trains().then_some((&mut dgamma[..], &mut dbeta[..]));
+            kernels::layer_norm_backward(&mut dx, sums, dy, saved, &gamma);
+            for (id, sum) in [(self.gamma_id, &dgamma), (self.beta_id, &dbeta)] {
+                if let Some(id) = id {
+                    kernels::add_assign(flow.param(id), sum);
+                }
+            }
         } else {
             let gradient = self.gamma_id.map(|id| flow.param(id));
             kernels::rms_norm_backward(&mut dx, gradient, dy, saved, &gamma);

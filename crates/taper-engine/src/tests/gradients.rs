@@ -1,7 +1,7 @@
 //! The fused path against candle's autograd, with every kind of randomness on, and against finite differences.
 
 use candle_core::Device;
-use taper_core::{Lora, Method, TargetModules, TaskType};
+use taper_core::{Layerwise, Lora, Method, TargetModules, TaskType};
 
 use super::{Fixture, classified, gradients_of, relative_difference};
 use crate::{
@@ -107,6 +107,33 @@ fn every_trained_parameter_gets_a_gradient() {
             assert!(gradient.iter().all(|g| g.is_finite()), "{name}");
             assert!(
                 name.contains("key.bias") || gradient.iter().any(|g| *g != 0.0),
+                "{name} gets no gradient"
+            );
+        }
+    }
+}
+
+/// A norm of which only one half is trained: the other must not take its gradient away.
+#[test]
+fn a_bias_alone_or_a_weight_alone_is_trained() {
+    let fixture = Fixture::new(0.0);
+    for frozen in [".*bias", ".*weight"] {
+        let learning_rates = [(frozen.to_owned(), 0.0)].into();
+        let method = Method::Layerwise(Layerwise {
+            learning_rates,
+            ..Layerwise::default()
+        });
+        let model = model(&fixture, &method);
+        let (_, gradients) = gradients_of(&model, &batch(), Path::Fused, None).unwrap();
+        let (_, composed) = gradients_of(&model, &batch(), Path::Composed, None).unwrap();
+        for ((name, fused), (_, composed)) in gradients.iter().zip(&composed) {
+            let zero = name.ends_with("key.bias");
+            assert!(
+                zero || relative_difference(fused, composed) < 1e-3,
+                "{name} differs"
+            );
+            assert!(
+                zero || fused.iter().any(|g| *g != 0.0),
                 "{name} gets no gradient"
             );
         }

@@ -127,7 +127,9 @@ impl Trainer<'_> {
                 value > best.value
             }
         };
-        let improved = self.progress.step > 0 && self.progress.best.as_ref().is_none_or(better);
+        let improved = self.progress.step > 0
+            && value.is_finite()
+            && self.progress.best.as_ref().is_none_or(better);
         if improved {
             self.progress.best = Some(Best {
                 step: self.progress.step,

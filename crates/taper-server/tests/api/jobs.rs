@@ -19,7 +19,9 @@ async fn a_new_job_shows_every_value_in_force() {
     assert_eq!(job["status"], "validating_files");
     let tuning = json!({
         "type": "lora", "r": 4, "lora_alpha": 16.0, "lora_dropout": 0.1,
-        "target_modules": ["query", "value"], "bias": "none", "task_type": "SEQ_CLS",
+        "target_modules": ["query", "value"], "bias": "none", "use_rslora": false,
+        "rank_pattern": {}, "alpha_pattern": {}, "layers_to_transform": null, "modules_to_save": null,
+        "loraplus_lr_ratio": null, "task_type": "SEQ_CLS",
     });
     assert_eq!(job["tuning"], tuning);
     assert_eq!(job["training"]["learning_rate"], 1e-3);

@@ -87,6 +87,13 @@ impl Arch {
         }
     }
 
+    pub(crate) fn vocab_size(&self) -> usize {
+        match self {
+            Self::Encoder(config) => config.vocab_size,
+            Self::Decoder(config) => config.vocab_size,
+        }
+    }
+
     pub(crate) fn heads(&self) -> usize {
         match self {
             Self::Encoder(config) => config.num_attention_heads,

@@ -6,7 +6,14 @@ pub(super) fn encode(job: &Job<'_>, classes: &Classes) -> Result<Encoded> {
     let labels = classes.ids(job.source.rows, job.source.part)?;
     let tokenizer = cutting(&job.setup.tokenizer, job.max_length)?;
     let rows = job.each(|row| match &row.content {
-        Content::Labelled { text, .. } => tokens(&tokenizer, text, true),
+        Content::Labelled { text, .. } => tokens(&tokenizer, text, true).and_then(|encoding| {
+            if encoding.get_ids().is_empty() {
+                return Err(
+                    "has a 'text' of which the tokenizer makes no token; remove the row".to_owned(),
+                );
+            }
+            Ok(encoding)
+        }),
         Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => {
             Err("has no label".to_owned())
         }

@@ -8,8 +8,8 @@ mod text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::prelude::*;
-use taper_core::{Control, TaskType};
-use tokenizers::{Encoding, Tokenizer};
+use taper_core::{Control, FieldError, TaskType};
+use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use super::{Classes, Content, Part, Problems, Row, TokenizerSetup};
 use crate::{Error, Result};
@@ -210,6 +210,15 @@ fn tokens(tokenizer: &Tokenizer, text: &str, add_special_tokens: bool) -> Result
 /// A copy of the tokenizer that cuts on the right, keeping the special tokens.
 fn cutting(tokenizer: &Tokenizer, max_length: usize) -> Result<Tokenizer> {
     let mut tokenizer = tokenizer.clone();
+    let special = tokenizer
+        .get_post_processor()
+        .map_or(0, |processor| processor.added_tokens(false));
+    if max_length <= special {
+        let message = format!(
+            "'training.max_length' is {max_length}, but the tokenizer adds {special} tokens to each row; raise it"
+        );
+        return Err(FieldError::invalid("training.max_length", message).into());
+    }
     let truncation = tokenizers::TruncationParams {
         max_length,
         ..tokenizers::TruncationParams::default()

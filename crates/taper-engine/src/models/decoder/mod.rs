@@ -163,6 +163,16 @@ impl Decoder {
         pass.linear(&last, score, self.layers.len() + 1, 0)
     }
 
+    /// Words that fit into the model's positions behind the virtual tokens.
+    pub(crate) fn room(&self) -> usize {
+        let virtual_tokens = self
+            .prompt
+            .as_ref()
+            .map_or(0, |prompt| prompt.tensor.dims()[0]);
+        let positions = self.config.max_position_embeddings.min(LONGEST);
+        positions.saturating_sub(virtual_tokens)
+    }
+
     /// Last hidden states of the tokens that `choose` picks (of the batch with its virtual tokens), and the table that turns them into
     /// logits.
     pub(crate) fn states(
@@ -198,7 +208,7 @@ impl Decoder {
             .extend(layers().flat_map(|i| {
                 [names.attention_norm, names.mlp_norm].map(|name| in_layer(i, name))
             }));
-        modules.push(names.norm.to_owned());
+        modules.extend([names.norm.to_owned(), "score".to_owned()]);
         if !config.tied {
             modules.extend([names.words.to_owned(), "lm_head".to_owned()]);
         }
