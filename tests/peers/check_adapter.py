@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 TOLERANCE = 1e-4
 AUTO = {"SEQ_CLS": AutoModelForSequenceClassification, "CAUSAL_LM": AutoModelForCausalLM}
@@ -128,7 +128,7 @@ def compare(base: str | Path, folder: Path, predictions: list[Row], validation: 
     task = task_of(folder)
     assert len(predictions) == len(validation), f"{len(predictions)} predictions for {len(validation)} rows"
     model = load(base, folder, task, about.get("num_labels") or 0)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     check = compare_classes if task == "SEQ_CLS" else compare_losses
     told = check(model, tokenizer, about, predictions, validation)
     return f"{'adapter' if isinstance(model, PeftModel) else 'model'}, {len(predictions)} rows: {told}"
