@@ -1,11 +1,12 @@
 use candle_core::{DType, Device, Tensor};
 use taper_core::{Method, PromptTuning};
+use taper_kernels::Layout;
 
 use crate::{
     Error, Result,
     checkpoint::{ModelFolder, Weights},
     methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
-    ops::{Adapter, Layout, Linear, Norm},
+    ops::{Adapter, Linear, Norm},
     param::{Param, Parameters, ZeroGradient},
     random::Stream,
 };

@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use taper_kernels::{View, bias_backward, matmul};
+use taper_kernels::{Layout, View, bias_backward, matmul};
 
 use super::Dropout;
 use crate::{
@@ -11,19 +11,11 @@ use crate::{
 /// A fully connected layer, with or without a LoRA adapter beside it.
 pub(crate) struct Linear {
     pub(crate) weight: Param,
+    /// How the weight lies in its file: `OutIn` as in PyTorch's Linear, `InOut` as in GPT-2's Conv1D.
     pub(crate) layout: Layout,
     /// `[out]`.
     pub(crate) bias: Option<Param>,
     pub(crate) adapter: Option<Adapter>,
-}
-
-/// How a weight lies in its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// `[out, in]`, as in PyTorch's Linear.
-    OutIn,
-    /// `[in, out]`, as in GPT-2's Conv1D.
-    InOut,
 }
 
 /// The trained pair of a LoRA layer: the layer's output grows by `scale · B·(A·dropout(x))`.
@@ -36,45 +28,19 @@ pub(crate) struct Adapter {
     pub(crate) dropout: f32,
 }
 
-impl Layout {
-    /// Inputs and outputs of a weight.
-    fn sizes(self, weight: &Tensor) -> Result<(usize, usize)> {
-        let (rows, columns) = weight.dims2()?;
-        Ok(match self {
-            Self::OutIn => (columns, rows),
-            Self::InOut => (rows, columns),
-        })
-    }
-
-    /// A weight as the `[in, out]` matrix that multiplies `[rows, in]`.
-    fn view(self, weight: &[f32], (inputs, outputs): (usize, usize)) -> View<'_> {
-        match self {
-            Self::OutIn => View::new(weight, outputs, inputs).t(),
-            Self::InOut => View::new(weight, inputs, outputs),
-        }
-    }
-}
-
 /// `y = x·W + b`, and the adapter's part; x is `[rows, in]`, y is `[rows, out]`. `dropout` acts on the adapter's input.
 pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -> Result<Value> {
     if tape.path == Path::Composed {
         return composed(x, layer, dropout);
     }
     let rows = x.rows()?;
-    let sizes @ (inputs, outputs) = layer.layout.sizes(&layer.weight.tensor)?;
-    let mut y = match &layer.bias {
-        Some(bias) => slice(&bias.tensor)?.repeat(rows),
-        None => vec![0.0; rows * outputs],
-    };
+    let layout = layer.layout;
+    let outputs = outputs(layer)?;
+    let mut y = vec![0.0; rows * outputs];
     {
         let (x, w) = (slice(&x.tensor)?, slice(&layer.weight.tensor)?);
-        matmul(
-            &mut y,
-            layer.bias.is_some(),
-            1.0,
-            View::new(&x, rows, inputs),
-            layer.layout.view(&w, sizes),
-        );
+        let bias = layer.bias.as_ref().map(|bias| slice(&bias.tensor));
+        layout.linear(&mut y, &x, &w, bias.transpose()?.as_deref(), rows);
     }
     let adapted = match &layer.adapter {
         Some(adapter) => Some(Adapted::forward(tape, &mut y, x, adapter, dropout)?),
@@ -89,26 +55,30 @@ pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -
     if !tape.records(&[x], trains) {
         return Tape::constant(y, (rows, outputs));
     }
-    let (x, weight, layout) = (x.clone(), layer.weight.tensor.clone(), layer.layout);
+    let (x, weight) = (x.clone(), layer.weight.tensor.clone());
     tape.record(y, (rows, outputs), move |flow, dy| {
-        let gradient = View::new(&dy, rows, outputs);
         if let Some(id) = weight_id {
-            let x = slice(&x.tensor)?;
-            let x = View::new(&x, rows, inputs);
-            match layout {
-                Layout::OutIn => matmul(flow.param(id), true, 1.0, gradient.t(), x),
-                Layout::InOut => matmul(flow.param(id), true, 1.0, x.t(), gradient),
-            }
+            layout.backward_weight(flow.param(id), &dy, &slice(&x.tensor)?, rows);
         }
         if let Some(id) = bias_id {
             bias_backward(flow.param(id), &dy);
         }
         if x.needs_gradient() {
             let w = slice(&weight)?;
-            let w = layout.view(&w, sizes).t();
-            flow.accumulate(&x, |dx, more| matmul(dx, more, 1.0, gradient, w));
+            flow.accumulate(&x, |dx, more| {
+                layout.backward_input(dx, more, &dy, &w, rows)
+            });
         }
         adapted.map_or(Ok(()), |adapted| adapted.backward(flow, &x, &dy))
+    })
+}
+
+/// Width of a layer's result.
+fn outputs(layer: &Linear) -> Result<usize> {
+    let (rows, columns) = layer.weight.tensor.dims2()?;
+    Ok(match layer.layout {
+        Layout::OutIn => rows,
+        Layout::InOut => columns,
     })
 }
 

@@ -1,12 +1,14 @@
 //! One layer of a decoder.
 
+use taper_kernels::Layout;
+
 use super::{Decoder, Names, names};
 use crate::{
     Result,
     checkpoint::{DecoderConfig, DecoderNorm, Mlp},
     data::Batch,
     models::{LinearShape, Loader, Pass, site},
-    ops::{self, Activation, Heads, Layout, Linear, Norm},
+    ops::{self, Activation, Heads, Linear, Norm},
     tape::Value,
 };
 
