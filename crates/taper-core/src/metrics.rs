@@ -44,6 +44,10 @@ impl Metrics {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes over the figures of `newer`.
     pub fn merge(&mut self, newer: &Self) {
         self.0
