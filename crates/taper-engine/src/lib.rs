@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod evaluate;
 mod export;
+mod fingerprint;
 mod folder;
 mod keeper;
 mod memory;

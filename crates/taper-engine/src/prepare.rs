@@ -10,12 +10,13 @@ use taper_core::{
 use crate::{
     Error, Result,
     cache::Cache,
-    checkpoint::ModelFolder,
+    checkpoint::{Arch, ModelFolder, Weights},
     data::{
         Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
         read_rows, units,
     },
-    models::{Model, check_method},
+    methods::LayerRates,
+    models::{Model, check_method, parameter_names},
 };
 
 /// The data of a run, tokenized, and the model folder it is for.
@@ -110,7 +111,7 @@ fn check_same_task(task: TaskType, validation: &[Row]) -> Result<()> {
 /// Looks at model folder, settings and rows and fills in the defaults that depend on them.
 pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
     let folder = ModelFolder::open(&run.model_dir)?;
-    folder.weights()?;
+    let weights = folder.weights()?;
     let setup = TokenizerSetup::open(folder.dir(), folder.tokenizer()?, &folder.config)?;
     check_method(&folder.arch, &run.spec.tuning.method)?;
     let rows = Rows::of(cache, run)?;
@@ -121,6 +122,7 @@ pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
         );
         return Err(FieldError::invalid("tuning.task_type", message).into());
     }
+    check_rates(&folder.arch, &weights, rows.task, &run.spec.tuning.method)?;
     setup.check(&rows.training, Part::Training)?;
     // Plain text is cut into blocks later, so its rows say nothing about the steps.
     if !matches!(rows.training[0].content, Content::Text(_)) {
@@ -132,6 +134,25 @@ pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
         model_max_length: max_length(&folder, &run.spec.tuning.method),
     };
     Ok(run.spec.clone().resolve(&defaults)?)
+}
+
+/// # Errors
+/// A key of `learning_rates` that means no parameter, and would leave the run without what it asks for.
+fn check_rates(arch: &Arch, weights: &Weights, task: TaskType, method: &Method) -> Result<()> {
+    let Method::Layerwise(layerwise) = method else {
+        return Ok(());
+    };
+    let names = parameter_names(arch, weights, task);
+    let rates = LayerRates::new(layerwise, arch.layers())?;
+    let Some(key) = rates.unmatched(&names).first().copied() else {
+        return Ok(());
+    };
+    let param = "tuning.learning_rates";
+    let example = names.last().map_or("", String::as_str);
+    let message = format!(
+        "'{param}': '{key}' matches no parameter of the model; a key must match a whole name, such as {example}"
+    );
+    Err(FieldError::invalid(param, message).into())
 }
 
 /// The longest row that the model takes behind the virtual tokens, if the method has any.

@@ -3,19 +3,18 @@
 
 use std::{fs, path::Path};
 
-use candle_core::Device;
-use serde::{Deserialize, Serialize};
-use taper_core::RunSpec;
-
 use crate::{
     Error, Result,
     checkpoint::{Weights, write_safetensors},
     error::Doing,
     export::Logged,
+    fingerprint::Fingerprint,
     folder::write_whole,
     optim::AdamW,
     param::{Parameters, update},
 };
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -60,8 +59,7 @@ pub(crate) struct Best {
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    /// Of everything that the run's numbers depend on.
-    fingerprint: String,
+    fingerprint: Fingerprint,
     progress: Progress,
     history: Vec<Logged>,
     /// Steps of the checkpoints that exist, this one included.
@@ -70,6 +68,7 @@ struct Manifest {
 
 /// The parts of a run that a checkpoint keeps.
 pub(crate) struct Snapshot<'a> {
+    pub(crate) fingerprint: &'a Fingerprint,
     pub(crate) parameters: &'a Parameters,
     pub(crate) optimizer: &'a AdamW,
     pub(crate) progress: &'a Progress,
@@ -84,20 +83,10 @@ pub(crate) struct Restored {
     pub(crate) kept: Vec<u64>,
 }
 
-/// A checkpoint fits a run with the same settings, data and base; another is refused.
-fn fingerprint(run: &RunSpec) -> Result<String> {
-    let spec = serde_json::to_string(&run.spec)?;
-    let validation = run
-        .validation_file
-        .as_ref()
-        .map_or("", |file| file.sha256.as_str());
-    Ok(format!("{spec} {} {validation}", run.training_file.sha256))
-}
-
 /// Writes a checkpoint; it is there whole or not at all.
-pub(crate) fn save(run: &RunSpec, dir: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
+pub(crate) fn save(dir: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
     let manifest = Manifest {
-        fingerprint: fingerprint(run)?,
+        fingerprint: snapshot.fingerprint.clone(),
         progress: snapshot.progress.clone(),
         history: snapshot.history.to_vec(),
         kept: snapshot.kept.to_vec(),
@@ -119,9 +108,9 @@ pub(crate) fn save(run: &RunSpec, dir: &Path, snapshot: &Snapshot<'_>) -> Result
 /// Puts weights and moments of a checkpoint back.
 ///
 /// # Errors
-/// A checkpoint of other settings or data, or one that is not whole.
+/// A checkpoint of other settings, data or base model, or one that is not whole.
 pub(crate) fn restore(
-    run: &RunSpec,
+    fingerprint: &Fingerprint,
     dir: &Path,
     parameters: &Parameters,
     optimizer: &mut AdamW,
@@ -134,10 +123,10 @@ pub(crate) fn restore(
         .map_err(|e| refuse(format!("state.json cannot be read: {e}")))?;
     let manifest: Manifest =
         serde_json::from_slice(&text).map_err(|e| refuse(format!("state.json: {e}")))?;
-    if manifest.fingerprint != fingerprint(run)? {
-        return Err(refuse(
-            "it belongs to other settings or other data".to_owned(),
-        ));
+    if let Some(what) = manifest.fingerprint.difference(fingerprint) {
+        return Err(refuse(format!(
+            "it was made with other {what}, so the run cannot go on from it"
+        )));
     }
     restore_parameters(dir, parameters)?;
     let moments = Weights::open(&dir.join("optimizer.safetensors"))?;

@@ -9,9 +9,13 @@ use tokenizers::Tokenizer;
 
 use super::{
     Arch, Weights,
+    digest::{digest, digest_of_all},
     weights::{INDEX, SINGLE},
 };
 use crate::{Error, Result, error::Doing};
+
+/// Files beside weights, tokenizer and templates that a run's numbers follow from.
+const CONFIG_FILES: [&str; 2] = ["config.json", "generation_config.json"];
 
 /// Files of a model folder that an export carries along, so that the result can be used without the base's folder.
 const TOKENIZER_FILES: [&str; 6] = [
@@ -73,6 +77,23 @@ impl ModelFolder {
     /// Opens the weights; reads the header only.
     pub(crate) fn weights(&self) -> Result<Weights> {
         Weights::of_folder(&self.dir)
+    }
+
+    /// The hash of everything in the folder that a run's numbers follow from: configuration, weights, tokenizer, chat template.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn digest(&self) -> Result<[u8; 32]> {
+        let weights = self.weights()?;
+        let mut digests = weights.digests();
+        for name in CONFIG_FILES.into_iter().chain(TOKENIZER_FILES) {
+            let path = self.dir.join(name);
+            if path.is_file() {
+                let content = fs::read(path).doing(|| format!("cannot read {name}"))?;
+                digests.push((name, digest(&content)));
+            }
+        }
+        Ok(digest_of_all(digests))
     }
 
     pub(crate) fn dir(&self) -> &Path {

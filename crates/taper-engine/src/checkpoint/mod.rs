@@ -1,6 +1,7 @@
 //! A model folder in Hugging Face layout: `config.json`, safetensors weights, `tokenizer.json`.
 
 mod config;
+mod digest;
 mod folder;
 mod weights;
 

@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use super::digest::digest;
 use crate::{Error, Result, error::Doing};
 
 /// The weights in one file.
@@ -81,6 +82,14 @@ impl Weights {
             }
         }
         Ok(Self { files, places })
+    }
+
+    /// The hash of each file, by name.
+    pub(super) fn digests(&self) -> Vec<(&str, [u8; 32])> {
+        self.files
+            .iter()
+            .map(|file| (file.name.as_str(), digest(&file.map)))
+            .collect()
     }
 
     /// Names of all tensors.

@@ -48,6 +48,14 @@ impl<'a> LayerRates<'a> {
         })
     }
 
+    /// Keys of `learning_rates` that match none of these parameters.
+    pub(crate) fn unmatched(&self, parameters: &[String]) -> Vec<&str> {
+        let keys = self.layerwise.learning_rates.keys().zip(&self.patterns);
+        keys.filter(|(_, (pattern, _))| !parameters.iter().any(|name| pattern.is_match(name)))
+            .map(|(key, _)| key.as_str())
+            .collect()
+    }
+
     /// # Errors
     /// A parameter that two keys of `learning_rates` match.
     fn rate(&self, name: &str) -> Result<Rate> {

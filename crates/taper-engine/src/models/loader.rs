@@ -100,17 +100,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The name under which the checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
     fn find(&self, name: &str) -> Option<String> {
-        let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
-        let old = |name: &str| {
-            name.replace("LayerNorm.weight", "LayerNorm.gamma")
-                .replace("LayerNorm.bias", "LayerNorm.beta")
-        };
-        let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
-        candidates
-            .into_iter()
-            .find(|n| self.weights.shape(n).is_some())
+        stored_name(self.weights, name)
     }
 
     /// Tells whether the checkpoint has a weight.
@@ -270,4 +261,15 @@ impl<'a> Loader<'a> {
         let start = initial_prompt(prompt, self.folder, &words.tensor, self.seed)?;
         Ok(Some(self.parameters.add(PROMPT, start)?))
     }
+}
+
+/// The name under which a checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
+pub(super) fn stored_name(weights: &Weights, name: &str) -> Option<String> {
+    let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
+    let old = |name: &str| {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta")
+    };
+    let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
+    candidates.into_iter().find(|n| weights.shape(n).is_some())
 }

@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
+
 use candle_core::{Device, Tensor};
 use taper_core::{FieldError, Method, TaskType};
 
-use super::{Decoder, Encoder, Loader, Pass};
+use super::{Decoder, Encoder, Loader, Pass, stored_name};
 use crate::{
     Error, Result,
-    checkpoint::{Arch, ModelFolder},
+    checkpoint::{Arch, ModelFolder, Weights},
     data::{Answers, Batch},
     methods::{LayerRates, LoraPlan},
     ops,
@@ -162,6 +164,28 @@ impl Model {
             .map(|(_, tensor)| tensor.elem_count() as u64);
         self.parameters.count() + frozen.sum::<u64>()
     }
+}
+
+/// Names of the parameters that a model has with all of it trained; without loading it.
+pub(crate) fn parameter_names(arch: &Arch, weights: &Weights, task: TaskType) -> Vec<String> {
+    let of = |module: &String| ["weight", "bias"].map(|end| format!("{module}.{end}"));
+    let (modules, made) = match arch {
+        Arch::Encoder(config) => {
+            let (modules, head) = Encoder::modules(config);
+            (modules, head.iter().flat_map(of).collect())
+        }
+        Arch::Decoder(config) => {
+            let score = (task == TaskType::SeqCls).then(|| "score.weight".to_owned());
+            (Decoder::modules(config, task), Vec::from_iter(score))
+        }
+    };
+    let mut names: BTreeSet<String> = modules
+        .iter()
+        .flat_map(of)
+        .filter(|name| stored_name(weights, name).is_some())
+        .collect();
+    names.extend(made);
+    names.into_iter().collect()
 }
 
 /// Checks what a look at the configuration can tell about a method's settings.

@@ -2,7 +2,9 @@
 
 mod families;
 mod gradients;
+mod names;
 mod parity;
+mod resume;
 mod training;
 
 use std::{
@@ -13,6 +15,7 @@ use std::{
 
 use candle_core::{Device, Tensor};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use taper_core::{CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec};
 
 use crate::{
@@ -131,12 +134,22 @@ impl Fixture {
             id: format!("file-{name}"),
             filename: name.to_owned(),
             path,
-            sha256: format!("{:x}", content.len()),
+            sha256: format!("{:x}", Sha256::digest(content)),
         }
     }
 
     /// A run of `rows` rows under the given body (without model and files).
     pub(super) fn run(&self, name: &str, rows: usize, body: serde_json::Value) -> RunSpec {
+        self.try_run(name, rows, body).unwrap()
+    }
+
+    /// The same, or why it is refused.
+    pub(super) fn try_run(
+        &self,
+        name: &str,
+        rows: usize,
+        body: serde_json::Value,
+    ) -> Result<RunSpec> {
         let mut full = json!({"model": "tiny", "training_file": "t", "validation_file": "v"});
         full.as_object_mut()
             .unwrap()
@@ -153,8 +166,8 @@ impl Fixture {
             threads: 1,
             resume_from: None,
         };
-        run.spec = crate::prepare::inspect(&crate::cache::Cache::new(1), &run).unwrap();
-        run
+        run.spec = crate::prepare::inspect(&crate::cache::Cache::new(1), &run)?;
+        Ok(run)
     }
 }
 

@@ -8,7 +8,7 @@ use taper_core::{Command, Control, Outcome, RunEvent, RunSpec, Stop, TrainError,
 use super::{Fixture, Recorder};
 use crate::{Engine, checkpoint::Weights};
 
-fn train(run: &RunSpec) -> (Outcome, Recorder) {
+pub(super) fn train(run: &RunSpec) -> (Outcome, Recorder) {
     let mut recorder = Recorder::default();
     let outcome = Engine::new()
         .train(run, &mut recorder, &Control::new())
@@ -17,7 +17,7 @@ fn train(run: &RunSpec) -> (Outcome, Recorder) {
 }
 
 /// Every file below a folder with its bytes.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -131,50 +131,6 @@ fn lora_leaves_the_base_alone_and_writes_no_more_than_the_adapter() {
 }
 
 #[test]
-fn a_run_resumed_at_any_step_equals_an_uninterrupted_one() {
-    let fixture = Fixture::new(0.1);
-    let whole = fixture.run("whole", 40, small());
-    let (_, recorder) = train(&whole);
-    let result = |run: &RunSpec| {
-        fs::read(run.output_dir().join("adapter/adapter_model.safetensors")).unwrap()
-    };
-    for checkpoint in &recorder.checkpoints {
-        let mut resumed = RunSpec {
-            run_dir: fixture.dir.path().join(format!("from-{}", checkpoint.step)),
-            ..whole.clone()
-        };
-        resumed.resume_from = Some(checkpoint.dir.clone());
-        let (_, again) = train(&resumed);
-        assert_eq!(
-            result(&resumed),
-            result(&whole),
-            "from step {}",
-            checkpoint.step
-        );
-        let later: Vec<_> = losses(&recorder)
-            .into_iter()
-            .filter(|(step, _)| *step > checkpoint.step)
-            .collect();
-        assert_eq!(losses(&again), later, "from step {}", checkpoint.step);
-    }
-    assert_eq!(recorder.checkpoints.len(), 9);
-}
-
-#[test]
-fn a_checkpoint_of_another_job_is_refused() {
-    let fixture = Fixture::new(0.0);
-    let run = fixture.run("one", 40, small());
-    let (_, recorder) = train(&run);
-    let mut other = fixture.run("two", 40, small());
-    other.spec.training.seed = 7;
-    other.resume_from = Some(recorder.checkpoints[0].dir.clone());
-    let error = Engine::new()
-        .train(&other, &mut Recorder::default(), &Control::new())
-        .unwrap_err();
-    assert!(matches!(error, TrainError::Failed { code, .. } if code == "checkpoint_corrupt"));
-}
-
-#[test]
 fn accumulation_gives_the_gradients_of_the_whole_batch() {
     let fixture = Fixture::new(0.0);
     let with = |name: &str, size: u64, parts: u64| {
@@ -192,7 +148,7 @@ fn accumulation_gives_the_gradients_of_the_whole_batch() {
 }
 
 /// Trains until a command is given at the log of a step.
-fn stopped(run: &RunSpec, step: u64, command: Command, stop: Stop) -> Recorder {
+pub(super) fn stopped(run: &RunSpec, step: u64, command: Command, stop: Stop) -> Recorder {
     let control = Control::new();
     let line = control.clone();
     let give = move |event: &RunEvent| match event {
@@ -233,38 +189,6 @@ fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
             }
         );
         assert!(!run.output_dir().exists());
-    }
-}
-
-#[test]
-fn a_pause_in_an_evaluation_loses_neither_the_steps_nor_the_evaluation() {
-    let fixture = Fixture::new(0.1);
-    let mut body = small();
-    body["training"]["logging_steps"] = json!(1);
-    body["training"]["save_steps"] = json!(100);
-    body["training"]["eval_steps"] = json!(3);
-    let evaluations = |recorder: &Recorder| -> Vec<(u64, u64)> {
-        let figures = recorder.events.iter().filter_map(|event| match event {
-            RunEvent::Evaluation { metrics, .. } => Some((
-                metrics.get("step")? as u64,
-                metrics.get("valid_loss")?.to_bits(),
-            )),
-            _ => None,
-        });
-        figures.collect()
-    };
-    let (_, whole) = train(&fixture.run("whole", 40, body.clone()));
-    for step in [3, 9] {
-        let mut run = fixture.run(&format!("paused-{step}"), 40, body.clone());
-        let before = stopped(&run, step, Command::Pause, Stop::Paused);
-        let kept = before.checkpoints.last().unwrap();
-        assert_eq!(kept.step, step);
-        run.resume_from = Some(kept.dir.clone());
-        let (_, after) = train(&run);
-        let all =
-            |read: &dyn Fn(&Recorder) -> Vec<(u64, u64)>| [read(&before), read(&after)].concat();
-        assert_eq!(all(&losses), losses(&whole));
-        assert_eq!(all(&evaluations), evaluations(&whole));
     }
 }
 

@@ -24,13 +24,14 @@ impl Trainer<'_> {
         let superseded = self.keeper.add(step, best);
         let dir = self.run.checkpoint_dir(step);
         let snapshot = Snapshot {
+            fingerprint: &self.fingerprint,
             parameters: &self.model.parameters,
             optimizer: &self.optimizer,
             progress: &self.progress,
             history: &self.history,
             kept: &self.keeper.kept,
         };
-        state::save(self.run, &dir, &snapshot)?;
+        state::save(&dir, &snapshot)?;
         let mut metrics = Metrics::new();
         for logged in self
             .history

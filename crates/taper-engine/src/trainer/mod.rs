@@ -14,6 +14,7 @@ use crate::{
     device,
     evaluate::Evaluation,
     export::Logged,
+    fingerprint::Fingerprint,
     keeper::Keeper,
     memory,
     methods::Rates,
@@ -56,6 +57,7 @@ struct Trainer<'a> {
     data: &'a Prepared,
     sink: &'a mut dyn RunSink,
     control: &'a Control,
+    fingerprint: Fingerprint,
     model: Model,
     optimizer: AdamW,
     gradients: Gradients,
@@ -89,12 +91,13 @@ impl<'a> Trainer<'a> {
         memory::reset_peak();
         let training = &run.spec.training;
         let model = data.model(run, &device::open(run.device)?)?;
+        let fingerprint = Fingerprint::of(run, &data.folder)?;
         let mut optimizer = AdamW::new(&model.parameters, training);
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
             (Progress::default(), Vec::new(), Keeper::new(training));
         if let Some(dir) = &run.resume_from {
-            let restored = state::restore(run, dir, &model.parameters, &mut optimizer)?;
+            let restored = state::restore(&fingerprint, dir, &model.parameters, &mut optimizer)?;
             (progress, history) = (restored.progress, restored.history);
             keeper.kept = restored.kept;
         }
@@ -113,6 +116,7 @@ impl<'a> Trainer<'a> {
             data,
             sink,
             control,
+            fingerprint,
             model,
             optimizer,
             progress,
