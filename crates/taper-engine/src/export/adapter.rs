@@ -109,14 +109,16 @@ fn lora_config(export: &Export<'_>, lora: &Lora) -> Result<Value> {
         .as_ref()
         .and_then(|_| layers_pattern(export.model.adapted.first()?));
     Ok(json!({
-        "alpha_pattern": alphas, "auto_mapping": null, "base_model_name_or_path": export.run.spec.model, "bias": lora.bias,
-        "fan_in_fan_out": export.folder().arch.is_conv1d(), "inference_mode": true, "init_lora_weights": true,
-        "layer_replication": null, "layers_pattern": pattern, "layers_to_transform": lora.layers_to_transform, "loftq_config": {},
-        "lora_alpha": number(default), "lora_bias": false, "lora_dropout": lora.lora_dropout, "megatron_config": null,
-        "megatron_core": "megatron.core", "modules_to_save": modules_to_save(export, lora.modules_to_save.as_deref().unwrap_or_default()),
-        "peft_type": "LORA", "peft_version": PEFT_VERSION, "r": lora.r, "rank_pattern": ranks, "revision": null,
-        "target_modules": targets, "target_parameters": null, "task_type": export.data.task.as_str(),
-        "trainable_token_indices": null, "use_dora": false, "use_rslora": false,
+        "alora_invocation_tokens": null, "alpha_pattern": alphas, "arrow_config": null, "auto_mapping": null,
+        "base_model_name_or_path": export.run.spec.model, "bias": lora.bias, "corda_config": null, "ensure_weight_tying": false,
+        "eva_config": null, "exclude_modules": null, "fan_in_fan_out": export.folder().arch.is_conv1d(), "inference_mode": true,
+        "init_lora_weights": true, "kasa_config": null, "layer_replication": null, "layers_pattern": pattern,
+        "layers_to_transform": lora.layers_to_transform, "loftq_config": {}, "lora_alpha": number(default), "lora_bias": false,
+        "lora_dropout": lora.lora_dropout, "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core",
+        "modules_to_save": modules_to_save(export, lora.modules_to_save.as_deref().unwrap_or_default()), "monteclora_config": null,
+        "peft_type": "LORA", "peft_version": PEFT_VERSION, "qalora_group_size": 16, "r": lora.r, "rank_pattern": ranks, "revision": null,
+        "target_modules": targets, "target_parameters": null, "task_type": export.data.task.as_str(), "trainable_token_indices": null,
+        "use_bdlora": null, "use_dora": false, "use_qalora": false, "use_rslora": false, "velora_config": null,
     }))
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole: against golden files of transformers and PEFT, against candle's autograd, and of the loop.
 
+mod adapters;
 mod families;
 mod gradients;
 mod names;
