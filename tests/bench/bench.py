@@ -1,0 +1,157 @@
+"""Runs rows of the table in pairs, keeps their results and prints all that are there as Markdown and JSON.
+
+A pair is the default peer, the tuned peer and taper with one seed, one after the other; every second pair runs the other way round.
+"""
+
+import argparse
+import datetime
+import json
+import shlex
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from flops import needed_flops
+from machine import describe, peaks
+from report import markdown
+from rows import FIRST_STEP, MINILM, REVIEWS, ROWS, Data, Row
+from sides import Bench, Job, Side
+
+HERE = Path(__file__).parent
+FIRST_SEED = 42
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def part(fixtures: Path, data: Data, kind: str, rows: int | None, work: Path) -> Path:
+    """A file of fixtures, or one with its first rows."""
+    whole = fixtures / "data" / f"{data.name}_{kind}.jsonl"
+    if rows is None:
+        return whole
+    some = work / whole.name
+    with whole.open(encoding="utf-8") as lines:
+        some.write_text("".join(islice(lines, rows)), encoding="utf-8")
+    return some
+
+
+def sides_of(row: Row, pair: int) -> list[Side]:
+    sides = [side for side in Side if row.tuned_peer or side is not Side.TUNED_PEER]
+    return sides if pair % 2 == 0 else sides[::-1]
+
+
+def check(pair: dict[str, Any], whole_epoch: bool) -> None:
+    """Both sides must have done the same work; a group_by_length peer draws its batches otherwise, but from the same rows."""
+    same = ["steps", "trainable", *(["tokens"] if whole_epoch else [])]
+    for figure in same:
+        values = {side.value: pair[side.value][figure] for side in Side if side.value in pair}
+        if len(set(values.values())) > 1:
+            sys.exit(f"the sides have not done the same: {figure} {values}")
+    counts = {side.value: pair[side.value]["after"].get("tokens") for side in Side if side.value in pair}
+    if len(set(counts.values())) > 1:
+        sys.exit(f"the sides have not been measured with the same tokens: {counts}")
+
+
+def run_row(row: Row, options: argparse.Namespace, bench: Bench) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="taper-bench-") as name:
+        data, work = row.data, Path(name)
+        files = [part(options.fixtures, data, *which, work) for which in (("train", data.train_rows), ("test", data.test_rows))]
+        model = options.fixtures / "models" / row.model
+        pairs = []
+        for number in range(options.pairs):
+            seed = FIRST_SEED + number
+            pair: dict[str, Any] = {"seed": seed}
+            for side in sides_of(row, number):
+                figures = bench.run(side, Job(row.spec(seed, options.max_steps), model, *files))
+                say(f"  seed {seed}, {side.value}: {figures['seconds']:.1f} s, {figures['peak_bytes'] / 1e6:.0f} MB, {figures['after']}")
+                pair[side.value] = figures
+            check(pair, whole_epoch=options.max_steps is None)
+            pairs.append(pair)
+    return {"pairs": pairs, "versions": pairs[0][Side.DEFAULT_PEER.value]["versions"], "needed_flops": flops_of(row, model, pairs[0])}
+
+
+def flops_of(row: Row, model: Path, pair: dict[str, Any]) -> float:
+    """What the run multiplies; of an epoch that was cut short, the part that was trained."""
+    peer = pair[Side.DEFAULT_PEER.value]
+    config = json.loads((model / "config.json").read_text())
+    whole = needed_flops(config, row.tuning, peer["workload"])
+    return whole * pair[Side.TAPER.value]["tokens"] / peer["workload"]["tokens"]
+
+
+def run_first_step(options: argparse.Namespace, bench: Bench) -> dict[str, Any]:
+    pairs = []
+    for number in range(options.pairs):
+        seed = FIRST_SEED + number
+        with tempfile.TemporaryDirectory(prefix="taper-bench-") as name:
+            commands = first_step_commands(options.fixtures, bench, seed, Path(name))
+            pair: dict[str, Any] = {"seed": seed}
+            for side in list(commands)[:: 1 if number % 2 == 0 else -1]:
+                output, _ = bench.measured([sys.executable, str(HERE / "first_step.py"), *commands[side]])
+                pair[side] = json.loads(output)["seconds"]
+        say(f"  {pair}")
+        pairs.append(pair)
+    return {"pairs": pairs, "versions": {}}
+
+
+def first_step_commands(fixtures: Path, bench: Bench, seed: int, work: Path) -> dict[str, list[str]]:
+    """What `first_step.py` measures: the peer, a running server, and taper as a process of its own. None evaluates before it trains."""
+    spec, out = work / "spec.json", work / "out"
+    spec.write_text(json.dumps(ROWS["minilm-lora"].spec(seed, None)))
+    model, train, test = fixtures / "models" / MINILM, *(fixtures / "data" / f"{REVIEWS.name}_{part}.jsonl" for part in ("train", "test"))
+    settings = [str(spec), "--model", str(model), "--data", str(train), "--threads", str(bench.threads)]
+    return {
+        "peer": ["process", sys.executable, str(HERE / "peer.py"), *settings, "--validation", str(test), "--no-evaluation"],
+        "server": ["server", str(spec), str(bench.taper), str(bench.threads), str(model), str(train)],
+        "process": ["process", str(bench.taper), "train", *settings, "--out", str(out)],
+    }
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*ROWS, FIRST_STEP]
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run, of {', '.join(names)} [default: all]")
+    parser.add_argument("--pairs", type=int, default=3, help="how often each row is run, each time with another seed [default: 3]")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="ends each training early; for a quick look")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each side [default: 2]")
+    parser.add_argument("--under", type=shlex.split, default=[], metavar="CMD", help="runs each measured process under CMD, such as 'taskset -c 0,1'")
+    parser.add_argument("--table", action="store_true", help="runs nothing, prints what has been measured")
+    for name in ("--taper", "--fixtures", "--results"):
+        parser.add_argument(name, type=Path, required=True, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = set(options.rows) - set(names)
+    if unknown:
+        parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    options.rows = options.rows or names
+    return options
+
+
+def measure(options: argparse.Namespace) -> None:
+    bench = Bench(options.taper, options.threads, options.under)
+    machine = describe(options.threads) | {"peak": peaks(options.under, options.threads)}
+    for name in options.rows:
+        say(f"{name}:")
+        result = run_first_step(options, bench) if name == FIRST_STEP else run_row(ROWS[name], options, bench)
+        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        whole = {"row": name, "date": date, "machine": machine, **result}
+        (options.results / f"{name}.json").write_text(json.dumps(whole, indent=1))
+
+
+def main() -> None:
+    options = parse()
+    options.results.mkdir(parents=True, exist_ok=True)
+    if not options.table:
+        measure(options)
+    stored = [options.results / f"{name}.json" for name in (*ROWS, FIRST_STEP)]
+    results = {path.stem: json.loads(path.read_text()) for path in stored if path.exists()}
+    (options.results / "table.json").write_text(json.dumps(results, indent=1))
+    table = markdown(results)
+    (options.results / "table.md").write_text(table)
+    print(table)
+    say(f"as Markdown and JSON: {options.results}/table.md, {options.results}/table.json")
+
+
+if __name__ == "__main__":
+    main()
