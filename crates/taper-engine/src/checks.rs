@@ -31,6 +31,7 @@ impl Checks {
                 what: "the training loss".to_owned(),
                 step,
                 advice: ADVICE,
+                checkpoint: None,
             })
         }
     }
@@ -56,6 +57,7 @@ impl Checks {
                 what,
                 step,
                 advice: ADVICE,
+                checkpoint: None,
             });
         }
         for (id, parameter) in parameters.list.iter().enumerate() {

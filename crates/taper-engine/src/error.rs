@@ -13,11 +13,13 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] PublishRefused),
     /// A loss or gradient became infinite or undefined.
-    #[error("{what} is not finite at step {step}; {advice}")]
+    #[error("{what} is not finite at step {step}; {advice}; {}", left(*checkpoint))]
     NonFinite {
         what: String,
         step: u64,
         advice: &'static str,
+        /// The step of the last checkpoint before.
+        checkpoint: Option<u64>,
     },
     /// A parameter that should be trained got no gradient: a defect of the engine, never trained over.
     #[error(
@@ -45,9 +47,25 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Notes the last checkpoint from before the numbers went wrong.
+    pub(crate) fn after(mut self, last: Option<u64>) -> Self {
+        if let Self::NonFinite { checkpoint, .. } = &mut self {
+            *checkpoint = last;
+        }
+        self
+    }
+
     /// Something wrong with the model folder, which the administrator can mend.
     pub(crate) fn model(message: impl Into<String>) -> Self {
         Self::Spec(FieldError::new("model", code::INVALID_MODEL, message).into())
+    }
+}
+
+/// Says what is left of a run that went wrong.
+fn left(checkpoint: Option<u64>) -> String {
+    match checkpoint {
+        Some(step) => format!("the last good checkpoint is that of step {step}"),
+        None => "there is no checkpoint from before".to_owned(),
     }
 }
 

@@ -30,6 +30,7 @@ impl Export<'_> {
                 what: "what the trained model says".to_owned(),
                 step: self.metrics.get("step").unwrap_or_default() as u64,
                 advice: "lower training.learning_rate",
+                checkpoint: None,
             });
         }
         let found = says(&self.reload(dir)?, data)?;

@@ -111,6 +111,7 @@ mod tests {
         .map(|metrics| Logged {
             unix_seconds: 0.0,
             metrics,
+            samples: Vec::new(),
         });
         let columns = ["step", "train_loss", "valid_loss"];
         assert_eq!(

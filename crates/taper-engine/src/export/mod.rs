@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use taper_core::{Metrics, RunSpec};
+use taper_core::{Metrics, RunSpec, Sample};
 
 use crate::{
     Result, checkpoint::ModelFolder, error::Doing, evaluate::Evaluation, models::Model,
@@ -34,11 +34,13 @@ pub(crate) struct Export<'a> {
     pub(crate) evaluation: Option<&'a Evaluation>,
 }
 
-/// Figures with the time at which they were logged.
+/// Figures, or texts that the model has written, with the time at which they were logged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Logged {
     pub(crate) unix_seconds: f64,
     pub(crate) metrics: Metrics,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Export<'_> {

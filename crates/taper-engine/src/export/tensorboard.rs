@@ -1,8 +1,10 @@
-//! A TensorBoard event file with the scalars of a run.
+//! A TensorBoard event file with the scalars and the sample texts of a run.
 //!
 //! The format is that of TFRecord (length, masked CRC-32C, data, masked CRC-32C) around protocol-buffer messages `Event`, of which
 //! four fields are used: wall_time = 1 (double), step = 2 (int64), file_version = 3 (string), summary = 5. See
-//! `tensorflow/core/util/event.proto` and `tensorflow/core/lib/io/record_writer.h`.
+//! `tensorflow/core/util/event.proto`, `tensorflow/core/framework/{summary,tensor}.proto` and `tensorflow/core/lib/io/record_writer.h`.
+
+use taper_core::Sample;
 
 use super::Logged;
 
@@ -20,8 +22,12 @@ pub(super) fn event_file(history: &[Logged]) -> Vec<u8> {
             .metrics
             .iter()
             .filter(|(name, _)| !matches!(*name, "step" | "total_steps"));
-        let summary: Vec<u8> = values
-            .flat_map(|(name, value)| bytes(1, &scalar(name, value as f32)))
+        let scalars = values.map(|(name, value)| scalar(name, value as f32));
+        let texts = logged.samples.iter().enumerate();
+        let texts = texts.map(|(i, sample)| text(&format!("samples/{i}"), &markdown(sample)));
+        let summary: Vec<u8> = scalars
+            .chain(texts)
+            .flat_map(|message| bytes(1, &message))
             .collect();
         event.extend(bytes(5, &summary));
         record(&mut file, &event);
@@ -35,6 +41,34 @@ fn scalar(tag: &str, value: f32) -> Vec<u8> {
     message.push(2 << 3 | 5);
     message.extend(value.to_le_bytes());
     message
+}
+
+/// A message `Summary.Value` for TensorBoard's plugin `text`: tag = 1, tensor = 8 (dtype = 1, string_val = 8), metadata = 9 (plugin_data = 1
+/// with plugin_name = 1). Without a shape the tensor is a scalar.
+fn text(tag: &str, text: &str) -> Vec<u8> {
+    const STRING: u64 = 7;
+    let mut tensor = varint(1, STRING);
+    tensor.extend(bytes(2, &[]));
+    tensor.extend(bytes(8, text.as_bytes()));
+    let metadata = bytes(1, &bytes(1, b"text"));
+    let parts = [(1, tag.as_bytes()), (8, &tensor), (9, &metadata)];
+    parts
+        .into_iter()
+        .flat_map(|(field, content)| bytes(field, content))
+        .collect()
+}
+
+/// TensorBoard shows texts as Markdown; an indented block is shown as it is.
+fn markdown(sample: &Sample) -> String {
+    let parts = [
+        ("Prompt", &sample.prompt),
+        ("Completion", &sample.completion),
+        ("Reference", &sample.reference),
+    ];
+    let part = |(title, text): (&str, &String)| {
+        format!("{title}\n\n    {}\n\n", text.replace('\n', "\n    "))
+    };
+    parts.into_iter().map(part).collect()
 }
 
 fn record(file: &mut Vec<u8>, data: &[u8]) {
@@ -91,6 +125,7 @@ mod tests {
         let logged = Logged {
             unix_seconds: 1.5,
             metrics: Metrics::from([("step", 300.0), ("train_loss", 0.5)]),
+            samples: Vec::new(),
         };
         let file = event_file(&[logged]);
         // The first record: 9 bytes of time, 15 of version; the CRC of its length as TensorFlow's own files have it.

@@ -248,7 +248,9 @@ fn an_absurd_learning_rate_fails_with_the_step() {
     };
     assert_eq!(code, "non_finite");
     assert!(
-        step.is_some() && message.contains("learning_rate"),
+        step.is_some()
+            && message.contains("learning_rate")
+            && message.contains("there is no checkpoint"),
         "{message}"
     );
 }

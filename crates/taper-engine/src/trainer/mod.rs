@@ -39,7 +39,8 @@ pub(crate) fn train(
     }
     while !trainer.is_done() {
         trainer.obey()?;
-        trainer.step()?;
+        let kept = trainer.keeper.kept.last().copied();
+        trainer.step().map_err(|error| error.after(kept))?;
         let now = trainer.due();
         if now.log {
             trainer.log()?;

@@ -2,13 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taper_core::{Metrics, RunEvent, Stop, TaskType};
+use taper_core::{Metrics, RunEvent, Sample, Stop, TaskType};
 
 use super::Trainer;
 use crate::{
     Error, Result,
     evaluate::{Evaluation, evaluate},
     export::Logged,
+    memory,
     samples::samples,
     state::Best,
 };
@@ -40,18 +41,22 @@ impl Trainer<'_> {
             "eta_seconds",
             self.progress.train_seconds / self.progress.step as f64 * remaining,
         );
-        self.remember(&metrics);
+        if let Some(bytes) = memory::peak_bytes() {
+            metrics.set("peak_memory_bytes", bytes as f64);
+        }
+        self.remember(&metrics, Vec::new());
         self.sink.event(RunEvent::Step(metrics));
         Ok(())
     }
 
-    fn remember(&mut self, metrics: &Metrics) {
+    fn remember(&mut self, metrics: &Metrics, samples: Vec<Sample>) {
         let unix_seconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |d| d.as_secs_f64());
         self.history.push(Logged {
             unix_seconds,
             metrics: metrics.clone(),
+            samples,
         });
     }
 
@@ -85,6 +90,7 @@ impl Trainer<'_> {
         };
         let samples = samples(&self.model, rows, &self.data.setup, self.control)?;
         if !samples.is_empty() {
+            self.remember(&self.place(), samples.clone());
             self.sink.event(RunEvent::Samples {
                 step: self.progress.step,
                 samples,
@@ -108,7 +114,7 @@ impl Trainer<'_> {
         let figures = evaluation.metrics();
         let mut metrics = self.place();
         metrics.merge(&figures);
-        self.remember(&metrics);
+        self.remember(&metrics, Vec::new());
         self.sink.event(RunEvent::Evaluation {
             metrics,
             confusion: evaluation.confusion(),
