@@ -91,38 +91,49 @@ impl Parameters {
     }
 }
 
-/// Gradients of the trained parameters, summed over micro-batches, on the host.
+/// Gradients of the trained parameters, summed over micro-batches, on the host. A buffer exists from the first contribution until
+/// the update: while it does not, the activations have that memory.
 pub(crate) struct Gradients {
-    buffers: Vec<Vec<f32>>,
+    buffers: Vec<Option<Vec<f32>>>,
+    sizes: Vec<usize>,
 }
 
 impl Gradients {
     pub(crate) fn zeros(parameters: &Parameters) -> Self {
+        let sizes = parameters.list.iter().map(|p| p.var.elem_count());
         Self {
-            buffers: parameters
-                .list
-                .iter()
-                .map(|p| vec![0.0; p.var.elem_count()])
-                .collect(),
+            buffers: parameters.list.iter().map(|_| None).collect(),
+            sizes: sizes.collect(),
         }
     }
 
+    /// The gradient so far; empty where nothing has come.
     pub(crate) fn get(&self, id: ParamId) -> &[f32] {
-        &self.buffers[id]
+        self.buffers[id].as_deref().unwrap_or_default()
     }
 
+    /// The gradient so far, to be added to.
     pub(crate) fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
-        &mut self.buffers[id]
+        self.buffers[id].get_or_insert_with(|| vec![0.0; self.sizes[id]])
+    }
+
+    /// Adds to a gradient; the first one is moved, not copied.
+    pub(crate) fn add(&mut self, id: ParamId, gradient: Vec<f32>) {
+        match &mut self.buffers[id] {
+            Some(sum) => taper_kernels::add_assign(sum, &gradient),
+            empty => *empty = Some(gradient),
+        }
+    }
+
+    /// Takes a gradient out, whose buffer is then no longer held; zeros where nothing has come.
+    pub(crate) fn take(&mut self, id: ParamId) -> Vec<f32> {
+        self.buffers[id]
+            .take()
+            .unwrap_or_else(|| vec![0.0; self.sizes[id]])
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[f32]> {
-        self.buffers.iter().map(Vec::as_slice)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        for buffer in &mut self.buffers {
-            buffer.fill(0.0);
-        }
+        (0..self.buffers.len()).map(|id| self.get(id))
     }
 }
 

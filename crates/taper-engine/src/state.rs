@@ -98,7 +98,7 @@ pub(crate) fn save(dir: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
         )?;
         write_safetensors(
             &dir.join("optimizer.safetensors"),
-            &snapshot.optimizer.tensors(snapshot.parameters)?,
+            &snapshot.optimizer.tensors(snapshot.parameters),
         )?;
         fs::write(dir.join("state.json"), serde_json::to_vec(&manifest)?)
             .doing(|| "cannot write state.json".to_owned())

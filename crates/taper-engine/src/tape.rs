@@ -8,7 +8,7 @@
 //! With [`Path::Composed`] the same operations are put together from differentiable candle operations and candle differentiates:
 //! the path of CUDA devices, and the oracle that the fused path is tested against.
 
-use std::{cell::RefCell, ops::Deref, sync::Mutex};
+use std::{cell::RefCell, ops::Deref, rc::Rc, sync::Mutex};
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
 
@@ -37,17 +37,82 @@ impl Path {
 }
 
 /// An intermediate result of a forward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Value {
     pub(crate) tensor: Tensor,
     /// Its place on the tape; `None` when no trained parameter lies below it, or nothing is recorded.
     node: Option<usize>,
+    /// How its values are made again from what is kept anyway.
+    again: Option<Again>,
+}
+
+type Again = Rc<dyn Fn() -> Result<Vec<f32>>>;
+
+/// Where the gradient of a value goes, without the value: a backward that needs no more keeps no more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    node: Option<usize>,
+    elements: usize,
+}
+
+impl Place {
+    pub(crate) fn needs_gradient(self) -> bool {
+        self.node.is_some()
+    }
+
+    pub(crate) fn elements(self) -> usize {
+        self.elements
+    }
+}
+
+/// A value that a backward needs: kept, or made again when the time comes.
+pub(crate) enum Kept {
+    Tensor(Tensor),
+    Again(Again),
+}
+
+impl Kept {
+    /// Hands the values to `read`.
+    pub(crate) fn with<T>(&self, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+        Ok(match self {
+            Self::Tensor(tensor) => read(&slice(tensor)?),
+            Self::Again(make) => read(&make()?),
+        })
+    }
 }
 
 impl Value {
     /// A value that needs no gradient.
     pub(crate) fn constant(tensor: Tensor) -> Self {
-        Self { tensor, node: None }
+        Self {
+            tensor,
+            node: None,
+            again: None,
+        }
+    }
+
+    /// Where its gradient goes.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            node: self.node,
+            elements: self.tensor.elem_count(),
+        }
+    }
+
+    /// Its values for a backward, which costs no memory where they can be made again.
+    pub(crate) fn keep(&self) -> Kept {
+        match &self.again {
+            Some(make) => Kept::Again(make.clone()),
+            None => Kept::Tensor(self.tensor.clone()),
+        }
+    }
+
+    /// The same value, to be made again by `make` where a backward needs it: for what costs little time and much memory.
+    pub(crate) fn made_by(self, make: impl Fn() -> Result<Vec<f32>> + 'static) -> Self {
+        Self {
+            again: Some(Rc::new(make)),
+            ..self
+        }
     }
 
     pub(crate) fn needs_gradient(&self) -> bool {
@@ -111,12 +176,22 @@ impl Tape {
         backward: impl FnOnce(&mut Flow<'_>, Vec<f32>) -> Result<()> + 'static,
     ) -> Result<Value> {
         let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
+        Ok(self.record_tensor(tensor, backward))
+    }
+
+    /// As [`record`](Self::record), of a tensor that the backward may hold too.
+    pub(crate) fn record_tensor(
+        &self,
+        tensor: Tensor,
+        backward: impl FnOnce(&mut Flow<'_>, Vec<f32>) -> Result<()> + 'static,
+    ) -> Value {
         let mut steps = self.steps.borrow_mut();
         steps.push(Box::new(backward));
-        Ok(Value {
+        Value {
             tensor,
             node: Some(steps.len() - 1),
-        })
+            again: None,
+        }
     }
 
     /// The result of a fused operation that needs no backward.
@@ -142,7 +217,7 @@ impl Tape {
                     nodes: steps.iter().map(|_| None).collect(),
                     gradients,
                 };
-                flow.add(loss, vec![1.0]);
+                flow.add(loss.place(), vec![1.0]);
                 while let Some(backward) = steps.pop() {
                     let arrived = flow.nodes.pop().flatten();
                     if let Some(gradient) = arrived {
@@ -161,7 +236,7 @@ impl Tape {
                 {
                     if let Some(gradient) = store.get(&parameter.var) {
                         let values = gradient.flatten_all()?.to_vec1::<f32>()?;
-                        taper_kernels::add_assign(gradients.get_mut(id), &values);
+                        gradients.add(id, values);
                     }
                 }
             }
@@ -178,8 +253,8 @@ pub(crate) struct Flow<'a> {
 
 impl Flow<'_> {
     /// Adds a gradient to a value's; the first one is moved, not copied.
-    pub(crate) fn add(&mut self, value: &Value, gradient: Vec<f32>) {
-        let Some(node) = value.node else { return };
+    pub(crate) fn add(&mut self, place: Place, gradient: Vec<f32>) {
+        let Some(node) = place.node else { return };
         match &mut self.nodes[node] {
             Some(sum) => taper_kernels::add_assign(sum, &gradient),
             empty => *empty = Some(gradient),
@@ -187,17 +262,42 @@ impl Flow<'_> {
     }
 
     /// Lets `write` put a gradient into a value's buffer, which holds an earlier contribution to add to when its flag says so.
-    pub(crate) fn accumulate(&mut self, value: &Value, write: impl FnOnce(&mut [f32], bool)) {
-        let Some(node) = value.node else { return };
+    pub(crate) fn accumulate(&mut self, place: Place, write: impl FnOnce(&mut [f32], bool)) {
+        let Some(node) = place.node else { return };
         match &mut self.nodes[node] {
             Some(sum) => write(sum, true),
-            empty => write(empty.insert(vec![0.0; value.tensor.elem_count()]), false),
+            empty => write(empty.insert(vec![0.0; place.elements]), false),
         }
+    }
+
+    /// Adds to a trained parameter's gradient; the first one is moved, not copied.
+    pub(crate) fn add_param(&mut self, id: ParamId, gradient: Vec<f32>) {
+        self.gradients.add(id, gradient);
     }
 
     /// The buffer that sums a trained parameter's gradient.
     pub(crate) fn param(&mut self, id: ParamId) -> &mut [f32] {
         self.gradients.get_mut(id)
+    }
+}
+
+thread_local! {
+    /// Room for one widened weight, since each is needed for one product only.
+    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Hands the values of a weight to `read`. A frozen one may be stored in bf16; it is widened here, which is exact.
+pub(crate) fn with_weight<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::BF16(values)), Some((start, end))) => Ok(WIDENED
+            .with_borrow_mut(|room| {
+                room.resize(room.len().max(end - start), 0.0);
+                let room = &mut room[..end - start];
+                taper_kernels::widen_bf16(room, &values[start..end]);
+                read(room)
+            })),
+        _ => Ok(read(&slice(tensor)?)),
     }
 }
 

@@ -42,7 +42,7 @@ pub use activation::{relu, relu_backward, silu, silu_backward, tanh, tanh_backwa
 pub use adamw::{AdamW, Parameter, Update, sum_of_squares};
 pub use attention::{Attended, Attention, Qkv, QkvGradients};
 pub use dropout::{Dropout, dropout, dropout_attention_row, dropout_in_place};
-pub use elementwise::{add_assign, scale};
+pub use elementwise::{add_assign, scale, widen_bf16};
 pub use embedding::{embedding, embedding_add, embedding_backward};
 pub use gemm::{View, matmul};
 pub use glu::{silu_mul, silu_mul_backward};

@@ -7,7 +7,7 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, View};
 use serde::Deserialize;
 
 use super::digest::digest;
@@ -107,6 +107,14 @@ impl Weights {
     /// # Errors
     /// A name that is not in the files, a number format that is not a float.
     pub(crate) fn get(&self, name: &str, device: &Device) -> Result<Tensor> {
+        Ok(self.stored(name, device)?.to_dtype(DType::F32)?)
+    }
+
+    /// A tensor on `device` in the format of its file.
+    ///
+    /// # Errors
+    /// A name that is not in the files, a number format that is not a float.
+    pub(crate) fn stored(&self, name: &str, device: &Device) -> Result<Tensor> {
         let missing = || Error::model(format!("the weights have no tensor {name}"));
         let (_, number) = self.places.get(name).ok_or_else(missing)?;
         let file = &self.files[*number];
@@ -123,10 +131,12 @@ impl Weights {
                 )));
             }
         };
-        Ok(
-            Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)?
-                .to_dtype(DType::F32)?,
-        )
+        Ok(Tensor::from_raw_buffer(
+            view.data(),
+            dtype,
+            view.shape(),
+            device,
+        )?)
     }
 }
 
@@ -175,7 +185,10 @@ struct Index {
 }
 
 /// Writes tensors as a safetensors file with the metadata that PEFT and transformers write, and brings it to the disk.
-pub(crate) fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn write_safetensors<V>(path: &Path, tensors: &[(String, V)]) -> Result<()>
+where
+    for<'a> &'a V: View,
+{
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize_to_file(
         tensors.iter().map(|(name, tensor)| (name, tensor)),

@@ -3,38 +3,66 @@
 
 use std::path::Path;
 
-use taper_core::Method;
+use candle_core::Device;
+use taper_core::{Method, RunSpec};
 
-use super::{Export, adapter::read_adapter};
+use super::adapter::read_adapter;
 use crate::{
     Error, Result,
     checkpoint::ModelFolder,
     data::{Answers, Batch, Encoded},
     models::{Model, Pass},
+    prepare::Prepared,
     tape::{Path as ComputePath, Tape},
 };
 
 const ROWS: usize = 8;
 const TOLERANCE: f32 = 1e-4;
 
-impl Export<'_> {
-    /// Loads the artifacts in `dir` anew and compares logits.
+/// What the trained model says of some rows, which its files must say too; it does not hold the model.
+pub(crate) struct Check<'a> {
+    run: &'a RunSpec,
+    data: &'a Prepared,
+    device: Device,
+    expected: Vec<f32>,
+}
+
+impl<'a> Check<'a> {
+    /// Asks the trained model, after `step` steps.
     ///
     /// # Errors
-    /// When they differ from the trained model's.
-    pub(crate) fn check(&self, dir: &Path) -> Result<()> {
-        let data = self.data.validation.as_ref().unwrap_or(&self.data.training);
-        let expected = says(self.model, data)?;
+    /// When it says something that is not finite.
+    pub(crate) fn of(
+        run: &'a RunSpec,
+        data: &'a Prepared,
+        model: &Model,
+        step: u64,
+    ) -> Result<Self> {
+        let expected = says(model, rows(data))?;
         if expected.iter().any(|x| !x.is_finite()) {
             return Err(Error::NonFinite {
                 what: "what the trained model says".to_owned(),
-                step: self.metrics.get("step").unwrap_or_default() as u64,
+                step,
                 advice: "lower training.learning_rate",
                 checkpoint: None,
             });
         }
-        let found = says(&self.reload(dir)?, data)?;
-        let difference = expected
+        Ok(Self {
+            run,
+            data,
+            device: model.device.clone(),
+            expected,
+        })
+    }
+
+    /// Loads the artifacts in `dir` anew and compares logits.
+    ///
+    /// # Errors
+    /// When they differ from the trained model's.
+    pub(crate) fn read_back(&self, dir: &Path) -> Result<()> {
+        let found = says(&self.reload(dir)?, rows(self.data))?;
+        let difference = self
+            .expected
             .iter()
             .zip(&found)
             .map(|(a, b)| (a - b).abs())
@@ -59,7 +87,7 @@ impl Export<'_> {
                 method,
                 self.data.task,
                 self.data.classes.len(),
-                &self.model.device,
+                &self.device,
                 seed,
             )
         };
@@ -67,10 +95,14 @@ impl Export<'_> {
             return load(&ModelFolder::open(&dir.join("model"))?, &Method::Full);
         }
         let (method, tensors) = read_adapter(&dir.join("adapter"))?;
-        let model = load(self.folder(), &method)?;
+        let model = load(&self.data.folder, &method)?;
         model.set(&tensors)?;
         Ok(model)
     }
+}
+
+fn rows(data: &Prepared) -> &Encoded {
+    data.validation.as_ref().unwrap_or(&data.training)
 }
 
 /// What the model says of the first rows: their logits, or the losses of their tokens.

@@ -9,6 +9,7 @@ mod tensorboard;
 
 #[cfg(test)]
 pub(crate) use adapter::read_adapter;
+pub(crate) use check::Check;
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use candle_core::DType;
 use serde_json::json;
 use taper_core::TaskType;
 
@@ -23,6 +24,8 @@ pub(super) fn write_model(export: &Export<'_>, dir: &Path) -> Result<()> {
     }
     write_json(&dir.join("config.json"), &config)?;
     let mut tensors = export.model.parameters.tensors();
-    tensors.extend(export.model.frozen.iter().cloned());
+    for (name, tensor) in &export.model.frozen {
+        tensors.push((name.clone(), tensor.to_dtype(DType::F32)?));
+    }
     write_safetensors(&dir.join("model.safetensors"), &tensors)
 }

@@ -114,6 +114,16 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When the checkpoint does not have it in this shape.
     pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+        self.base(name, shape, Weights::get)
+    }
+
+    /// A weight of the base model; `frozen` reads it where it stays frozen.
+    fn base(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        frozen: fn(&Weights, &str, &Device) -> Result<Tensor>,
+    ) -> Result<Param> {
         let stored = self
             .find(name)
             .ok_or_else(|| Error::model(format!("the model's weights have no tensor {name}")))?;
@@ -123,7 +133,6 @@ impl<'a> Loader<'a> {
                 "the tensor {stored} has shape {found:?}, but config.json says {shape:?}"
             )));
         }
-        let tensor = self.weights.get(&stored, self.device)?;
         let trained = match &self.plan {
             Plan::Full => true,
             Plan::Layerwise(rates) => rates.trains(name)?,
@@ -133,8 +142,10 @@ impl<'a> Loader<'a> {
             Plan::Prompt(_) => false,
         };
         if trained {
+            let tensor = self.weights.get(&stored, self.device)?;
             return self.parameters.add(name, tensor);
         }
+        let tensor = frozen(self.weights, &stored, self.device)?;
         self.frozen.push((name.to_owned(), tensor.clone()));
         Ok(Param::frozen(tensor))
     }
@@ -158,7 +169,7 @@ impl<'a> Loader<'a> {
 
     /// A linear layer of the base model, with an adapter if the method wants one here.
     pub(crate) fn linear(&mut self, path: &str, shape: LinearShape) -> Result<Linear> {
-        let weight = self.weight(&format!("{path}.weight"), &shape.weight())?;
+        let weight = self.base(&format!("{path}.weight"), &shape.weight(), compact)?;
         let bias = if shape.bias {
             Some(self.weight(&format!("{path}.bias"), &[shape.outputs])?)
         } else {
@@ -260,6 +271,15 @@ impl<'a> Loader<'a> {
         };
         let start = initial_prompt(prompt, self.folder, &words.tensor, self.seed)?;
         Ok(Some(self.parameters.add(PROMPT, start)?))
+    }
+}
+
+/// A weight that products read: on the CPU these widen bf16 as they go, which halves what a frozen base takes.
+fn compact(weights: &Weights, name: &str, device: &Device) -> Result<Tensor> {
+    let stored = weights.stored(name, device)?;
+    match stored.dtype() {
+        DType::BF16 if device.is_cpu() => Ok(stored),
+        _ => Ok(stored.to_dtype(DType::F32)?),
     }
 }
 

@@ -51,6 +51,7 @@ impl Activation {
 }
 
 /// Applies a function to every element; keeps its input.
+/// The result is made again where a backward needs it.
 pub(crate) fn activation(tape: &Tape, x: Value, function: Activation) -> Result<Value> {
     if tape.path == Path::Composed {
         return Ok(Value::constant(function.composed(&x.tensor)?));
@@ -61,15 +62,22 @@ pub(crate) fn activation(tape: &Tape, x: Value, function: Activation) -> Result<
     if !tape.records(&[&x], false) {
         return Tape::constant(y, shape);
     }
-    tape.record(y, shape, move |flow, dy| {
+    let (input, place) = (x.tensor.clone(), x.place());
+    let value = tape.record(y, shape, move |flow, dy| {
         let mut dx = vec![0.0; dy.len()];
         function.backward(&mut dx, &dy, &slice(&x.tensor)?);
-        flow.add(&x, dx);
+        flow.add(place, dx);
         Ok(())
-    })
+    })?;
+    Ok(value.made_by(move || {
+        let mut y = vec![0.0; input.elem_count()];
+        function.forward(&mut y, &slice(&input)?);
+        Ok(y)
+    }))
 }
 
-/// `silu(gate)·up`, the gated unit of Llama-like models; keeps both inputs.
+/// `silu(gate)·up`, the gated unit of Llama-like models; keeps both inputs, from which the result is made again where a backward
+/// needs it.
 pub(crate) fn silu_mul(tape: &Tape, gate: Value, up: Value) -> Result<Value> {
     if tape.path == Path::Composed {
         return Ok(Value::constant((gate.tensor.silu()? * &up.tensor)?));
@@ -80,7 +88,8 @@ pub(crate) fn silu_mul(tape: &Tape, gate: Value, up: Value) -> Result<Value> {
     if !tape.records(&[&gate, &up], false) {
         return Tape::constant(y, shape);
     }
-    tape.record(y, shape, move |flow, dy| {
+    let inputs = [gate.tensor.clone(), up.tensor.clone()];
+    let value = tape.record(y, shape, move |flow, dy| {
         let [mut dgate, mut dup] = [(); 2].map(|()| vec![0.0; dy.len()]);
         kernels::silu_mul_backward(
             &mut dgate,
@@ -89,8 +98,13 @@ pub(crate) fn silu_mul(tape: &Tape, gate: Value, up: Value) -> Result<Value> {
             &slice(&gate.tensor)?,
             &slice(&up.tensor)?,
         );
-        flow.add(&gate, dgate);
-        flow.add(&up, dup);
+        flow.add(gate.place(), dgate);
+        flow.add(up.place(), dup);
         Ok(())
-    })
+    })?;
+    Ok(value.made_by(move || {
+        let mut y = vec![0.0; inputs[0].elem_count()];
+        kernels::silu_mul(&mut y, &slice(&inputs[0])?, &slice(&inputs[1])?);
+        Ok(y)
+    }))
 }

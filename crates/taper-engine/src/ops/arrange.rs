@@ -22,13 +22,13 @@ pub(crate) fn select_rows(tape: &Tape, x: &Value, rows: Vec<u32>) -> Result<Valu
     if !tape.records(&[x], false) {
         return Tape::constant(y, shape);
     }
-    let x = x.clone();
+    let x = x.place();
     tape.record(y, shape, move |flow, dy| {
-        let mut dx = vec![0.0; x.tensor.elem_count()];
+        let mut dx = vec![0.0; x.elements()];
         for (row, gradient) in rows.iter().zip(dy.chunks_exact(width)) {
             dx[*row as usize * width..][..width].copy_from_slice(gradient);
         }
-        flow.add(&x, dx);
+        flow.add(x, dx);
         Ok(())
     })
 }
@@ -57,16 +57,9 @@ pub(crate) fn prepend(tape: &Tape, x: &Value, prompt: &Param, offsets: &[usize])
     if !tape.records(&[x], id.is_some()) {
         return Tape::constant(y, (rows, width));
     }
-    let (x, offsets) = (x.clone(), offsets.to_vec());
+    let (x, offsets) = (x.place(), offsets.to_vec());
     tape.record(y, (rows, width), move |flow, dy| {
-        let mut dx = vec![
-            0.0;
-            if x.needs_gradient() {
-                x.tensor.elem_count()
-            } else {
-                0
-            }
-        ];
+        let mut dx = vec![0.0; if x.needs_gradient() { x.elements() } else { 0 }];
         let mut rest = dy.as_slice();
         for range in offsets.windows(2) {
             let (front, behind) = rest.split_at(virtual_tokens * width);
@@ -79,7 +72,7 @@ pub(crate) fn prepend(tape: &Tape, x: &Value, prompt: &Param, offsets: &[usize])
             }
             rest = next;
         }
-        flow.add(&x, dx);
+        flow.add(x, dx);
         Ok(())
     })
 }
@@ -116,9 +109,9 @@ fn column_part(
     if !tape.records(&[x], false) {
         return Tape::constant(y, (rows, width));
     }
-    let x = x.clone();
+    let x = x.place();
     tape.record(y, (rows, width), move |flow, dy| {
-        flow.accumulate(&x, |dx, _| {
+        flow.accumulate(x, |dx, _| {
             for (row, gradient) in dx.chunks_exact_mut(whole).zip(dy.chunks_exact(width)) {
                 // No other part writes these columns.
                 row[start..start + width]

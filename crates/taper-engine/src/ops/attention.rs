@@ -69,8 +69,9 @@ pub(crate) fn attention(
     if !tape.records(&[&q, &k, &v], false) {
         return Tape::constant(out, shape);
     }
+    let out = Tensor::from_vec(out, shape, &Device::Cpu)?;
     let (offsets, kept) = (offsets.to_vec(), out.clone());
-    tape.record(out, shape, move |flow, dy| {
+    Ok(tape.record_tensor(out, move |flow, dy| {
         let [mut dq, mut dk, mut dv] =
             [&q, &k, &v].map(|value| vec![0.0; value.tensor.elem_count()]);
         {
@@ -89,16 +90,16 @@ pub(crate) fn attention(
                 &dy,
                 qkv,
                 Attended {
-                    out: &kept,
+                    out: &slice(&kept)?,
                     lse: &lse,
                 },
             );
         }
         for (value, gradient) in [(&q, dq), (&k, dk), (&v, dv)] {
-            flow.add(value, gradient);
+            flow.add(value.place(), gradient);
         }
         Ok(())
-    })
+    }))
 }
 
 /// The composed form: sequences spread over `[sequences, longest]`, with what must not be seen masked.

@@ -74,9 +74,10 @@ pub(crate) fn dropout(tape: &Tape, x: Value, dropout: Dropout) -> Result<Value> 
     if !tape.records(&[&x], false) {
         return Tape::constant(out, shape);
     }
+    let x = x.place();
     tape.record(out, shape, move |flow, mut dy| {
         dropout.apply_in_place(&mut dy);
-        flow.add(&x, dy);
+        flow.add(x, dy);
         Ok(())
     })
 }

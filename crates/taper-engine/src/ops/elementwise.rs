@@ -22,13 +22,14 @@ pub(crate) fn add(tape: &Tape, residual: Value, branch: Value, dropout: Dropout)
     if !tape.records(&[&residual, &branch], false) {
         return Tape::constant(sum, shape);
     }
+    let (residual, branch) = (residual.place(), branch.place());
     tape.record(sum, shape, move |flow, mut dy| {
         if branch.needs_gradient() {
-            flow.add(&residual, dy.clone());
+            flow.add(residual, dy.clone());
             dropout.apply_in_place(&mut dy);
-            flow.add(&branch, dy);
+            flow.add(branch, dy);
         } else {
-            flow.add(&residual, dy);
+            flow.add(residual, dy);
         }
         Ok(())
     })

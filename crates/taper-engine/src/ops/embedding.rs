@@ -37,11 +37,12 @@ pub(crate) fn add_embedding(tape: &Tape, x: Value, table: &Param, ids: Vec<u32>)
     if !tape.records(&[&x], id.is_some()) {
         return Tape::constant(y, shape);
     }
+    let x = x.place();
     tape.record(y, shape, move |flow, dy| {
         if let Some(id) = id {
             kernels::embedding_backward(flow.param(id), &dy, &ids);
         }
-        flow.add(&x, dy);
+        flow.add(x, dy);
         Ok(())
     })
 }

@@ -1,11 +1,11 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use taper_kernels::{Layout, View, bias_backward, matmul};
 
 use super::Dropout;
 use crate::{
     Result,
     param::{Param, ParamId},
-    tape::{Flow, Path, Tape, Value, slice},
+    tape::{Flow, Kept, Path, Place, Tape, Value, slice, with_weight},
 };
 
 /// A fully connected layer, with or without a LoRA adapter beside it.
@@ -38,9 +38,12 @@ pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -
     let outputs = outputs(layer)?;
     let mut y = vec![0.0; rows * outputs];
     {
-        let (x, w) = (slice(&x.tensor)?, slice(&layer.weight.tensor)?);
+        let x = slice(&x.tensor)?;
         let bias = layer.bias.as_ref().map(|bias| slice(&bias.tensor));
-        layout.linear(&mut y, &x, &w, bias.transpose()?.as_deref(), rows);
+        let bias = bias.transpose()?;
+        with_weight(&layer.weight.tensor, |w| {
+            layout.linear(&mut y, &x, w, bias.as_deref(), rows)
+        })?;
     }
     let adapted = match &layer.adapter {
         Some(adapter) => Some(Adapted::forward(tape, &mut y, x, adapter, dropout)?),
@@ -55,21 +58,22 @@ pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -
     if !tape.records(&[x], trains) {
         return Tape::constant(y, (rows, outputs));
     }
-    let (x, weight) = (x.clone(), layer.weight.tensor.clone());
+    // Only a gradient of a weight needs the input, so a frozen layer keeps nothing.
+    let kept = weight_id.is_some().then(|| x.keep());
+    let (x, weight) = (x.place(), layer.weight.tensor.clone());
     tape.record(y, (rows, outputs), move |flow, dy| {
-        if let Some(id) = weight_id {
-            layout.backward_weight(flow.param(id), &dy, &slice(&x.tensor)?, rows);
+        if let Some((id, kept)) = weight_id.zip(kept) {
+            kept.with(|x| layout.backward_weight(flow.param(id), &dy, x, rows))?;
         }
         if let Some(id) = bias_id {
             bias_backward(flow.param(id), &dy);
         }
         if x.needs_gradient() {
-            let w = slice(&weight)?;
-            flow.accumulate(&x, |dx, more| {
-                layout.backward_input(dx, more, &dy, &w, rows)
-            });
+            with_weight(&weight, |w| {
+                flow.accumulate(x, |dx, more| layout.backward_input(dx, more, &dy, w, rows));
+            })?;
         }
-        adapted.map_or(Ok(()), |adapted| adapted.backward(flow, &x, &dy))
+        adapted.map_or(Ok(()), |adapted| adapted.backward(flow, x, &dy))
     })
 }
 
@@ -89,7 +93,9 @@ struct Adapted {
     ids: (Option<ParamId>, Option<ParamId>),
     scale: f32,
     dropout: Dropout,
-    /// `p = dropout(x)·Aᵀ`, `[rows, r]`; the dropped-out input itself is made anew.
+    /// The input where A is trained; what dropout leaves of it is made anew.
+    x: Option<Kept>,
+    /// `p = dropout(x)·Aᵀ`, `[rows, r]`.
     p: Vec<f32>,
 }
 
@@ -105,8 +111,8 @@ impl Adapted {
         let (rows, inputs) = x.tensor.dims2()?;
         let (rank, _) = adapter.a.tensor.dims2()?;
         let (outputs, _) = adapter.b.tensor.dims2()?;
-        let x = slice(&x.tensor)?;
-        let dropped = dropout.apply(&x);
+        let values = slice(&x.tensor)?;
+        let dropped = dropout.apply(&values);
         let mut p = vec![0.0; rows * rank];
         {
             let (a, b) = (slice(&adapter.a.tensor)?, slice(&adapter.b.tensor)?);
@@ -133,6 +139,7 @@ impl Adapted {
             ids,
             scale: adapter.scale,
             dropout,
+            x: ids.0.map(|_| x.keep()),
             p,
         })
     }
@@ -142,9 +149,9 @@ impl Adapted {
     }
 
     /// dB += s·dyᵀp, dp = s·dy·B, dA += dpᵀ·dropout(x), dx += dropout(dp·A).
-    fn backward(self, flow: &mut Flow<'_>, x: &Value, dy: &[f32]) -> Result<()> {
-        let (rows, inputs) = x.tensor.dims2()?;
-        let (outputs, rank) = self.b.dims2()?;
+    fn backward(self, flow: &mut Flow<'_>, x: Place, dy: &[f32]) -> Result<()> {
+        let ((outputs, rank), (_, inputs)) = (self.b.dims2()?, self.a.dims2()?);
+        let rows = dy.len() / outputs;
         let dy = View::new(dy, rows, outputs);
         let mut dp = vec![0.0; rows * rank];
         matmul(
@@ -164,16 +171,12 @@ impl Adapted {
             );
         }
         let dp = View::new(&dp, rows, rank);
-        if let Some(id) = self.ids.0 {
-            let x = slice(&x.tensor)?;
-            let dropped = self.dropout.apply(&x);
-            matmul(
-                flow.param(id),
-                true,
-                1.0,
-                dp.t(),
-                View::new(&dropped, rows, inputs),
-            );
+        if let Some((id, kept)) = self.ids.0.zip(self.x) {
+            kept.with(|x| {
+                let dropped = self.dropout.apply(x);
+                let dropped = View::new(&dropped, rows, inputs);
+                matmul(flow.param(id), true, 1.0, dp.t(), dropped);
+            })?;
         }
         if x.needs_gradient() {
             let a = slice(&self.a)?;
@@ -193,9 +196,10 @@ impl Adapted {
 
 fn composed(x: &Value, layer: &Linear, dropout: Dropout) -> Result<Value> {
     let x = &x.tensor;
+    let weight = layer.weight.tensor.to_dtype(DType::F32)?;
     let mut y = match layer.layout {
-        Layout::OutIn => x.matmul(&layer.weight.tensor.t()?)?,
-        Layout::InOut => x.matmul(&layer.weight.tensor)?,
+        Layout::OutIn => x.matmul(&weight.t()?)?,
+        Layout::InOut => x.matmul(&weight)?,
     };
     if let Some(bias) = &layer.bias {
         y = y.broadcast_add(&bias.tensor)?;

@@ -29,10 +29,10 @@ pub(crate) fn cross_entropy(
     if !tape.records(&[logits], false) {
         return Tape::constant(loss, ());
     }
-    let logits = logits.clone();
+    let logits = logits.place();
     tape.record(loss, (), move |flow, dy| {
         kernels::scale(&mut gradient, dy[0] / mean_over as f32);
-        flow.add(&logits, gradient);
+        flow.add(logits, gradient);
         Ok(())
     })
 }
@@ -80,17 +80,17 @@ pub(crate) fn lm_loss(
         scale: 1.0 / mean_over as f32,
     };
     let total = kernels::linear_cross_entropy(gradients, &hidden, &weight, next, CHUNK);
-    let states = states.clone();
+    let states = states.place();
     let loss = tape.record(
         vec![(total.sum / mean_over as f64) as f32],
         (),
         move |flow, dy| {
             if let Some((id, mut dweight)) = id.zip(dweight) {
                 kernels::scale(&mut dweight, dy[0]);
-                kernels::add_assign(flow.param(id), &dweight);
+                flow.add_param(id, dweight);
             }
             kernels::scale(&mut dhidden, dy[0]);
-            flow.add(&states, dhidden);
+            flow.add(states, dhidden);
             Ok(())
         },
     )?;

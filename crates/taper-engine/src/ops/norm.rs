@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// A normalisation over rows of the length of `gamma`: of a whole row of a matrix, or of each of the pieces it divides into.
+#[derive(Clone)]
 pub(crate) struct Norm {
     pub(crate) gamma: Param,
     /// With it the mean is taken off too (layer norm); without it rows are divided by their root mean square.
@@ -114,7 +115,7 @@ impl Gradient {
     }
 }
 
-/// Normalises; keeps its input, and one or two numbers a row.
+/// Normalises; keeps its input, from which the result is made again where a backward needs it, and one or two numbers a row.
 pub(crate) fn norm(tape: &Tape, x: &Value, norm: &Norm) -> Result<Value> {
     if tape.path == Path::Composed {
         return Ok(Value::constant(norm.composed(&x.tensor)?));
@@ -125,12 +126,20 @@ pub(crate) fn norm(tape: &Tape, x: &Value, norm: &Norm) -> Result<Value> {
     if !tape.records(&[x], gradient.trains()) {
         return Tape::constant(y, shape);
     }
-    let x = x.clone();
-    tape.record(y, shape, move |flow, dy| {
-        let dx = gradient.backward(flow, &dy, &slice(&x.tensor)?, &stats)?;
-        flow.add(&x, dx);
+    let (x, place, again) = (
+        x.tensor.clone(),
+        x.place(),
+        (x.tensor.clone(), norm.clone()),
+    );
+    let value = tape.record(y, shape, move |flow, dy| {
+        let dx = gradient.backward(flow, &dy, &slice(&x)?, &stats)?;
+        flow.add(place, dx);
         Ok(())
-    })
+    })?;
+    Ok(value.made_by(move || {
+        let (x, norm) = &again;
+        Ok(norm.forward(&slice(x)?)?.0)
+    }))
 }
 
 /// `layer_norm(dropout(branch) + residual)`, the end of a post-norm block, in one pass; keeps the sum, in the branch's own memory.
@@ -170,14 +179,15 @@ pub(crate) fn add_layer_norm(
     if !tape.records(&[&branch, &residual], gradient.trains()) {
         return Tape::constant(y, shape);
     }
+    let (branch, residual) = (branch.place(), residual.place());
     tape.record(y, shape, move |flow, dy| {
         let mut dx = gradient.backward(flow, &dy, &sum, &stats)?;
         if branch.needs_gradient() {
-            flow.add(&residual, dx.clone());
+            flow.add(residual, dx.clone());
             dropout.apply_in_place(&mut dx);
-            flow.add(&branch, dx);
+            flow.add(branch, dx);
         } else {
-            flow.add(&residual, dx);
+            flow.add(residual, dx);
         }
         Ok(())
     })

@@ -84,10 +84,10 @@ pub(crate) fn rope(
     if !tape.records(&[&x], false) {
         return Tape::constant(y, shape);
     }
-    let (angles, positions) = (angles.clone(), positions.to_vec());
+    let (angles, positions, x) = (angles.clone(), positions.to_vec(), x.place());
     tape.record(y, shape, move |flow, mut dy| {
         kernels::rope_backward(&mut dy, &angles.kernel(), &positions, heads, dim);
-        flow.add(&x, dy);
+        flow.add(x, dy);
         Ok(())
     })
 }

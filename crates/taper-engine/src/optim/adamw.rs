@@ -1,4 +1,7 @@
-use candle_core::{Device, Tensor};
+use std::borrow::Cow;
+
+use candle_core::Tensor;
+use safetensors::{Dtype, View};
 use taper_core::Training;
 use taper_kernels::{Parameter, Update};
 
@@ -20,6 +23,34 @@ pub(crate) struct AdamW {
     first: Vec<Vec<f32>>,
     second: Vec<Vec<f32>>,
     weight_decay: f64,
+}
+
+/// Moments where they lie: a checkpoint of a large model must not double them.
+pub(crate) struct Moments<'a> {
+    shape: Vec<usize>,
+    values: &'a [f32],
+}
+
+impl View for &Moments<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(self.values) {
+            *bytes = value.to_le_bytes();
+        }
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
 }
 
 /// The update of one parameter.
@@ -46,12 +77,12 @@ impl AdamW {
         }
     }
 
-    /// Changes the parameters by their gradients times `gradient_factor`; `changes` has the rate of each and the number of its update,
+    /// Changes the parameters by their gradients times `gradient_factor`, and uses the gradients up; `changes` has the rate of each and the number of its update,
     /// or nothing for one that stays as it is.
     pub(crate) fn update(
         &mut self,
         parameters: &Parameters,
-        gradients: &Gradients,
+        gradients: &mut Gradients,
         changes: &[Option<Change>],
         gradient_factor: f32,
     ) -> Result<()> {
@@ -67,11 +98,15 @@ impl AdamW {
                 step: change.number,
                 gradient_scale: f64::from(gradient_factor),
             };
-            let (m, v) = (&mut self.first[id], &mut self.second[id]);
+            let (m, v, gradient) = (
+                &mut self.first[id],
+                &mut self.second[id],
+                gradients.take(id),
+            );
             update(&parameter.var, |value| {
                 let parameter = Parameter {
                     value,
-                    gradient: gradients.get(id),
+                    gradient: &gradient,
                     m,
                     v,
                 };
@@ -82,15 +117,16 @@ impl AdamW {
     }
 
     /// The moments by name, for a checkpoint.
-    pub(crate) fn tensors(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
+    pub(crate) fn tensors(&self, parameters: &Parameters) -> Vec<(String, Moments<'_>)> {
         let mut tensors = Vec::new();
         for (id, parameter) in parameters.list.iter().enumerate() {
             for (prefix, moments) in [("first", &self.first[id]), ("second", &self.second[id])] {
-                let tensor = Tensor::from_slice(moments, parameter.var.shape(), &Device::Cpu)?;
-                tensors.push((format!("{prefix}.{}", parameter.name), tensor));
+                let (shape, values) = (parameter.var.dims().to_vec(), moments.as_slice());
+                let name = format!("{prefix}.{}", parameter.name);
+                tensors.push((name, Moments { shape, values }));
             }
         }
-        Ok(tensors)
+        tensors
     }
 
     /// Takes the moments of a checkpoint back.

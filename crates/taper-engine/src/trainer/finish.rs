@@ -7,7 +7,7 @@ use taper_core::{Metrics, Outcome};
 use super::Trainer;
 use crate::{
     Error, Result,
-    export::Export,
+    export::{Check, Export},
     folder::write_whole,
     memory,
     state::{self, Snapshot},
@@ -58,13 +58,14 @@ impl Trainer<'_> {
         self.save()?;
         self.choose_weights()?;
         let mut metrics = self.final_metrics();
+        let (output, trained_tokens) = (self.run.output_dir(), self.progress.tokens);
         self.export(&metrics)?;
-        if let Some(bytes) = exported_bytes(&self.run.output_dir()) {
+        if let Some(bytes) = exported_bytes(&output) {
             metrics.set("adapter_bytes", bytes as f64);
         }
         Ok(Outcome {
             metrics,
-            trained_tokens: self.progress.tokens,
+            trained_tokens,
         })
     }
 
@@ -102,21 +103,33 @@ impl Trainer<'_> {
         metrics
     }
 
-    fn export(&self, metrics: &Metrics) -> Result<()> {
-        let export = Export {
-            run: self.run,
-            data: self.data,
-            model: &self.model,
-            metrics,
-            history: &self.history,
-            evaluation: self
-                .last_evaluation
-                .as_ref()
-                .map(|(_, evaluation)| evaluation),
-        };
-        write_whole(&self.run.output_dir(), |dir| {
+    /// Writes the artifacts and reads them back. Nothing is held any longer than needed: the peak must not lie here.
+    fn export(self, metrics: &Metrics) -> Result<()> {
+        let Self {
+            run,
+            data,
+            model,
+            optimizer,
+            history,
+            last_evaluation,
+            progress,
+            ..
+        } = self;
+        drop(optimizer);
+        let evaluation = last_evaluation.as_ref().map(|(_, evaluation)| evaluation);
+        write_whole(&run.output_dir(), |dir| {
+            let export = Export {
+                run,
+                data,
+                model: &model,
+                metrics,
+                history: &history,
+                evaluation,
+            };
             export.write(dir)?;
-            export.check(dir)
+            let check = Check::of(run, data, &model, progress.step)?;
+            drop(model);
+            check.read_back(dir)
         })
         .map_err(|error| match error {
             Error::Io { doing, source } => Error::Io {

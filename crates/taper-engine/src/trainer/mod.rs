@@ -91,8 +91,13 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         memory::reset_peak();
         let training = &run.spec.training;
-        let model = data.model(run, &device::open(run.device)?)?;
-        let fingerprint = Fingerprint::of(run, &data.folder)?;
+        let device = device::open(run.device)?;
+        // Both read the whole model folder; the first step waits for them.
+        let (model, fingerprint) = rayon::join(
+            || data.model(run, &device),
+            || Fingerprint::of(run, &data.folder),
+        );
+        let (model, fingerprint) = (model?, fingerprint?);
         let mut optimizer = AdamW::new(&model.parameters, training);
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
@@ -158,7 +163,6 @@ impl<'a> Trainer<'a> {
             .map(|row| self.data.training.answers(*row))
             .sum::<u64>();
         let active = self.rates.active(self.progress.step);
-        self.gradients.clear();
         for (micro, rows) in batches.iter().enumerate() {
             self.control.check_cancelled()?;
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
@@ -171,7 +175,7 @@ impl<'a> Trainer<'a> {
         let changes = self.changes(&active);
         self.optimizer.update(
             parameters,
-            &self.gradients,
+            &mut self.gradients,
             &changes,
             clip_factor(norm, training.max_grad_norm),
         )?;
