@@ -1,6 +1,7 @@
 """Runs rows of the table in pairs, keeps their results and prints all that are there as Markdown and JSON.
 
-A pair is the default peer, the tuned peer and taper with one seed, one after the other; every second pair runs the other way round.
+A pair is the default peer, the tuned peer and taper with one seed, one after the other; every second pair runs the other way round. What is
+learned needs whole epochs but no quiet machine; --quality measures it apart.
 """
 
 import argparse
@@ -38,8 +39,9 @@ def part(fixtures: Path, data: Data, kind: str, rows: int | None, work: Path) ->
     return some
 
 
-def sides_of(row: Row, pair: int) -> list[Side]:
-    sides = [side for side in Side if row.tuned_peer or side is not Side.TUNED_PEER]
+def sides_of(row: Row, pair: int, *, quality: bool) -> list[Side]:
+    tuned = row.tuned_peer and not quality
+    sides = [side for side in Side if tuned or side is not Side.TUNED_PEER]
     return sides if pair % 2 == 0 else sides[::-1]
 
 
@@ -64,7 +66,7 @@ def run_row(row: Row, options: argparse.Namespace, bench: Bench) -> dict[str, An
         for number in range(options.pairs):
             seed = FIRST_SEED + number
             pair: dict[str, Any] = {"seed": seed}
-            for side in sides_of(row, number):
+            for side in sides_of(row, number, quality=options.quality):
                 figures = bench.run(side, Job(row.spec(seed, options.max_steps), model, *files))
                 say(f"  seed {seed}, {side.value}: {figures['seconds']:.1f} s, {figures['peak_bytes'] / 1e6:.0f} MB, {figures['after']}")
                 pair[side.value] = figures
@@ -117,6 +119,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-steps", type=int, metavar="N", help="ends each training early; for a quick look")
     parser.add_argument("--threads", type=int, default=2, help="threads of each side [default: 2]")
     parser.add_argument("--under", type=shlex.split, default=[], metavar="CMD", help="runs each measured process under CMD, such as 'taskset -c 0,1'")
+    parser.add_argument("--quality", action="store_true", help="only what is learned, by the default peer and taper: may run on a busy machine")
     parser.add_argument("--table", action="store_true", help="runs nothing, prints what has been measured")
     for name in ("--taper", "--fixtures", "--results"):
         parser.add_argument(name, type=Path, required=True, help=argparse.SUPPRESS)
@@ -124,30 +127,41 @@ def parse() -> argparse.Namespace:
     unknown = set(options.rows) - set(names)
     if unknown:
         parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    options.rows = options.rows or names
+    options.rows = options.rows or (list(ROWS) if options.quality else names)
     return options
 
 
 def measure(options: argparse.Namespace) -> None:
     bench = Bench(options.taper, options.threads, options.under)
-    machine = describe(options.threads) | {"peak": peaks(options.under, options.threads)}
+    machine = describe(options.threads) | ({} if options.quality else {"peak": peaks(options.under, options.threads)})
     for name in options.rows:
         say(f"{name}:")
         result = run_first_step(options, bench) if name == FIRST_STEP else run_row(ROWS[name], options, bench)
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         whole = {"row": name, "date": date, "machine": machine, **result}
-        (options.results / f"{name}.json").write_text(json.dumps(whole, indent=1))
+        (kept(options) / f"{name}.json").write_text(json.dumps(whole, indent=1))
+
+
+def kept(options: argparse.Namespace, *, quality: bool | None = None) -> Path:
+    """Where results lie, those about speed apart from those about quality."""
+    about_quality = options.quality if quality is None else quality
+    folder = options.results / ("quality" if about_quality else "speed")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    paths = [folder / f"{name}.json" for name in (*ROWS, FIRST_STEP)]
+    return {path.stem: json.loads(path.read_text()) for path in paths if path.exists()}
 
 
 def main() -> None:
     options = parse()
-    options.results.mkdir(parents=True, exist_ok=True)
     if not options.table:
         measure(options)
-    stored = [options.results / f"{name}.json" for name in (*ROWS, FIRST_STEP)]
-    results = {path.stem: json.loads(path.read_text()) for path in stored if path.exists()}
-    (options.results / "table.json").write_text(json.dumps(results, indent=1))
-    table = markdown(results)
+    speed, quality = (stored(kept(options, quality=about)) for about in (False, True))
+    (options.results / "table.json").write_text(json.dumps({"speed": speed, "quality": quality}, indent=1))
+    table = markdown(speed, quality)
     (options.results / "table.md").write_text(table)
     print(table)
     say(f"as Markdown and JSON: {options.results}/table.md, {options.results}/table.json")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-# The largest product of MiniLM's rows; what is reached here is what a row could at best reach.
-PRODUCT = "linear 2000x384->1536"
+# The largest products of MiniLM's rows; what is reached here is what a row could at best reach.
+PRODUCT = "2000x384->1536"
+# The best of several tries is the machine's own speed; a slower one had company.
+TRIES = 3
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -30,9 +32,12 @@ def peaks(under: list[str], threads: int) -> dict[str, float]:
     environment = os.environ | {"TAPER_BENCH_THREADS": str(threads)}
     # Built first, so that the measurement has the machine for itself.
     subprocess.run([*command[:-2], "--no-run"], cwd=ROOT, check=True, env=environment)
-    output = subprocess.run([*under, *command], cwd=ROOT, check=True, env=environment, capture_output=True, text=True).stdout
-    registers = re.search(r"peak (\d+) GFLOPS", output)
-    products = re.findall(r"(\d+) GFLOPS +\d+ %", output)
+    tries = [
+        subprocess.run([*under, *command], cwd=ROOT, check=True, env=environment, capture_output=True, text=True).stdout
+        for _ in range(TRIES)
+    ]
+    output = "".join(tries)
+    registers, products = re.findall(r"peak (\d+) GFLOPS", output), re.findall(r"(\d+) GFLOPS +\d+ %", output)
     if not (registers and products):
         raise SystemExit(f"cargo bench has said nothing of a peak:\n{output}")
-    return {"registers": float(registers.group(1)) * 1e9, "gemm": max(map(float, products)) * 1e9}
+    return {"registers": max(map(float, registers)) * 1e9, "gemm": max(map(float, products)) * 1e9}

@@ -14,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,6 @@ from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
 from peer_data import IGNORED, Collator, Example, class_names, encode, read
-
-# Rows of one forward pass when accuracy is measured; a row at a time when losses are, so that no batch outgrows those of training.
-ROWS_PER_PASS = 32
 
 
 def peak_bytes() -> int:
@@ -87,35 +85,28 @@ def arguments(training: dict[str, Any], group_by_length: bool, out: str) -> Trai
     )
 
 
-@torch.no_grad()
-def accuracy(model: torch.nn.Module, rows: list[Example], collate: Collator) -> float:
-    model.eval()
-    right = 0
-    for start in range(0, len(rows), ROWS_PER_PASS):
-        batch = collate(rows[start : start + ROWS_PER_PASS])
-        labels = batch.pop("labels")
-        right += int((model(**batch).logits.argmax(-1) == labels).sum())
-    return right / len(rows)
+def passes(rows: list[Example], size: int, collate: Collator) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of the size of training's, so that none needs more memory than those; rows of about the same length, for speed."""
+    rows = sorted(rows, key=lambda row: len(row["input_ids"]))
+    return (collate(rows[start : start + size]) for start in range(0, len(rows), size))
 
 
 @torch.no_grad()
-def token_loss(model: torch.nn.Module, rows: list[Example], collate: Collator, prompted: bool) -> tuple[float, int]:
-    """The mean over all tokens that the loss covers, and their number. Nothing foretells a first token but virtual tokens before it."""
-    model.eval()
-    total, tokens = 0.0, 0
-    for row in rows:
-        count = sum(label != IGNORED for label in row["labels"][0 if prompted else 1 :])
-        total += float(model(**collate([row])).loss) * count
-        tokens += count
-    return total / tokens, tokens
-
-
 def held_out(model: torch.nn.Module, rows: list[Example], pad_token: int, spec: dict[str, Any]) -> dict[str, float]:
-    collate = Collator(pad_token)
+    """Accuracy, or the mean loss over all tokens that it covers and their number, whatever the batches."""
+    model.eval()
+    batches = passes(rows, spec["training"]["per_device_train_batch_size"], Collator(pad_token))
     if isinstance(rows[0]["labels"], int):
-        return {"accuracy": accuracy(model, rows, collate)}
-    loss, tokens = token_loss(model, rows, collate, spec["tuning"]["type"] == "prompt_tuning")
-    return {"loss": loss, "tokens": tokens}
+        right = sum(int((model(**batch).logits.argmax(-1) == batch["labels"]).sum()) for batch in batches)
+        return {"accuracy": right / len(rows)}
+    # Nothing foretells a first token but virtual tokens before it.
+    first = 0 if spec["tuning"]["type"] == "prompt_tuning" else 1
+    total, tokens = 0.0, 0
+    for batch in batches:
+        count = int((batch["labels"][:, first:] != IGNORED).sum())
+        total += float(model(**batch).loss) * count
+        tokens += count
+    return {"loss": total / tokens, "tokens": tokens}
 
 
 def load(folder: Path, classes: list[str]) -> torch.nn.Module:

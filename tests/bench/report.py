@@ -1,7 +1,7 @@
 """The stored results as Markdown."""
 
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from rows import FIRST_STEP, FIRST_STEP_TARGET, ROWS, Row
@@ -95,7 +95,7 @@ def figures(results: dict[str, Results]) -> str:
 
 def quality(results: dict[str, Results]) -> str:
     lines = [
-        "| work | figure | default peer | tuned peer | taper | difference to the default peer |",
+        "| work | figure | peer | taper | difference | seeds |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in ROWS.items():
@@ -107,22 +107,18 @@ def quality(results: dict[str, Results]) -> str:
 
 def quality_cells(pairs: list[dict[str, Any]]) -> list[str]:
     """Means over the seeds: accuracies in per cent, losses before → after."""
-    measures = {side: [pair[side.value] for pair in pairs if side.value in pair] for side in Side}
     figure = "accuracy" if "accuracy" in pairs[0][Side.TAPER.value]["after"] else "loss"
 
     def mean(side: Side, when: str) -> float:
-        return sum(run[when][figure] for run in measures[side]) / len(measures[side])
+        return fmean(pair[side.value][when][figure] for pair in pairs)
 
     def cell(side: Side) -> str:
-        if not measures[side]:
-            return "–"
-        if figure == "accuracy":
-            return f"{mean(side, 'after'):.1%}"
-        return f"{mean(side, 'before'):.4f} → {mean(side, 'after'):.4f}"
+        after = mean(side, "after")
+        return f"{after:.1%}" if figure == "accuracy" else f"{mean(side, 'before'):.4f} → {after:.4f}"
 
-    ours, theirs = mean(Side.TAPER, "after"), mean(Side.DEFAULT_PEER, "after")
+    theirs, ours = mean(Side.DEFAULT_PEER, "after"), mean(Side.TAPER, "after")
     difference = f"{100 * (ours - theirs):+.1f} points" if figure == "accuracy" else f"{ours / theirs - 1:+.2%}"
-    return [figure, *(cell(side) for side in Side), difference]
+    return [figure, cell(Side.DEFAULT_PEER), cell(Side.TAPER), difference, str(len(pairs))]
 
 
 def circumstances(results: dict[str, Results]) -> str:
@@ -135,18 +131,22 @@ def circumstances(results: dict[str, Results]) -> str:
 
 def describe(result: Results) -> str:
     machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    peak = machine["peak"]
-    return (
-        f"{machine['cpu']} ({', '.join(machine['instructions'])}), {machine['cores']} cores, {machine['memory_gib']} GiB; "
-        f"{machine['threads']} threads on each side; taper at {machine['commit']}, {versions}, Python {machine['python']}; "
-        f"f32 peak {peak['registers'] / 1e9:.0f} GFLOP/s out of registers, {peak['gemm'] / 1e9:.0f} in the fastest product; "
-        f"{len(result['pairs'])} pairs, seeds {', '.join(str(pair['seed']) for pair in result['pairs'])}; {result['date']}"
-    )
+    programs = [f"taper at {machine['commit']}", *(f"{name} {version}" for name, version in result["versions"].items())]
+    parts = [
+        f"{machine['cpu']} ({', '.join(machine['instructions'])}), {machine['cores']} cores, {machine['memory_gib']} GiB",
+        f"{machine['threads']} threads on each side", ", ".join([*programs, f"Python {machine['python']}"]),
+    ]  # fmt: skip
+    if peak := machine.get("peak"):
+        parts.append(f"f32 peak {peak['registers'] / 1e9:.0f} GFLOP/s out of registers, {peak['gemm'] / 1e9:.0f} in the fastest product")
+    steps = {pair[Side.TAPER.value]["steps"] for pair in result["pairs"] if Side.TAPER.value in pair}
+    parts += [f"{', '.join(map(str, steps))} steps"] if steps else []
+    seeds = ", ".join(str(pair["seed"]) for pair in result["pairs"])
+    return "; ".join([*parts, f"seeds {seeds}", result["date"][:10]])
 
 
-def markdown(results: dict[str, Results]) -> str:
+def markdown(speed_: dict[str, Results], quality_: dict[str, Results]) -> str:
     parts = {
-        "Speed and memory": speed(results), "Quality": quality(results), "Medians": figures(results), "Measured on": circumstances(results),
+        "Speed and memory": speed(speed_), "Medians": figures(speed_), "Measured on": circumstances(speed_),
+        "Quality": quality(quality_), "Quality was measured on": circumstances(quality_),
     }  # fmt: skip
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items()) + "\n"
