@@ -91,13 +91,9 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         memory::reset_peak();
         let training = &run.spec.training;
-        let device = device::open(run.device)?;
-        // Both read the whole model folder; the first step waits for them.
-        let (model, fingerprint) = rayon::join(
-            || data.model(run, &device),
-            || Fingerprint::of(run, &data.folder),
-        );
-        let (model, fingerprint) = (model?, fingerprint?);
+        // Before the model is there, since the files are in memory while they are hashed.
+        let fingerprint = Fingerprint::of(run, &data.folder)?;
+        let model = data.model(run, &device::open(run.device)?)?;
         let mut optimizer = AdamW::new(&model.parameters, training);
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
