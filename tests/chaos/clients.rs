@@ -1,0 +1,219 @@
+//! Clients that want something done however often the server goes away, and write down what they see.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::try_join_all;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use taper_tests::{client::answer, server::MODEL};
+use tokio::time::sleep;
+
+use crate::{
+    history::Seen,
+    specs::{self, Kind},
+    world::Site,
+};
+
+const PAUSE: Duration = Duration::from_millis(20);
+/// The longest that a client stays at its wish.
+const PATIENCE: Duration = Duration::from_secs(120);
+const JOBS: &str = "/v1/fine_tuning/jobs";
+
+pub(crate) const ENDS: [&str; 3] = ["succeeded", "failed", "cancelled"];
+
+/// Repeats what fails until it works, as clients do when a server is away.
+async fn insist<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let began = Instant::now();
+    loop {
+        match attempt().await {
+            Err(error) if began.elapsed() > PATIENCE => {
+                return Err(error.context(format!("gave up: {what}")));
+            }
+            Err(_) => sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+}
+
+impl Site {
+    /// The body of a GET, as soon as there is one.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        insist(path, || self.client.get(path)).await
+    }
+
+    pub(crate) async fn upload(&self, name: &str, content: String) -> Result<String> {
+        let file = insist("upload", || self.client.upload(name, content.clone())).await?;
+        let sha256 = format!("{:x}", Sha256::digest(&content));
+        let seen = Seen::Uploaded {
+            file: file.clone(),
+            sha256,
+        };
+        self.history.note("uploader", seen)?;
+        Ok(file)
+    }
+
+    /// Gets a job that fulfils a wish: asks, and when the answer is lost looks whether there is one before it asks again.
+    pub(crate) async fn submit(&self, key: &str, file: &str, mut body: Value) -> Result<String> {
+        body["model"] = MODEL.into();
+        body["training_file"] = file.into();
+        body["metadata"] = json!({ "key": key });
+        let (who, key) = (format!("submitter {key}"), key.to_owned());
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            self.history.note(&who, Seen::Submit { key: key.clone() })?;
+            let request = self
+                .client
+                .request(Method::POST, JOBS)
+                .header("idempotency-key", &key);
+            match answer(request.json(&body)).await {
+                Ok((StatusCode::OK, job)) => {
+                    let job = job["id"].as_str().context("no id")?.to_owned();
+                    let accepted = Seen::Accepted {
+                        key,
+                        job: job.clone(),
+                    };
+                    self.history.note(&who, accepted)?;
+                    return Ok(job);
+                }
+                Ok((status, body)) => {
+                    ensure!(status.is_server_error(), "the job was refused: {body}");
+                    let status = status.as_u16();
+                    self.history.note(
+                        &who,
+                        Seen::Refused {
+                            key: key.clone(),
+                            status,
+                        },
+                    )?;
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    self.history.note(
+                        &who,
+                        Seen::Lost {
+                            key: key.clone(),
+                            error,
+                        },
+                    )?;
+                    if let Some(job) = self.find(&key).await? {
+                        return Ok(job);
+                    }
+                }
+            }
+            sleep(PAUSE).await;
+        }
+        bail!("gave up: submit {key}")
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<String>> {
+        let found = self.get(&format!("{JOBS}?metadata[key]={key}")).await?;
+        let id = found["data"][0]["id"].as_str().map(str::to_owned);
+        Ok(id)
+    }
+
+    /// Follows a job's events to the end, over any number of connections.
+    pub(crate) async fn watch(&self, who: &str, job: &str) -> Result<()> {
+        let path = format!("{JOBS}/{job}/events/stream");
+        let mut last = None;
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            match self.client.stream(&path, last).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(mut stream)) => {
+                    while let Ok(message) = stream.next().await {
+                        let Some((seq, event)) = message else {
+                            return Ok(());
+                        };
+                        last = Some(seq);
+                        let job = job.to_owned();
+                        self.history.note(who, Seen::Event { job, seq, event })?;
+                    }
+                }
+                Err(_) => {}
+            }
+            sleep(PAUSE).await;
+        }
+        bail!("gave up: watch {job}")
+    }
+
+    /// Looks at a job again and again until it has ended.
+    pub(crate) async fn poll(&self, job: &str) -> Result<Value> {
+        let mut last = String::new();
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let found = self.get(&format!("{JOBS}/{job}")).await?;
+            let state = found["status"].as_str().context("no status")?.to_owned();
+            if state != last {
+                let seen = Seen::State {
+                    job: job.to_owned(),
+                    state: state.clone(),
+                    attempt: found["attempt"].as_u64().context("no attempt")?,
+                };
+                self.history.note("poller", seen)?;
+            }
+            if ENDS.contains(&state.as_str()) {
+                return Ok(found);
+            }
+            last = state;
+            sleep(PAUSE).await;
+        }
+        bail!("job {job} is still {last}")
+    }
+
+    /// Cancels a job; one that has ended otherwise meanwhile is left alone.
+    pub(crate) async fn cancel(&self, job: &str) -> Result<()> {
+        let path = format!("{JOBS}/{job}/cancel");
+        loop {
+            let began = Instant::now();
+            let request = self.client.request(Method::POST, &path);
+            let Ok((status, body)) = answer(request).await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            if status == StatusCode::BAD_REQUEST {
+                return Ok(());
+            }
+            if status.is_success() {
+                let seen = Seen::Cancelled {
+                    job: job.to_owned(),
+                    state: body["status"].as_str().unwrap_or_default().to_owned(),
+                    took_ms: began.elapsed().as_millis() as u64,
+                };
+                return self.history.note("canceller", seen);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Clients that get all wishes fulfilled and watch them; returns how the jobs have ended. The one named `doomed` is cancelled.
+pub(crate) async fn fulfil(
+    site: Site,
+    wishes: BTreeMap<String, Kind>,
+    cancel_after_ms: Option<u64>,
+) -> Result<Vec<String>> {
+    let file = site.upload("train.jsonl", specs::rows()).await?;
+    let one = async |(key, kind): (&String, &Kind)| {
+        let job = site.submit(key, &file, kind.body()).await?;
+        let cancel = async {
+            if let (Some(after), "doomed") = (cancel_after_ms, key.as_str()) {
+                sleep(Duration::from_millis(after)).await;
+                site.cancel(&job).await?;
+            }
+            anyhow::Ok(())
+        };
+        let watcher = format!("watcher {key}");
+        let (end, (), ()) = tokio::try_join!(site.poll(&job), site.watch(&watcher, &job), cancel)?;
+        let end = end["status"].as_str().context("no status")?;
+        anyhow::Ok(end.to_owned())
+    };
+    try_join_all(wishes.iter().map(one)).await
+}

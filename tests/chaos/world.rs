@@ -1,0 +1,121 @@
+//! A server under faults, its address that stays, and the history of its clients.
+
+use std::{fs::OpenOptions, path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use taper_tests::{
+    client::Client,
+    server::{Folders, Server},
+};
+use tokio::process::Command;
+
+use crate::{
+    history::{History, Seen},
+    proxy::Proxy,
+};
+
+/// What clients share: the way to the server and the history.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) client: Client,
+    pub(crate) history: Arc<History>,
+}
+
+pub(crate) struct World {
+    pub(crate) folders: Folders,
+    pub(crate) site: Site,
+    pub(crate) proxy: Proxy,
+    server: Option<Server>,
+}
+
+impl World {
+    /// A world without a server yet, in folders of its own.
+    pub(crate) async fn new() -> Result<Self> {
+        Self::within(Folders::new()?).await
+    }
+
+    pub(crate) async fn within(folders: Folders) -> Result<Self> {
+        let proxy = Proxy::start().await?;
+        let history = Arc::new(History::create(&folders.root().join("history.jsonl"))?);
+        let client = Client::new(&proxy.addr.to_string())?;
+        Ok(Self {
+            folders,
+            site: Site { client, history },
+            proxy,
+            server: None,
+        })
+    }
+
+    /// A world with a running server.
+    pub(crate) async fn running() -> Result<Self> {
+        let mut world = Self::new().await?;
+        world.start().await?;
+        Ok(world)
+    }
+
+    pub(crate) async fn start(&mut self) -> Result<()> {
+        self.start_as(self.folders.command()?).await
+    }
+
+    /// Starts a server by a command of [`Folders::command_under`]; its log goes to `server.log`.
+    pub(crate) async fn start_as(&mut self, mut command: Command) -> Result<()> {
+        let log = self.folders.root().join("server.log");
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        command.stderr(log);
+        let server = Server::start(command).await?;
+        self.proxy.lead_to(Some(server.client.addr.parse()?));
+        self.server = Some(server);
+        Ok(())
+    }
+
+    pub(crate) fn server(&mut self) -> Result<&mut Server> {
+        self.server.as_mut().context("no server runs")
+    }
+
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.note("kill -9")?;
+        self.take()?.kill().await
+    }
+
+    /// Ends the server well and tells how long that took, in seconds.
+    pub(crate) async fn terminate(&mut self) -> Result<f64> {
+        self.note("SIGTERM")?;
+        let began = std::time::Instant::now();
+        let status = self.take()?.terminate().await?;
+        anyhow::ensure!(
+            status.success(),
+            "after SIGTERM the server ended with {status}"
+        );
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.note(&format!("{signal:?}"))?;
+        self.server()?.signal(signal)
+    }
+
+    /// Forgets a server that has ended by itself.
+    pub(crate) fn take(&mut self) -> Result<Server> {
+        self.proxy.lead_to(None);
+        self.server.take().context("no server runs")
+    }
+
+    pub(crate) fn note(&self, act: &str) -> Result<()> {
+        let act = act.to_owned();
+        self.site.history.note("nemesis", Seen::Nemesis { act })
+    }
+
+    /// Leaves everything in place for somebody to look at, and says where.
+    pub(crate) fn keep(mut self) -> String {
+        self.folders.keep().display().to_string()
+    }
+
+    pub(crate) fn log(&self) -> Result<String> {
+        read_if_there(&self.folders.root().join("server.log"))
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned())
+}
