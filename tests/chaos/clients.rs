@@ -34,13 +34,21 @@ where
     let began = Instant::now();
     loop {
         match attempt().await {
-            Err(error) if began.elapsed() > PATIENCE => {
+            Err(error) if began.elapsed() > PATIENCE || is_gone(&error) => {
                 return Err(error.context(format!("gave up: {what}")));
             }
             Err(_) => sleep(PAUSE).await,
             done => return done,
         }
     }
+}
+
+/// Tells whether the server knows nothing of what was asked for: waiting does not bring it back.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let status = error
+        .downcast_ref::<reqwest::Error>()
+        .and_then(reqwest::Error::status);
+    status == Some(StatusCode::NOT_FOUND) || error.to_string().starts_with("404")
 }
 
 impl Site {
@@ -137,6 +145,7 @@ impl Site {
                         self.history.note(who, Seen::Event { job, seq, event })?;
                     }
                 }
+                Err(error) if is_gone(&error) => return Err(error),
                 Err(_) => {}
             }
             sleep(PAUSE).await;

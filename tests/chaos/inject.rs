@@ -20,26 +20,29 @@ pub(crate) fn wrapper(call: &str, fault: Fault, nth: u32, onwards: bool) -> Vec<
         Fault::Error(name) => format!("error={name}"),
     };
     let when = if onwards { "+" } else { "" };
-    // -D: the process stays a child of this one. --seccomp-bpf: other calls keep their speed.
-    let words = [
-        "strace",
-        "-f",
-        "-D",
-        "-qq",
-        "--seccomp-bpf",
-        "-o",
-        "/dev/null",
-    ];
-    let trace = ["-e".to_owned(), format!("trace={call}")];
-    let inject = [
+    // -D: the process stays a child of this one. --seccomp-bpf: other calls keep their speed, but no signal gets through.
+    let words: &[&str] = match fault {
+        Fault::Death => &["strace", "-f", "-D", "-qq", "-o", "/dev/null", "-e"],
+        Fault::Error(_) => &[
+            "strace",
+            "-f",
+            "-D",
+            "-qq",
+            "--seccomp-bpf",
+            "-o",
+            "/dev/null",
+            "-e",
+        ],
+    };
+    let filters = [
+        format!("trace={call}"),
         "-e".to_owned(),
         format!("inject={call}:{what}:when={nth}{when}"),
     ];
     words
-        .map(str::to_owned)
-        .into_iter()
-        .chain(trace)
-        .chain(inject)
+        .iter()
+        .map(|word| (*word).to_owned())
+        .chain(filters)
         .collect()
 }
 

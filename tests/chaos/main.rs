@@ -1,10 +1,15 @@
 //! Faults, made on the real binary: `chaos` runs the reduced set, `chaos --full` everything; `chaos NAME…` single checks.
 
 mod check;
+mod checkpoints;
 mod clients;
+mod database;
+mod disk;
 mod history;
 mod inject;
 mod kills;
+mod network;
+mod powercut;
 mod promises;
 mod proxy;
 mod specs;
@@ -29,6 +34,21 @@ const CHECKS: &[Check] = &[
         run: |size| Box::pin(syscalls::deaths(size)),
     },
     Check {
+        faults: "F4",
+        name: "power-cuts",
+        run: |size| Box::pin(powercut::cuts(size)),
+    },
+    Check {
+        faults: "F5",
+        name: "torn-writes",
+        run: |size| Box::pin(powercut::torn_writes(size)),
+    },
+    Check {
+        faults: "F6",
+        name: "mutants-without-fsync",
+        run: |size| Box::pin(powercut::mutants(size)),
+    },
+    Check {
         faults: "F9",
         name: "failing-fsyncs",
         run: |size| Box::pin(syscalls::failing_fsyncs(size)),
@@ -37,6 +57,61 @@ const CHECKS: &[Check] = &[
         faults: "F8",
         name: "full-database",
         run: |size| Box::pin(syscalls::full_database(size)),
+    },
+    Check {
+        faults: "F10",
+        name: "locked-database",
+        run: |size| Box::pin(database::locked(size)),
+    },
+    Check {
+        faults: "F11",
+        name: "database-opened-twice",
+        run: |size| Box::pin(database::opened_twice(size)),
+    },
+    Check {
+        faults: "F12",
+        name: "damaged-database",
+        run: |size| Box::pin(database::damaged(size)),
+    },
+    Check {
+        faults: "F13",
+        name: "incomplete-database",
+        run: |size| Box::pin(database::incomplete(size)),
+    },
+    Check {
+        faults: "F35",
+        name: "database-of-a-newer-version",
+        run: |size| Box::pin(database::newer(size)),
+    },
+    Check {
+        faults: "F28",
+        name: "harmed-checkpoint",
+        run: |size| Box::pin(checkpoints::harmed(size)),
+    },
+    Check {
+        faults: "F28",
+        name: "every-checkpoint-harmed",
+        run: |size| Box::pin(checkpoints::all_harmed(size)),
+    },
+    Check {
+        faults: "F29",
+        name: "checkpoint-of-another-job",
+        run: |size| Box::pin(checkpoints::foreign(size)),
+    },
+    Check {
+        faults: "F22",
+        name: "streams-taken-up",
+        run: |size| Box::pin(network::taken_up(size)),
+    },
+    Check {
+        faults: "F23",
+        name: "cuts-at-every-byte",
+        run: |size| Box::pin(network::cuts_at_every_byte(size)),
+    },
+    Check {
+        faults: "F24",
+        name: "slow-lines",
+        run: |size| Box::pin(network::slow_lines(size)),
     },
 ];
 

@@ -1,14 +1,19 @@
 //! A server under faults, its address that stays, and the history of its clients.
 
-use std::{fs::OpenOptions, path::Path, sync::Arc};
+use std::{
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use taper_tests::{
     client::Client,
     server::{Folders, Server},
 };
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use crate::{
     history::{History, Seen},
@@ -26,21 +31,26 @@ pub(crate) struct World {
     pub(crate) folders: Folders,
     pub(crate) site: Site,
     pub(crate) proxy: Proxy,
+    log: PathBuf,
     server: Option<Server>,
 }
 
 impl World {
     /// A world without a server yet, in folders of its own.
     pub(crate) async fn new() -> Result<Self> {
-        Self::within(Folders::new()?).await
+        let folders = Folders::new()?;
+        let notes = folders.root().to_owned();
+        Self::within(folders, &notes).await
     }
 
-    pub(crate) async fn within(folders: Folders) -> Result<Self> {
+    /// A world without a server yet, whose history and log go to the folder `notes`.
+    pub(crate) async fn within(folders: Folders, notes: &Path) -> Result<Self> {
         let proxy = Proxy::start().await?;
-        let history = Arc::new(History::create(&folders.root().join("history.jsonl"))?);
+        let history = Arc::new(History::create(&notes.join("history.jsonl"))?);
         let client = Client::new(&proxy.addr.to_string())?;
         Ok(Self {
             folders,
+            log: notes.join("server.log"),
             site: Site { client, history },
             proxy,
             server: None,
@@ -60,8 +70,10 @@ impl World {
 
     /// Starts a server by a command of [`Folders::command_under`]; its log goes to `server.log`.
     pub(crate) async fn start_as(&mut self, mut command: Command) -> Result<()> {
-        let log = self.folders.root().join("server.log");
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
         command.stderr(log);
         let server = Server::start(command).await?;
         self.proxy.lead_to(Some(server.client.addr.parse()?));
@@ -83,7 +95,7 @@ impl World {
         self.note("SIGTERM")?;
         let began = std::time::Instant::now();
         let status = self.take()?.terminate().await?;
-        anyhow::ensure!(
+        ensure!(
             status.success(),
             "after SIGTERM the server ended with {status}"
         );
@@ -106,16 +118,37 @@ impl World {
         self.site.history.note("nemesis", Seen::Nemesis { act })
     }
 
+    /// What another server says that does not start on these folders.
+    ///
+    /// # Errors
+    /// One that starts, ends with exit code 0 or panics.
+    pub(crate) async fn refused(&self) -> Result<String> {
+        let mut command = self.folders.command()?;
+        command.kill_on_drop(true);
+        let output = timeout(Duration::from_secs(10), command.output());
+        let output = output
+            .await
+            .context("a server has started that had to refuse")??;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code().is_some_and(|code| code > 0),
+            "it ended with {}",
+            output.status
+        );
+        ensure!(!said.contains("panicked"), "it panicked: {said}");
+        let last = said.lines().rfind(|line| line.starts_with("error: "));
+        Ok(last
+            .with_context(|| format!("no sentence: {said}"))?
+            .to_owned())
+    }
+
     /// Leaves everything in place for somebody to look at, and says where.
-    pub(crate) fn keep(mut self) -> String {
+    pub(crate) fn keep(&mut self) -> String {
         self.folders.keep().display().to_string()
     }
 
+    /// What the servers have logged.
     pub(crate) fn log(&self) -> Result<String> {
-        read_if_there(&self.folders.root().join("server.log"))
+        Ok(fs::read_to_string(&self.log)?)
     }
-}
-
-fn read_if_there(path: &Path) -> Result<String> {
-    Ok(String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned())
 }
