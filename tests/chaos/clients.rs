@@ -203,7 +203,8 @@ impl Site {
     }
 }
 
-/// Clients that get all wishes fulfilled and watch them; returns how the jobs have ended. The one named `doomed` is cancelled.
+/// Clients that get all wishes fulfilled and watch them; returns how the jobs have ended. Those whose key begins with `doomed` are
+/// cancelled after the time.
 pub(crate) async fn fulfil(
     site: Site,
     wishes: BTreeMap<String, Kind>,
@@ -213,7 +214,7 @@ pub(crate) async fn fulfil(
     let one = async |(key, kind): (&String, &Kind)| {
         let job = site.submit(key, &file, kind.body()).await?;
         let cancel = async {
-            if let (Some(after), "doomed") = (cancel_after_ms, key.as_str()) {
+            if let Some(after) = cancel_after_ms.filter(|_| key.starts_with("doomed")) {
                 sleep(Duration::from_millis(after)).await;
                 site.cancel(&job).await?;
             }

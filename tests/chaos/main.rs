@@ -8,6 +8,7 @@ mod disk;
 mod history;
 mod inject;
 mod kills;
+mod load;
 mod network;
 mod powercut;
 mod promises;
@@ -112,6 +113,41 @@ const CHECKS: &[Check] = &[
         faults: "F24",
         name: "slow-lines",
         run: |size| Box::pin(network::slow_lines(size)),
+    },
+    Check {
+        faults: "L1",
+        name: "load-submissions",
+        run: |size| Box::pin(load::submissions::at_once(size)),
+    },
+    Check {
+        faults: "L2",
+        name: "load-long-queue",
+        run: |size| Box::pin(load::queue::long(size)),
+    },
+    Check {
+        faults: "L3",
+        name: "load-watchers",
+        run: |size| Box::pin(load::watchers::many(size)),
+    },
+    Check {
+        faults: "L4",
+        name: "load-stalled-watchers",
+        run: |size| Box::pin(load::watchers::stalled(size)),
+    },
+    Check {
+        faults: "L5",
+        name: "load-telling",
+        run: |size| Box::pin(load::watchers::telling_costs(size)),
+    },
+    Check {
+        faults: "L8",
+        name: "load-busy-cores",
+        run: |size| Box::pin(load::busy::training(size)),
+    },
+    Check {
+        faults: "L10",
+        name: "load-soak",
+        run: |size| Box::pin(load::soak::soak(size)),
     },
 ];
 

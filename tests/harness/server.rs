@@ -27,6 +27,8 @@ pub struct Folders {
     root: PathBuf,
     /// Goes with this value.
     temporary: Option<TempDir>,
+    /// Of each worker.
+    pub threads: usize,
 }
 
 impl Folders {
@@ -45,6 +47,7 @@ impl Folders {
         let folders = Self {
             root: root.to_owned(),
             temporary: None,
+            threads: 1,
         };
         let model = folders.models().join(MODEL);
         if !model.exists() {
@@ -108,7 +111,12 @@ impl Folders {
                 Path::new("--models-dir"),
                 &self.models(),
             ])
-            .args(["--listen", "127.0.0.1:0", "--threads", "1"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--threads",
+                &self.threads.to_string(),
+            ])
             .env_remove("TAPER_API_KEY")
             .current_dir(&self.root);
         Ok(command)
