@@ -5,14 +5,17 @@ mod checkpoints;
 mod clients;
 mod database;
 mod disk;
+mod ends;
 mod history;
 mod inject;
 mod kills;
 mod load;
+mod machine;
 mod network;
 mod powercut;
 mod promises;
 mod proxy;
+mod space;
 mod specs;
 mod syscalls;
 mod world;
@@ -113,6 +116,51 @@ const CHECKS: &[Check] = &[
         faults: "F24",
         name: "slow-lines",
         run: |size| Box::pin(network::slow_lines(size)),
+    },
+    Check {
+        faults: "F7",
+        name: "full-disk",
+        run: |size| Box::pin(space::full_disk(size)),
+    },
+    Check {
+        faults: "F15",
+        name: "crash-loop",
+        run: |size| Box::pin(ends::crash_loop(size)),
+    },
+    Check {
+        faults: "F18",
+        name: "not-finite",
+        run: |size| Box::pin(ends::not_finite(size)),
+    },
+    Check {
+        faults: "F25",
+        name: "clock-jumps",
+        run: |size| Box::pin(machine::clock_jumps(size)),
+    },
+    Check {
+        faults: "F30",
+        name: "links",
+        run: |size| Box::pin(machine::links(size)),
+    },
+    Check {
+        faults: "F31",
+        name: "no-files-left",
+        run: |size| Box::pin(machine::no_files_left(size)),
+    },
+    Check {
+        faults: "F32",
+        name: "no-threads-left",
+        run: |size| Box::pin(machine::no_threads_left(size)),
+    },
+    Check {
+        faults: "F33",
+        name: "read-only-disk",
+        run: |size| Box::pin(machine::read_only_disk(size)),
+    },
+    Check {
+        faults: "F37 F38",
+        name: "cancels-at-any-time",
+        run: |size| Box::pin(ends::cancels_at_any_time(size)),
     },
     Check {
         faults: "L1",

@@ -82,7 +82,7 @@ pub(crate) async fn cuts_at_every_byte(size: Size) -> Result<Passed> {
         "{} connections are left",
         world.proxy.open()
     );
-    world.site.client.get("/healthz").await?;
+    world.direct()?.get("/v1/models").await?;
     Ok(Passed::new(format!(
         "{} cuts: {none} times no job, {one} times exactly one",
         none + one

@@ -59,7 +59,7 @@ pub(crate) async fn assert(
     references: &References,
     allowed: Allowed,
 ) -> Result<()> {
-    let client = &world.site.client;
+    let client = world.direct()?;
     let mut promises = Promises {
         history: world.site.history.entries(),
         jobs: BTreeMap::new(),

@@ -85,6 +85,11 @@ impl World {
         self.server.as_mut().context("no server runs")
     }
 
+    /// A client that goes past the proxy.
+    pub(crate) fn direct(&self) -> Result<&Client> {
+        Ok(&self.server.as_ref().context("no server runs")?.client)
+    }
+
     pub(crate) async fn kill(&mut self) -> Result<()> {
         self.note("kill -9")?;
         self.take()?.kill().await

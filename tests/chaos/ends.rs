@@ -1,0 +1,114 @@
+//! F15, F18, F37: jobs that kill their server, runs that go wild, and cancels that race everything.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use futures_util::future::try_join_all;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    check::{Passed, Size},
+    promises::{self, Allowed},
+    specs::{self, Kind, References},
+    world::World,
+};
+
+/// F15: the server dies again and again under the same job; the third time the job is given up, and the next one runs.
+pub(crate) async fn crash_loop(_: Size) -> Result<Passed> {
+    let mut world = World::running().await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let endless = json!({"training": {"num_train_epochs": 10_000, "save_steps": 1_000_000}});
+    let poison = world.site.submit("poison", &file, endless).await?;
+    let next = world.site.submit("next", &file, Kind::Short.body()).await?;
+    // As of an abort, an overflow of the stack, and the kernel's killer of processes that take too much memory.
+    let deaths = [Signal::ABORT, Signal::SEGV, Signal::KILL];
+    for signal in deaths {
+        world.direct()?.wait_for_step(&poison, 1).await?;
+        world.signal(signal)?;
+        world.take()?.ended().await?;
+        world.start().await?;
+    }
+    let job = world.site.poll(&poison).await?;
+    ensure!(
+        job["status"] == "failed" && job["error"]["code"] == "crashed",
+        "P3: after three deaths the job is {} with {}",
+        job["status"],
+        job["error"]
+    );
+    world.direct()?.wait(&next, "succeeded").await?;
+    Ok(Passed::new(format!(
+        "after {deaths:?}: {}; the next job has succeeded",
+        job["error"]["message"]
+    )))
+}
+
+/// F18: a learning rate that drives the weights to infinity ends the job at that step.
+pub(crate) async fn not_finite(_: Size) -> Result<Passed> {
+    let world = World::running().await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let wild = json!({
+        "tuning": {"type": "full"},
+        "training": {"num_train_epochs": 500, "learning_rate": 10, "max_grad_norm": 0, "lr_scheduler_type": "constant", "logging_steps": 1},
+    });
+    let job = world.site.submit("wild", &file, wild).await?;
+    let job = world.site.poll(&job).await?;
+    let text = world
+        .direct()?
+        .bytes(&format!("/v1/fine_tuning/jobs/{}/events", id(&job)?))
+        .await?;
+    ensure!(
+        serde_json::from_slice::<Value>(&text).is_ok(),
+        "the events are no JSON"
+    );
+    ensure!(
+        job["status"] == "failed"
+            && job["error"]["code"] == "non_finite"
+            && job["error"]["step"].is_u64(),
+        "the job is {} with {}",
+        job["status"],
+        job["error"]
+    );
+    Ok(Passed::new(format!("failed: {}", job["error"]["message"])))
+}
+
+fn id(job: &Value) -> Result<&str> {
+    job["id"].as_str().context("no id")
+}
+
+/// F37: every job is cancelled twice at once, at any moment of its life.
+pub(crate) async fn cancels_at_any_time(size: Size) -> Result<Passed> {
+    let count = match size {
+        Size::Reduced => 30,
+        Size::Full => 300,
+    };
+    let references = References::make().await?;
+    let world = World::running().await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let mut random = Rng::with_seed(37);
+    let mut wishes = BTreeMap::new();
+    let mut ends = BTreeMap::<String, u32>::new();
+    for number in 0..count {
+        let key = format!("race-{number}");
+        wishes.insert(key.clone(), Kind::Short);
+        let job = world.site.submit(&key, &file, Kind::Short.body()).await?;
+        let after = Duration::from_millis(random.u64(0..450));
+        let cancel = || async {
+            sleep(after).await;
+            world.site.cancel(&job).await
+        };
+        let watcher = format!("watcher {key}");
+        let (job, _, ()) = tokio::try_join!(
+            world.site.poll(&job),
+            try_join_all([cancel(), cancel()]),
+            world.site.watch(&watcher, &job)
+        )?;
+        *ends.entry(job["status"].to_string()).or_default() += 1;
+    }
+    promises::assert(&world, &wishes, &references, Allowed::NOTHING).await?;
+    Ok(Passed::new(format!(
+        "{count} jobs, each with two cancels at once, have ended as {ends:?}"
+    )))
+}
