@@ -1,6 +1,9 @@
-//! F15, F18, F37: jobs that kill their server, runs that go wild, and cancels that race everything.
+//! F15, F18, F19, F37: jobs that kill their server, runs that go wild or hang, and cancels that race everything.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
@@ -11,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::{
     check::{Passed, Size},
+    inject::{self, Fault},
     promises::{self, Allowed},
     specs::{self, Kind, References},
     world::World,
@@ -72,6 +76,40 @@ pub(crate) async fn not_finite(_: Size) -> Result<Passed> {
         job["error"]
     );
     Ok(Passed::new(format!("failed: {}", job["error"]["message"])))
+}
+
+/// F19: a step takes for ever, since the disk does not answer. The job is given up, and the next one gets a worker that works.
+pub(crate) async fn hang(_: Size) -> Result<Passed> {
+    if let Some(reason) = inject::missing().await {
+        return Ok(Passed::Skipped(reason));
+    }
+    let mut world = World::new().await?;
+    // The rename of the fourth checkpoint: only a thread that trains comes to that, and only with the first job.
+    let words = inject::wrapper("rename", Fault::Delay(30), 4, false);
+    let mut command = world.folders.command_under(&words)?;
+    command.args(["--stuck-after", "4"]);
+    world.start_as(command).await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let stuck = world
+        .site
+        .submit("stuck", &file, Kind::Short.body())
+        .await?;
+    let brief = json!({"training": {"max_steps": 20, "save_steps": 1000}});
+    let next = world.site.submit("next", &file, brief).await?;
+    let began = Instant::now();
+    let job = world.site.poll(&stuck).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    ensure!(
+        job["status"] == "failed" && job["error"]["code"] == "stuck",
+        "the job is {} with {}",
+        job["status"],
+        job["error"]
+    );
+    let next = world.site.poll(&next).await?;
+    Ok(Passed::new(format!(
+        "after {seconds:.0} s failed: {}; the next job has ended as {}",
+        job["error"]["message"], next["status"]
+    )))
 }
 
 fn id(job: &Value) -> Result<&str> {

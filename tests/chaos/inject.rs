@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     Death,
     /// The call fails with this error.
     Error(&'static str),
+    /// The call takes so many seconds.
+    Delay(u32),
 }
 
 /// The words in front of a command under which each thread's `nth` call (or every call from it on, with `onwards`) goes wrong.
@@ -18,12 +20,13 @@ pub(crate) fn wrapper(call: &str, fault: Fault, nth: u32, onwards: bool) -> Vec<
     let what = match fault {
         Fault::Death => "signal=KILL".to_owned(),
         Fault::Error(name) => format!("error={name}"),
+        Fault::Delay(seconds) => format!("delay_enter={seconds}s"),
     };
     let when = if onwards { "+" } else { "" };
     // -D: the process stays a child of this one. --seccomp-bpf: other calls keep their speed, but no signal gets through.
     let words: &[&str] = match fault {
         Fault::Death => &["strace", "-f", "-D", "-qq", "-o", "/dev/null", "-e"],
-        Fault::Error(_) => &[
+        Fault::Error(_) | Fault::Delay(_) => &[
             "strace",
             "-f",
             "-D",

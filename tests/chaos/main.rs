@@ -133,6 +133,11 @@ const CHECKS: &[Check] = &[
         run: |size| Box::pin(ends::not_finite(size)),
     },
     Check {
+        faults: "F19",
+        name: "hanging-run",
+        run: |size| Box::pin(ends::hang(size)),
+    },
+    Check {
         faults: "F25",
         name: "clock-jumps",
         run: |size| Box::pin(machine::clock_jumps(size)),
@@ -161,6 +166,11 @@ const CHECKS: &[Check] = &[
         faults: "F37 F38",
         name: "cancels-at-any-time",
         run: |size| Box::pin(ends::cancels_at_any_time(size)),
+    },
+    Check {
+        faults: "F21",
+        name: "load-reconnects",
+        run: |size| Box::pin(load::storm::reconnects(size)),
     },
     Check {
         faults: "L1",

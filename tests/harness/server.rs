@@ -29,6 +29,8 @@ pub struct Folders {
     temporary: Option<TempDir>,
     /// Of each worker.
     pub threads: usize,
+    /// Address and port; 0 is a free one.
+    pub listen: String,
 }
 
 impl Folders {
@@ -48,6 +50,7 @@ impl Folders {
             root: root.to_owned(),
             temporary: None,
             threads: 1,
+            listen: "127.0.0.1:0".to_owned(),
         };
         let model = folders.models().join(MODEL);
         if !model.exists() {

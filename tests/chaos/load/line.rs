@@ -28,7 +28,7 @@ impl Line {
         path: &str,
         body: &str,
     ) -> Result<(u16, Vec<u8>)> {
-        self.write(method, path, body).await?;
+        self.write(method, path, "", body).await?;
         let (status, length) = self.head().await?;
         let mut body = vec![0; length.context("an answer without a length")?];
         self.stream.read_exact(&mut body).await?;
@@ -37,7 +37,17 @@ impl Line {
 
     /// Asks for a stream of events; [`Line::next_id`] reads it.
     pub(crate) async fn follow(&mut self, path: &str) -> Result<()> {
-        self.write("GET", path, "").await?;
+        self.follow_from(path, "").await
+    }
+
+    /// The same, after an event that has been seen; 0 = none.
+    pub(crate) async fn follow_after(&mut self, path: &str, seen: u64) -> Result<()> {
+        self.follow_from(path, &format!("Last-Event-ID: {seen}\r\n"))
+            .await
+    }
+
+    async fn follow_from(&mut self, path: &str, header: &str) -> Result<()> {
+        self.write("GET", path, header, "").await?;
         match self.head().await? {
             (200, _) => Ok(()),
             (status, _) => bail!("a stream was answered with {status}"),
@@ -79,9 +89,9 @@ impl Line {
         self.stream.into_inner()
     }
 
-    async fn write(&mut self, method: &str, path: &str, body: &str) -> Result<()> {
+    async fn write(&mut self, method: &str, path: &str, header: &str, body: &str) -> Result<()> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{header}Content-Length: {}\r\n\r\n{body}",
             self.addr,
             body.len()
         );

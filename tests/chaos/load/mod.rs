@@ -5,5 +5,6 @@ mod figures;
 mod line;
 pub(crate) mod queue;
 pub(crate) mod soak;
+pub(crate) mod storm;
 pub(crate) mod submissions;
 pub(crate) mod watchers;
