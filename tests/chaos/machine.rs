@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -168,7 +169,7 @@ pub(crate) async fn no_threads_left(_: Size) -> Result<Passed> {
         group.0.join("cgroup.procs").display()
     );
     let mut command = folders.command_under(&["sh", "-c", &enter, "sh"])?;
-    command.kill_on_drop(true);
+    command.kill_on_drop(true).stderr(Stdio::piped());
     let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await;
     let output = output.context("a server with six threads neither ends nor says anything")??;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
+    process::Stdio,
     sync::Arc,
     time::Duration,
 };
@@ -129,7 +130,7 @@ impl World {
     /// One that starts, ends with exit code 0 or panics.
     pub(crate) async fn refused(&self) -> Result<String> {
         let mut command = self.folders.command()?;
-        command.kill_on_drop(true);
+        command.kill_on_drop(true).stderr(Stdio::piped());
         let output = timeout(Duration::from_secs(10), command.output());
         let output = output
             .await

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeSet,
     env,
     ffi::OsStr,
-    fs,
+    fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -92,7 +92,7 @@ impl Folders {
         Ok(found)
     }
 
-    /// The command that serves these folders.
+    /// The command that serves these folders; its log goes to `server.log` in their root.
     pub fn command(&self) -> Result<Command> {
         self.command_under(&[] as &[&str])
     }
@@ -121,6 +121,7 @@ impl Folders {
                 &self.threads.to_string(),
             ])
             .env_remove("TAPER_API_KEY")
+            .stderr(append(&self.root.join("server.log"))?)
             .current_dir(&self.root);
         Ok(command)
     }
@@ -129,6 +130,10 @@ impl Folders {
     pub async fn serve(&self) -> Result<Server> {
         Server::start(self.command()?).await
     }
+}
+
+fn append(path: &Path) -> Result<File> {
+    Ok(OpenOptions::new().create(true).append(true).open(path)?)
 }
 
 /// A running server; it is killed when dropped.
