@@ -1,10 +1,11 @@
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use taper_core::{Method, PromptTuning};
 use taper_kernels::Layout;
 
 use crate::{
     Error, Result,
     checkpoint::{ModelFolder, Weights},
+    estimate::outline,
     methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
     ops::{Adapter, Linear, Norm},
     param::{Param, Parameters, ZeroGradient},
@@ -18,8 +19,10 @@ pub(crate) struct Loader<'a> {
     folder: &'a ModelFolder,
     weights: &'a Weights,
     plan: Plan<'a>,
-    device: &'a Device,
+    pub(super) device: &'a Device,
     seed: u64,
+    /// Tensors get shapes and no memory.
+    outlines: bool,
     /// The trained parameters, in the order in which the model asked for them.
     pub(crate) parameters: Parameters,
     /// Frozen weights by name, for an export of the whole model.
@@ -93,11 +96,38 @@ impl<'a> Loader<'a> {
             plan,
             device,
             seed,
+            outlines: false,
             parameters,
             frozen,
             modules_to_save,
             adapted,
         })
+    }
+
+    /// This loader, but one whose models have no memory and are never run.
+    pub(crate) fn outlining(self) -> Self {
+        Self {
+            outlines: true,
+            parameters: Parameters::outlined(),
+            ..self
+        }
+    }
+
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if self.outlines {
+            outline(shape)
+        } else {
+            self.weights.get(name, self.device)
+        }
+    }
+
+    /// A new tensor of the values that `make` gives.
+    fn fresh(&self, shape: &[usize], make: impl FnOnce() -> Vec<f32>) -> Result<Tensor> {
+        if self.outlines {
+            outline(shape)
+        } else {
+            Ok(Tensor::from_vec(make(), shape, self.device)?)
+        }
     }
 
     /// The name under which the checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
@@ -132,7 +162,7 @@ impl<'a> Loader<'a> {
                 "the tensor {stored} has shape {found:?}, but config.json says {shape:?}"
             )));
         }
-        let tensor = self.weights.get(&stored, self.device)?;
+        let tensor = self.stored(&stored, shape)?;
         let trained = match &self.plan {
             Plan::Full => true,
             Plan::Layerwise(rates) => rates.trains(name)?,
@@ -191,15 +221,16 @@ impl<'a> Loader<'a> {
             return Ok(None);
         };
         let name = format!("{path}.lora_A.weight");
-        let values = Stream::new(self.seed, &name)
-            .uniform(adapter.r * shape.inputs, 1.0 / (shape.inputs as f64).sqrt());
-        let a = self.parameters.add(
-            &name,
-            Tensor::from_vec(values, (adapter.r, shape.inputs), self.device)?,
-        )?;
+        let a = self.fresh(&[adapter.r, shape.inputs], || {
+            Stream::new(self.seed, &name)
+                .uniform(adapter.r * shape.inputs, 1.0 / (shape.inputs as f64).sqrt())
+        })?;
+        let a = self.parameters.add(&name, a)?;
         self.parameters
             .expect_zero(&a, ZeroGradient::BeforeFirstUpdate);
-        let zeros = Tensor::zeros((shape.outputs, adapter.r), DType::F32, self.device)?;
+        let zeros = self.fresh(&[shape.outputs, adapter.r], || {
+            vec![0.0; shape.outputs * adapter.r]
+        })?;
         let b = self
             .parameters
             .add(&format!("{path}.lora_B.weight"), zeros)?;
@@ -221,11 +252,13 @@ impl<'a> Loader<'a> {
         std: f64,
     ) -> Result<Linear> {
         let weight = format!("{path}.weight");
-        let fresh = Stream::new(self.seed, &weight).normal(shape.inputs * shape.outputs, std);
-        let weight = self.trained(&weight, &shape.weight(), fresh)?;
+        let mut stream = Stream::new(self.seed, &weight);
+        let weight = self.trained(&weight, &shape.weight(), || {
+            stream.normal(shape.inputs * shape.outputs, std)
+        })?;
         let bias = format!("{path}.bias");
         let bias = if shape.bias {
-            Some(self.trained(&bias, &[shape.outputs], vec![0.0; shape.outputs])?)
+            Some(self.trained(&bias, &[shape.outputs], || vec![0.0; shape.outputs])?)
         } else {
             None
         };
@@ -253,11 +286,16 @@ impl<'a> Loader<'a> {
         self.trained_linear(path, shape, std)
     }
 
-    fn trained(&mut self, name: &str, shape: &[usize], fresh: Vec<f32>) -> Result<Param> {
+    fn trained(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        fresh: impl FnOnce() -> Vec<f32>,
+    ) -> Result<Param> {
         let fits = |stored: &String| self.weights.shape(stored) == Some(shape);
         let tensor = match self.find(name).filter(fits) {
-            Some(stored) => self.weights.get(&stored, self.device)?,
-            None => Tensor::from_vec(fresh, shape, self.device)?,
+            Some(stored) => self.stored(&stored, shape)?,
+            None => self.fresh(shape, fresh)?,
         };
         self.parameters.add(name, tensor)
     }
@@ -267,7 +305,12 @@ impl<'a> Loader<'a> {
         let Plan::Prompt(prompt) = &self.plan else {
             return Ok(None);
         };
-        let start = initial_prompt(prompt, self.folder, &words.tensor, self.seed)?;
+        let start = if self.outlines {
+            let (_, width) = words.tensor.dims2()?;
+            outline((prompt.num_virtual_tokens as usize, width))?
+        } else {
+            initial_prompt(prompt, self.folder, &words.tensor, self.seed)?
+        };
         Ok(Some(self.parameters.add(PROMPT, start)?))
     }
 }

@@ -4,7 +4,7 @@ use taper_core::{FieldError, Method, TaskType};
 use super::{Decoder, Encoder, Loader, Pass};
 use crate::{
     Error, Result,
-    checkpoint::{Arch, ModelFolder},
+    checkpoint::{Arch, ModelFolder, Weights},
     data::{Answers, Batch},
     methods::{LayerRates, LoraPlan},
     ops,
@@ -52,7 +52,29 @@ impl Model {
         seed: u64,
     ) -> Result<Self> {
         let weights = folder.weights()?;
-        let mut loader = Loader::new(folder, &weights, method, device, seed)?;
+        let loader = Loader::new(folder, &weights, method, device, seed)?;
+        Self::build(folder, loader, task, classes)
+    }
+
+    /// The model without memory for its weights, from their names and shapes: it can pass over tapes that count, and over no others.
+    pub(crate) fn outline(
+        folder: &ModelFolder,
+        weights: &Weights,
+        method: &Method,
+        task: TaskType,
+        classes: usize,
+    ) -> Result<Self> {
+        let loader = Loader::new(folder, weights, method, &Device::Cpu, 0)?;
+        Self::build(folder, loader.outlining(), task, classes)
+    }
+
+    fn build(
+        folder: &ModelFolder,
+        mut loader: Loader<'_>,
+        task: TaskType,
+        classes: usize,
+    ) -> Result<Self> {
+        let device = loader.device.clone();
         let network = match &folder.arch {
             Arch::Encoder(config) => Network::Encoder(Encoder::load(config, &mut loader, classes)?),
             Arch::Decoder(config) => {
@@ -72,7 +94,7 @@ impl Model {
             frozen,
             modules_to_save,
             adapted,
-            device: device.clone(),
+            device,
         })
     }
 
