@@ -64,7 +64,7 @@ pub(crate) async fn harmed(size: Size) -> Result<Passed> {
 pub(crate) async fn all_harmed(_: Size) -> Result<Passed> {
     let mut world = World::running().await?;
     let wishes = wishes(&[Kind::Lora]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     let job = killed_with_checkpoints(&mut world, 2).await?;
     for dir in checkpoints(&world, &job)? {
         harm(&dir.join("parameters.safetensors"), Harm::Flipped, &dir)?;
@@ -85,7 +85,7 @@ pub(crate) async fn all_harmed(_: Size) -> Result<Passed> {
 pub(crate) async fn foreign(_: Size) -> Result<Passed> {
     let references = References::make().await?;
     let mut other = World::running().await?;
-    let others = tokio::spawn(fulfil(other.site.clone(), wishes(&[Kind::Best]), None));
+    let others = tokio::spawn(fulfil(other.site.clone(), wishes(&[Kind::Best]), &[]));
     let stranger = killed_with_checkpoints(&mut other, 2).await?;
     let strange = checkpoints(&other, &stranger)?
         .pop()
@@ -94,7 +94,7 @@ pub(crate) async fn foreign(_: Size) -> Result<Passed> {
 
     let mut world = World::running().await?;
     let wishes = wishes(&[Kind::Lora]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     let job = killed_with_checkpoints(&mut world, 2).await?;
     let newest = checkpoints(&world, &job)?.pop().context("no checkpoint")?;
     for file in files(&strange)? {
@@ -119,7 +119,7 @@ pub(crate) async fn foreign(_: Size) -> Result<Passed> {
 
 async fn one(world: &mut World, part: &str, how: Harm, references: &References) -> Result<()> {
     let wishes = wishes(&[Kind::Lora]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     let job = killed_with_checkpoints(world, 3).await?;
     let mut dirs = checkpoints(world, &job)?;
     let newest = dirs.pop().context("no checkpoint")?;
@@ -199,7 +199,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 /// Names of the files of a checkpoint.
 async fn parts() -> Result<Vec<String>> {
     let mut world = World::running().await?;
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes(&[Kind::Lora]), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes(&[Kind::Lora]), &[]));
     let job = killed_with_checkpoints(&mut world, 2).await?;
     clients.abort();
     let newest = checkpoints(&world, &job)?.pop().context("no checkpoint")?;

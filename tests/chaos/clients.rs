@@ -179,49 +179,78 @@ impl Site {
 
     /// Cancels a job; one that has ended otherwise meanwhile is left alone.
     pub(crate) async fn cancel(&self, job: &str) -> Result<()> {
-        let path = format!("{JOBS}/{job}/cancel");
+        let Some((body, took)) = self.act(job, "cancel").await? else {
+            return Ok(());
+        };
+        let seen = Seen::Cancelled {
+            job: job.to_owned(),
+            state: body["status"].as_str().unwrap_or_default().to_owned(),
+            took_ms: took.as_millis() as u64,
+        };
+        self.history.note("canceller", seen)
+    }
+
+    /// Pauses a job and resumes it; one that has ended meanwhile is left alone.
+    pub(crate) async fn rest(&self, job: &str) -> Result<()> {
+        if self.act(job, "pause").await?.is_none() {
+            return Ok(());
+        }
         loop {
-            let began = Instant::now();
-            let request = self.client.request(Method::POST, &path);
-            let Ok((status, body)) = answer(request).await else {
-                sleep(PAUSE).await;
-                continue;
-            };
-            if status == StatusCode::BAD_REQUEST {
+            sleep(PAUSE).await;
+            let found = self.get(&format!("{JOBS}/{job}")).await?;
+            let state = found["status"].as_str().context("no status")?;
+            // Until it is paused it may run on for a moment; and the wish to pause it dies with a killed server.
+            let resumed = state == "paused" && self.act(job, "resume").await?.is_some();
+            if resumed || ENDS.contains(&state) {
                 return Ok(());
             }
-            if status.is_success() {
-                let seen = Seen::Cancelled {
-                    job: job.to_owned(),
-                    state: body["status"].as_str().unwrap_or_default().to_owned(),
-                    took_ms: began.elapsed().as_millis() as u64,
-                };
-                return self.history.note("canceller", seen);
-            }
-            sleep(PAUSE).await;
         }
+    }
+
+    /// Sends an act until it is answered. Returns the answer and how long it took; `None` = not in this state.
+    async fn act(&self, job: &str, act: &str) -> Result<Option<(Value, Duration)>> {
+        let path = format!("{JOBS}/{job}/{act}");
+        insist(&path, || async {
+            let began = Instant::now();
+            let (status, body) = answer(self.client.request(Method::POST, &path)).await?;
+            if status == StatusCode::BAD_REQUEST {
+                return Ok(None);
+            }
+            ensure!(status.is_success(), "{status}: {body}");
+            Ok(Some((body, began.elapsed())))
+        })
+        .await
     }
 }
 
-/// Clients that get all wishes fulfilled and watch them; returns how the jobs have ended. Those whose key begins with `doomed` are
-/// cancelled after the time.
+/// What somebody does to a job beside waiting for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whim {
+    Cancel,
+    /// Pause it and resume it a moment later.
+    Rest,
+}
+
+/// Clients that get all wishes fulfilled and watch them; returns how the jobs have ended. `whims` come over jobs by their
+/// key, each after some milliseconds.
 pub(crate) async fn fulfil(
     site: Site,
     wishes: BTreeMap<String, Kind>,
-    cancel_after_ms: Option<u64>,
+    whims: &[(&str, u64, Whim)],
 ) -> Result<Vec<String>> {
     let file = site.upload("train.jsonl", specs::rows()).await?;
     let one = async |(key, kind): (&String, &Kind)| {
         let job = site.submit(key, &file, kind.body()).await?;
-        let cancel = async {
-            if let Some(after) = cancel_after_ms.filter(|_| key.starts_with("doomed")) {
-                sleep(Duration::from_millis(after)).await;
-                site.cancel(&job).await?;
+        let whims = whims.iter().filter(|(whose, _, _)| whose == key);
+        let whims = try_join_all(whims.map(async |(_, after, whim)| {
+            sleep(Duration::from_millis(*after)).await;
+            match whim {
+                Whim::Cancel => site.cancel(&job).await,
+                Whim::Rest => site.rest(&job).await,
             }
-            anyhow::Ok(())
-        };
+        }));
         let watcher = format!("watcher {key}");
-        let (end, (), ()) = tokio::try_join!(site.poll(&job), site.watch(&watcher, &job), cancel)?;
+        let (end, (), _) = tokio::try_join!(site.poll(&job), site.watch(&watcher, &job), whims)?;
         let end = end["status"].as_str().context("no status")?;
         anyhow::Ok(end.to_owned())
     };

@@ -41,7 +41,7 @@ pub(crate) async fn locked(size: Size) -> Result<Passed> {
     for seconds in holds {
         let world = World::running().await?;
         let wishes = wishes(&[Kind::Lora]);
-        let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+        let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
         sleep(Duration::from_millis(500)).await;
         let mut other = open(&world.folders).await?;
         other.execute("begin exclusive").await?;
@@ -189,7 +189,7 @@ fn spoil(bytes: &mut [u8], random: &mut Rng) {
 /// A world at rest in which some jobs have ended: their list, and everything in one file.
 async fn with_ended_jobs() -> Result<(World, Value)> {
     let mut world = World::running().await?;
-    fulfil(world.site.clone(), wishes(&[Kind::Short]), None).await?;
+    fulfil(world.site.clone(), wishes(&[Kind::Short]), &[]).await?;
     let jobs = world.site.get(JOBS).await?;
     world.terminate().await?;
     Ok((world, jobs))
@@ -234,7 +234,7 @@ fn remove_log(database: &Path) -> Result<()> {
 /// F13: databases without their log's index, with the log of another, copied while in use.
 pub(crate) async fn incomplete(_: Size) -> Result<Passed> {
     let mut world = World::running().await?;
-    fulfil(world.site.clone(), wishes(&[Kind::Short]), None).await?;
+    fulfil(world.site.clone(), wishes(&[Kind::Short]), &[]).await?;
     let jobs = world.site.get(JOBS).await?;
     let data = world.folders.data();
     // Copied while in use, with its log; frozen, since a copy of a moving database is another fault (use `taper backup`).

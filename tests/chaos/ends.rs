@@ -78,6 +78,30 @@ pub(crate) async fn not_finite(_: Size) -> Result<Passed> {
     Ok(Passed::new(format!("failed: {}", job["error"]["message"])))
 }
 
+/// F16: a job that can never fit is refused with what it needs, and what would make it fit.
+pub(crate) async fn does_not_fit(_: Size) -> Result<Passed> {
+    let mut world = World::new().await?;
+    let mut command = world.folders.command()?;
+    command.args(["--memory-limit-mib", "1"]);
+    world.start_as(command).await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let mut body = Kind::Full.body();
+    body["model"] = taper_tests::server::MODEL.into();
+    body["training_file"] = file.into();
+    body["training"]["per_device_train_batch_size"] = 256.into();
+    let (status, answer) = world.direct()?.create(&body).await?;
+    let error = &answer["error"];
+    let message = error["message"].as_str().unwrap_or_default();
+    let told = ["needs", "weights", "optimizer", "activations"]
+        .iter()
+        .all(|word| message.contains(word));
+    ensure!(
+        status == 400 && error["code"] == "insufficient_memory" && told,
+        "{status}: {answer}"
+    );
+    Ok(Passed::new(format!("400: {message}")))
+}
+
 /// F19: a step takes for ever, since the disk does not answer. The job is given up, and the next one gets a worker that works.
 pub(crate) async fn hang(_: Size) -> Result<Passed> {
     if let Some(reason) = inject::missing().await {

@@ -9,7 +9,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 
 use crate::{
     check::{Passed, Progress, Size},
-    clients::fulfil,
+    clients::{Whim, fulfil},
     promises::{self, Allowed},
     specs::{Kind, References, wishes},
     world::World,
@@ -107,11 +107,16 @@ async fn disturbed(world: &mut World, seed: u64, references: &References) -> Res
     let mut random = Rng::with_seed(seed);
     let acts = plan(&mut random);
     let mut wishes = wishes(&[Kind::Lora, Kind::Best, Kind::Full]);
-    let doomed = random.bool().then(|| random.u64(0..1500));
-    if doomed.is_some() {
+    let mut whims = Vec::new();
+    if random.bool() {
         wishes.insert("doomed".to_owned(), Kind::Full);
+        whims.push(("doomed", random.u64(0..1500), Whim::Cancel));
     }
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), doomed));
+    if random.bool() {
+        whims.push(("lora", random.u64(0..1500), Whim::Rest));
+    }
+    let (site, all) = (world.site.clone(), wishes.clone());
+    let clients = tokio::spawn(async move { fulfil(site, all, &whims).await });
     for (wait, act) in &acts {
         sleep(Duration::from_millis(*wait)).await;
         perform(world, *act).await?;

@@ -39,7 +39,7 @@ pub(crate) async fn clock_jumps(_: Size) -> Result<Passed> {
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     world.start_as(command).await?;
     let wishes = wishes(&[Kind::Lora, Kind::Best, Kind::Short]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     for jump in ["+1d", "-1d", "+13y", "+0"] {
         sleep(Duration::from_millis(400)).await;
         fs::write(&clock, jump)?;
@@ -209,7 +209,7 @@ pub(crate) async fn read_only_disk(_: Size) -> Result<Passed> {
     let disk = Disk::ext4(32).await?;
     let mut world = World::within(Folders::at(&disk.root())?, disk.beside()).await?;
     world.start().await?;
-    fulfil(world.site.clone(), wishes(&[Kind::Short]), None).await?;
+    fulfil(world.site.clone(), wishes(&[Kind::Short]), &[]).await?;
     world.terminate().await?;
     disk.remount("ro").await?;
     let refusal = world.refused().await?;

@@ -128,6 +128,11 @@ const CHECKS: &[Check] = &[
         run: |size| Box::pin(ends::crash_loop(size)),
     },
     Check {
+        faults: "F16",
+        name: "does-not-fit",
+        run: |size| Box::pin(ends::does_not_fit(size)),
+    },
+    Check {
         faults: "F18",
         name: "not-finite",
         run: |size| Box::pin(ends::not_finite(size)),

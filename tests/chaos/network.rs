@@ -108,7 +108,7 @@ pub(crate) async fn slow_lines(size: Size) -> Result<Passed> {
         let world = World::running().await?;
         world.proxy.set(*weather);
         let wishes = wishes(&[Kind::Short, Kind::Best]);
-        fulfil(world.site.clone(), wishes.clone(), None)
+        fulfil(world.site.clone(), wishes.clone(), &[])
             .await
             .context(*name)?;
         world.proxy.cut();
@@ -128,7 +128,7 @@ pub(crate) async fn slow_lines(size: Size) -> Result<Passed> {
 /// F22: a stream is taken up after every possible number, and after numbers that there are not.
 pub(crate) async fn taken_up(_: Size) -> Result<Passed> {
     let world = World::running().await?;
-    fulfil(world.site.clone(), wishes(&[Kind::Short]), None).await?;
+    fulfil(world.site.clone(), wishes(&[Kind::Short]), &[]).await?;
     let client = &world.site.client;
     let jobs = client.get(JOBS).await?;
     let job = jobs["data"][0]["id"].as_str().context("no job")?;

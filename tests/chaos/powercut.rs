@@ -139,7 +139,7 @@ async fn cut(seed: u64, references: &References, mutant: Option<&Mutant<'_>>) ->
     }
     world.start_as(command).await?;
     let wishes = wishes(&[Kind::Short, Kind::Lora]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     let mut random = Rng::with_seed(seed);
     // From the first upload to some time after the first job's end.
     sleep(Duration::from_millis(random.u64(30..2200))).await;
@@ -189,7 +189,7 @@ pub(crate) async fn torn_writes(size: Size) -> Result<Passed> {
 async fn torn(world: &mut World, seed: u64, references: &References) -> Result<String> {
     let mut random = Rng::with_seed(seed);
     let wishes = wishes(&[Kind::Lora]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     sleep(Duration::from_millis(random.u64(500..1100))).await;
     world.kill().await?;
     let newest = newest(&world.folders.data().join("jobs"))?;

@@ -32,7 +32,7 @@ pub(crate) async fn full_disk(_: Size) -> Result<Passed> {
     world.start_as(command).await?;
     let file = world.site.upload("other.jsonl", specs::rows()).await?;
     let wishes = wishes(&[Kind::Lora, Kind::Best]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     sleep(Duration::from_millis(700)).await;
     let ballast = disk.root().join("ballast");
     fill(&ballast)?;

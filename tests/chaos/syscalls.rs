@@ -121,7 +121,7 @@ async fn disturbed(
     let words = wrapper(point.call, point.fault, point.nth, point.onwards);
     let command = world.folders.command_under(&words)?;
     let wishes = wishes(&[Kind::Short]);
-    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), None));
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     // It may die before it listens.
     let mut died = world.start_as(command).await.is_err();
     while !died && !clients.is_finished() {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod lifecycle;
+mod operations;
 mod restart;
 mod train;
 mod training;

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::{
     check::{Passed, Size, say},
-    clients::fulfil,
+    clients::{Whim, fulfil},
     load::figures::{Usage, wal_bytes},
     promises::{self, Allowed},
     specs::{Kind, References},
@@ -37,8 +37,13 @@ pub(crate) async fn soak(size: Size) -> Result<Passed> {
     while began.elapsed() < length {
         let batch = batch(&mut random, wishes.len());
         wishes.extend(batch.clone());
-        let doomed = random.u64(0..800);
-        fulfil(world.site.clone(), batch, Some(doomed)).await?;
+        let whims: Vec<_> = batch
+            .keys()
+            .filter_map(|key| {
+                whim(&mut random).map(|whim| (key.as_str(), random.u64(0..800), whim))
+            })
+            .collect();
+        fulfil(world.site.clone(), batch.clone(), &whims).await?;
         let usage = Usage::of(world.server()?.pid()?)?;
         life.add(usage, wal_bytes(&world.folders.data()));
         if began.elapsed() > next_kill {
@@ -67,15 +72,22 @@ pub(crate) async fn soak(size: Size) -> Result<Passed> {
     Ok(Passed::new(figures))
 }
 
-/// Jobs that are wanted together; in some of them one is cancelled.
+/// Jobs that are wanted together.
 fn batch(random: &mut Rng, number: usize) -> BTreeMap<String, Kind> {
     let mut batch = BTreeMap::new();
     for place in 0..random.usize(1..=4) {
         let kind = Kind::ALL[random.usize(0..Kind::ALL.len())];
-        let name = if place == 3 { "doomed" } else { "kept" };
-        batch.insert(format!("{name}-{number}-{place}"), kind);
+        batch.insert(format!("{number}-{place}"), kind);
     }
     batch
+}
+
+fn whim(random: &mut Rng) -> Option<Whim> {
+    match random.u8(0..8) {
+        0 => Some(Whim::Cancel),
+        1 => Some(Whim::Rest),
+        _ => None,
+    }
 }
 
 /// What the servers of a soak have used.
