@@ -24,9 +24,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 async fn weights(server: &Server, id: &str) -> Result<Vec<u8>> {
-    let path = format!(
-        "/v1/fine_tuning/jobs/{id}/artifacts/adapter/adapter_model.safetensors"
-    );
+    let path = format!("/v1/fine_tuning/jobs/{id}/artifacts/adapter/adapter_model.safetensors");
     server.client.bytes(&path).await
 }
 
@@ -44,7 +42,11 @@ async fn a_backup_of_a_running_server_can_be_gone_on_with() -> Result<()> {
     let backup = folders.root().join("backup").display().to_string();
     let copied = taper(&["backup", "--data-dir", &data, "--to", &backup]).await?;
     assert!(copied.status.success(), "{}", text(&copied.stderr));
-    assert!(text(&copied.stdout).contains("2 jobs"), "{}", text(&copied.stdout));
+    assert!(
+        text(&copied.stdout).contains("2 jobs"),
+        "{}",
+        text(&copied.stdout)
+    );
     let wanted = weights(&server, &done).await?;
     server.kill().await?;
 
@@ -86,8 +88,11 @@ async fn a_killed_run_fails_alone() -> Result<()> {
     let train = server.client.upload("train.jsonl", jsonl(400)).await?;
     let id = server.client.submit(&train, job(200)).await?;
     server.client.wait_for_step(&id, 40).await?;
-    let child = child_of(server.id()?)?;
-    let killed = Command::new("kill").args(["-KILL", &child]).status().await?;
+    let child = child_of(server.pid()?)?;
+    let killed = Command::new("kill")
+        .args(["-KILL", &child])
+        .status()
+        .await?;
     assert!(killed.success());
     let failed = server.client.wait(&id, "failed").await?;
     assert_eq!(failed["error"]["code"], "oom_killed");
@@ -120,8 +125,14 @@ async fn the_doctor_tells_what_is_well_and_what_is_not() -> Result<()> {
     let report = taper(&free).await?;
     let said = text(&report.stdout);
     assert!(report.status.success(), "{said}");
-    assert!(said.contains("ok    model          acme/tiny-bert"), "{said}");
-    assert!(said.contains("note  model          broken cannot be used"), "{said}");
+    assert!(
+        said.contains("ok    model          acme/tiny-bert"),
+        "{said}"
+    );
+    assert!(
+        said.contains("note  model          broken cannot be used"),
+        "{said}"
+    );
 
     let server = folders.serve().await?;
     let taken = [&flags[..], &["--listen", &server.client.addr]].concat();
