@@ -1,9 +1,10 @@
-//! Drives the real binary over a real socket. It is taken from the target folder: build it first (`tests/run` does).
+//! Tests of the whole that need no faults: the real binary, its API and its results.
 
 mod bad_input;
-mod client;
-mod model;
+mod lifecycle;
+mod operations;
 mod restart;
-mod server;
 mod train;
 mod training;
+
+use taper_tests::{client, model, server};

@@ -10,6 +10,7 @@ pub mod code {
     pub const UNSUPPORTED: &str = "unsupported_value";
     pub const MODEL_NOT_FOUND: &str = "model_not_found";
     pub const INVALID_MODEL: &str = "invalid_model";
+    pub const INSUFFICIENT_MEMORY: &str = "insufficient_memory";
     pub const FILE_NOT_FOUND: &str = "file_not_found";
     pub const INVALID_TRAINING_FILE: &str = "invalid_training_file";
     pub const INVALID_VALIDATION_FILE: &str = "invalid_validation_file";

@@ -24,7 +24,7 @@ impl Level {
 }
 
 /// What a run tells while it trains.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RunEvent {
     /// A sentence for the event log.
     Message(Level, String),

@@ -3,27 +3,31 @@
 //!
 //! Start with [`JobState`], then [`tuning`] and [`Training`], then [`JobSpec::parse`], then the [`Trainer`] trait.
 
+mod change;
 mod error;
 mod event;
 mod fields;
 mod job;
 mod metrics;
 mod openai;
+mod plan;
 mod schedule;
 mod state;
 mod trainer;
 mod training;
 pub mod tuning;
 
+pub use change::JobChange;
 pub use error::{FieldError, SpecError, code};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};
 pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
+pub use plan::{Bytes, Disk, Memory, Plan};
 pub use schedule::SchedulerType;
-pub use state::{JobState, UnknownState};
+pub use state::{Action, JobState, UnknownState, Wish};
 pub use trainer::{
-    CheckpointFiles, Command, Control, DataFile, Device, Outcome, Plan, PublishRefused, RunSink,
-    RunSpec, Stop, TrainError, Trainer,
+    CheckpointFiles, CheckpointRefused, Command, Control, DataFile, Device, Outcome,
+    PublishRefused, RunSink, RunSpec, Stop, TrainError, Trainer,
 };
 pub use training::{Interval, Training};
 pub use tuning::{

@@ -43,7 +43,7 @@ impl JobState {
             Queued => matches!(next, Running | Failed | Paused | Cancelled),
             Running => matches!(next, Succeeded | Failed | Queued | Paused | Cancelled),
             Paused => matches!(next, Queued | Cancelled),
-            Failed => next == Queued,
+            Failed => matches!(next, ValidatingFiles | Queued),
             Succeeded | Cancelled => false,
         }
     }
@@ -63,6 +63,97 @@ impl JobState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a user may do to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// End it.
+    Cancel,
+    /// Keep a checkpoint and leave the worker.
+    Pause,
+    /// Put a paused one back into the queue.
+    Resume,
+    /// Put a failed one back into the queue.
+    Retry,
+    /// Let another run before it, or after it.
+    Reprioritize,
+    /// Forget an ended one with all that it has left.
+    Delete,
+}
+
+impl Action {
+    /// All actions.
+    pub const ALL: [Self; 6] = [
+        Self::Cancel,
+        Self::Pause,
+        Self::Resume,
+        Self::Retry,
+        Self::Reprioritize,
+        Self::Delete,
+    ];
+
+    /// The states of a job in which the action changes it.
+    pub fn from(self) -> &'static [JobState] {
+        use JobState::{Cancelled, Failed, Paused, Queued, Running, Succeeded, ValidatingFiles};
+        match self {
+            Self::Cancel | Self::Reprioritize => &[ValidatingFiles, Queued, Running, Paused],
+            Self::Pause => &[ValidatingFiles, Queued, Running],
+            Self::Resume => &[Paused],
+            Self::Retry => &[Failed],
+            Self::Delete => &[Succeeded, Failed, Cancelled],
+        }
+    }
+
+    /// Tells whether a job in this state is already as the action would leave it, so that repeating the action is no error.
+    pub fn is_done(self, state: JobState) -> bool {
+        matches!(
+            (self, state),
+            (Self::Cancel, JobState::Cancelled) | (Self::Pause, JobState::Paused)
+        )
+    }
+
+    /// What becomes of a job, as a sentence tells it.
+    pub fn done(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancelled",
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
+            Self::Retry => "retried",
+            Self::Reprioritize => "given another priority",
+            Self::Delete => "deleted",
+        }
+    }
+}
+
+/// What a user wants of a job that cannot follow at once, because its files are being validated or a worker has it. It is kept with the
+/// job, so that a crash in between does not lose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    Pause,
+    Cancel,
+}
+
+impl Wish {
+    /// The name of the wish in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Cancel => "cancel",
+        }
+    }
+
+    /// Where a job with this wish goes instead of `next`: not back into the queue, and after a cancel nowhere but to its end.
+    pub fn redirect(self, next: JobState) -> Option<JobState> {
+        match (self, next) {
+            (Self::Pause, JobState::Queued) => Some(JobState::Paused),
+            (Self::Cancel, JobState::Queued | JobState::Paused | JobState::Succeeded) => {
+                Some(JobState::Cancelled)
+            }
+            _ => None,
         }
     }
 }
@@ -114,10 +205,25 @@ mod tests {
                 "running -> queued paused succeeded failed cancelled",
                 "paused -> queued cancelled",
                 "succeeded -> ",
-                "failed -> queued",
+                "failed -> validating_files queued",
                 "cancelled -> ",
             ]
         );
+    }
+
+    #[test]
+    fn a_wish_leads_where_its_job_may_go() {
+        for state in [JobState::ValidatingFiles, JobState::Running] {
+            for next in JobState::ALL
+                .into_iter()
+                .filter(|next| state.can_become(*next))
+            {
+                for wish in [Wish::Pause, Wish::Cancel] {
+                    let end = wish.redirect(next).unwrap_or(next);
+                    assert!(state.can_become(end) && end != JobState::Queued);
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,16 +1,15 @@
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use crate::{JobSpec, Metrics, RunEvent, SpecError};
+use crate::{JobSpec, Memory, Metrics, Plan, RunEvent, SpecError};
 
 /// All that the runner knows of training. The engine implements it; tests of the runner and the server script it.
 pub trait Trainer: Send + Sync {
@@ -20,11 +19,23 @@ pub trait Trainer: Send + Sync {
     /// What is wrong with the model, the targets or the rows (by line number), with `param`.
     fn inspect(&self, run: &RunSpec) -> Result<JobSpec, SpecError>;
 
+    /// Memory that the run takes at its peak at most, from its longest rows: quickly, without reading weights or tokenizing all rows.
+    ///
+    /// # Errors
+    /// What is wrong with the model or the data.
+    fn memory_bound(&self, run: &RunSpec) -> Result<Memory, SpecError>;
+
     /// Tokenizes the data and counts what the run will do, without training.
     ///
     /// # Errors
     /// What only the tokenizer can find wrong with the data; [`Stop`] when told to stop meanwhile.
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError>;
+
+    /// Looks whether a checkpoint is whole and belongs to this run, before the run goes on from it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn verify(&self, run: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused>;
 
     /// Trains to the end, or until `control` says otherwise, and leaves the artifacts in [`RunSpec::output_dir`].
     ///
@@ -46,12 +57,13 @@ pub trait RunSink {
     /// Makes a checkpoint known that lies whole on the disk.
     ///
     /// # Errors
-    /// When the run is an older attempt, or the record could not be kept; the run must stop.
+    /// [`PublishRefused::Stale`] when the run is no longer the job's attempt: it must stop. [`PublishRefused::NotKept`] when only this
+    /// checkpoint could not be made known: the run goes on.
     fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused>;
 }
 
 /// A job made concrete: its specification and where everything lies.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunSpec {
     pub job_id: String,
     /// Grows with every start of the job; reports of an older attempt are refused.
@@ -77,14 +89,18 @@ impl RunSpec {
 
     /// Where the checkpoint of an optimizer step lies.
     pub fn checkpoint_dir(&self, step: u64) -> PathBuf {
-        self.run_dir
-            .join("checkpoints")
-            .join(format!("step-{step:08}"))
+        let checkpoints = self.run_dir.join("checkpoints");
+        checkpoints.join(Self::checkpoint_name(step))
+    }
+
+    /// The name of the folder in which the checkpoint of an optimizer step lies.
+    pub fn checkpoint_name(step: u64) -> String {
+        format!("step-{step:08}")
     }
 }
 
 /// An uploaded file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DataFile {
     pub id: String,
     /// The name the user gave it; its ending tells CSV from JSONL.
@@ -95,7 +111,7 @@ pub struct DataFile {
 }
 
 /// What a worker computes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Device {
     Cpu,
     Cuda(usize),
@@ -106,49 +122,6 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
-        }
-    }
-}
-
-/// What a run will do, known before it starts.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Plan {
-    pub training_rows: u64,
-    pub validation_rows: u64,
-    /// Tokens of one pass over the training rows, special tokens included, padding excluded.
-    pub training_tokens: u64,
-    pub validation_tokens: u64,
-    /// Answers of one pass over the training rows that the loss covers: rows with a class, or tokens.
-    pub label_tokens: u64,
-    /// Rows that `max_length` cuts.
-    pub truncated_rows: u64,
-    pub total_steps: u64,
-    pub trainable_parameters: u64,
-    pub total_parameters: u64,
-    /// Class names in the order of their ids; empty without classes.
-    pub classes: Vec<String>,
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let answers = match self.classes.len() {
-            0 => format!("{} of them trained", self.label_tokens),
-            classes => format!("{classes} classes"),
-        };
-        write!(
-            f,
-            "{} training rows ({} tokens), {answers}, {} validation rows, {} steps, {} of {} parameters trained",
-            self.training_rows,
-            self.training_tokens,
-            self.validation_rows,
-            self.total_steps,
-            self.trainable_parameters,
-            self.total_parameters
-        )?;
-        if self.truncated_rows > 0 {
-            write!(f, "; {} rows cut to max_length", self.truncated_rows)
-        } else {
-            Ok(())
         }
     }
 }
@@ -164,9 +137,16 @@ pub enum Command {
     Cancel = 2,
 }
 
-/// The line to a running job: whoever holds a clone may give a command, the run looks at it before every micro-step.
+/// The line to a running job: whoever holds a clone may give a command, the run looks at it before every micro-step. That it looks
+/// is its heartbeat.
 #[derive(Debug, Clone, Default)]
-pub struct Control(Arc<AtomicU8>);
+pub struct Control(Arc<Line>);
+
+#[derive(Debug, Default)]
+struct Line {
+    command: AtomicU8,
+    beats: AtomicU64,
+}
 
 impl Control {
     pub fn new() -> Self {
@@ -174,15 +154,25 @@ impl Control {
     }
 
     pub fn give(&self, command: Command) {
-        self.0.store(command as u8, Ordering::Release);
+        self.0.command.store(command as u8, Ordering::Release);
     }
 
     pub fn command(&self) -> Command {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.command.load(Ordering::Acquire) {
             0 => Command::Continue,
             1 => Command::Pause,
             _ => Command::Cancel,
         }
+    }
+
+    /// Shows that the run is alive.
+    pub fn beat(&self) {
+        self.0.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the run has shown that it is alive.
+    pub fn beats(&self) -> u64 {
+        self.0.beats.load(Ordering::Relaxed)
     }
 
     /// Lets the run go on unless it is cancelled: for short work that a pause waits for.
@@ -190,6 +180,7 @@ impl Control {
     /// # Errors
     /// The wish to stop at once.
     pub fn check_cancelled(&self) -> Result<(), Stop> {
+        self.beat();
         match self.command() {
             Command::Continue | Command::Pause => Ok(()),
             Command::Cancel => Err(Stop::Cancelled),
@@ -201,6 +192,7 @@ impl Control {
     /// # Errors
     /// The wish to stop.
     pub fn check(&self) -> Result<(), Stop> {
+        self.beat();
         match self.command() {
             Command::Continue => Ok(()),
             Command::Pause => Err(Stop::Paused),
@@ -210,7 +202,7 @@ impl Control {
 }
 
 /// A run that ended because somebody wished so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Stop {
     #[error("paused")]
     Paused,
@@ -219,7 +211,7 @@ pub enum Stop {
 }
 
 /// Why a run ended early.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
 pub enum TrainError {
     #[error(transparent)]
     Stopped(#[from] Stop),
@@ -250,13 +242,24 @@ impl From<SpecError> for TrainError {
     }
 }
 
-/// A report of a run that is no longer the job's current attempt.
+/// Why a checkpoint did not become known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum PublishRefused {
+    /// The run is no longer its job's current attempt.
+    #[error("the report was refused: {0}")]
+    Stale(String),
+    /// The record could not be written.
+    #[error("the checkpoint could not be made known: {0}")]
+    NotKept(String),
+}
+
+/// Why a run cannot go on from a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the report was refused: {0}")]
-pub struct PublishRefused(pub String);
+#[error("{0}")]
+pub struct CheckpointRefused(pub String);
 
 /// A checkpoint that lies whole on the disk.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointFiles {
     pub step: u64,
     pub dir: PathBuf,
@@ -266,7 +269,7 @@ pub struct CheckpointFiles {
 }
 
 /// A run that has ended well.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Last value of every figure.
     pub metrics: Metrics,

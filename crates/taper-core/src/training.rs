@@ -46,6 +46,9 @@ pub struct Training {
     pub eval_steps: Option<Interval>,
     /// Steps between checkpoints; absent = at the end of each epoch.
     pub save_steps: Option<Interval>,
+    /// Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
+    #[serde(default = "save_minutes")]
+    pub save_minutes: f64,
     /// Checkpoints kept; the best and the last are kept in any case.
     pub save_total_limit: u64,
     /// Publish the best checkpoint by `metric_for_best_model` rather than the last.
@@ -60,6 +63,10 @@ pub struct Training {
     pub seed: u64,
     /// Share of the training rows held out for validation, stratified by class.
     pub eval_split: Option<f64>,
+}
+
+fn save_minutes() -> f64 {
+    10.0
 }
 
 impl Default for Training {
@@ -77,6 +84,7 @@ impl Default for Training {
             logging_steps: Interval(10.0),
             eval_steps: None,
             save_steps: None,
+            save_minutes: save_minutes(),
             save_total_limit: 3,
             load_best_model_at_end: false,
             metric_for_best_model: "valid_loss".to_owned(),
@@ -190,6 +198,11 @@ impl Training {
         }
         self.eval_steps = interval(f, "eval_steps").or(self.eval_steps);
         self.save_steps = interval(f, "save_steps").or(self.save_steps);
+        if let Some(minutes) = f.number("save_minutes", "greater than 0 and at most 10000", |x| {
+            x > 0.0 && x <= 1e4
+        }) {
+            self.save_minutes = minutes;
+        }
         if let Some(n) = f.integer("save_total_limit", 1..=10_000) {
             self.save_total_limit = n as u64;
         }

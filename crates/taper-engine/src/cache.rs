@@ -40,13 +40,6 @@ impl<V> Cache<V> {
         Ok(value)
     }
 
-    /// Takes the value under `key` out.
-    pub(crate) fn take(&self, key: &str) -> Option<Arc<V>> {
-        let mut entries = self.lock();
-        let place = entries.iter().position(|(k, _)| k == key)?;
-        entries.remove(place).map(|(_, value)| value)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(String, Arc<V>)>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,47 +1,80 @@
+use std::{path::Path, sync::Arc};
+
 use taper_core::{
-    Control, JobSpec, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, TrainError, Trainer,
+    CheckpointRefused, Control, FieldError, JobSpec, Memory, Outcome, Plan, RunEvent, RunSink,
+    RunSpec, SpecError, TrainError, Trainer, code,
 };
 
 use crate::{
     Error, Result,
     cache::Cache,
-    prepare::{Prepared, RowCache, inspect},
-    trainer,
+    fingerprint::Fingerprint,
+    opened::{Models, OpenModel},
+    planning,
+    prepare::{self, Prepared, RowCache, inspect},
+    state, trainer,
 };
 
 /// Files whose rows are kept in memory for the next job that names them.
 const CACHED_FILES: usize = 4;
-/// Jobs whose tokens wait for their start.
+/// Data sets whose tokens wait for their jobs' start.
 const CACHED_JOBS: usize = 4;
+/// Bounds of the memory that are kept.
+const CACHED_BOUNDS: usize = 64;
 
 /// The trainer of taper.
 pub struct Engine {
+    models: Models,
     rows: RowCache,
-    /// What `check` prepared, by job, for `train` to take.
+    /// What `check` prepared, for `train` and for other jobs with the same data.
     prepared: Cache<Prepared>,
+    /// Bounds of the memory, by everything that they depend on.
+    bounds: Cache<Memory>,
 }
 
 impl Engine {
     pub fn new() -> Self {
         Self {
+            models: Models::new(),
             rows: Cache::new(CACHED_FILES),
             prepared: Cache::new(CACHED_JOBS),
+            bounds: Cache::new(CACHED_BOUNDS),
         }
     }
 
     fn plan(&self, run: &RunSpec, control: &Control) -> Result<Plan> {
-        let data = self
-            .prepared
-            .get_or_make(&run.job_id, || Prepared::of(&self.rows, run, control))?;
-        let model = data.model(run, &candle_core::Device::Cpu)?;
-        Ok(data.plan(run, &model))
+        let opened = self.models.open(&run.model_dir)?;
+        planning::plan(&opened, &*self.prepare(&opened, run, control)?, run)
+    }
+
+    fn prepare(
+        &self,
+        opened: &OpenModel,
+        run: &RunSpec,
+        control: &Control,
+    ) -> Result<Arc<Prepared>> {
+        self.prepared.get_or_make(&prepare::key(opened, run), || {
+            Prepared::of(opened, &self.rows, run, control)
+        })
+    }
+
+    fn bound(&self, run: &RunSpec) -> Result<Memory> {
+        let opened = self.models.open(&run.model_dir)?;
+        let spec = &run.spec;
+        let key = format!(
+            "{} {} {}",
+            prepare::key(&opened, run),
+            serde_json::to_string(&spec.tuning)?,
+            spec.training.per_device_train_batch_size,
+        );
+        let bound = self
+            .bounds
+            .get_or_make(&key, || planning::memory_bound(&opened, &self.rows, run))?;
+        Ok(*bound)
     }
 
     fn run(&self, run: &RunSpec, sink: &mut dyn RunSink, control: &Control) -> Result<Outcome> {
-        let data = match self.prepared.take(&run.job_id) {
-            Some(data) => data,
-            None => std::sync::Arc::new(Prepared::of(&self.rows, run, control)?),
-        };
+        let data = self.prepare(&*self.models.open(&run.model_dir)?, run, control)?;
         if let Some(dir) = &run.resume_from {
             let step = dir.file_name().unwrap_or_default().to_string_lossy();
             sink.event(RunEvent::Message(
@@ -53,6 +86,14 @@ impl Engine {
     }
 }
 
+/// What was found wrong, as an error of the request; what nobody foresaw is laid to the model.
+fn refusal(error: Error) -> SpecError {
+    match error {
+        Error::Spec(spec) => spec,
+        other => FieldError::new("model", code::INVALID_MODEL, other.to_string()).into(),
+    }
+}
+
 impl Default for Engine {
     fn default() -> Self {
         Self::new()
@@ -61,15 +102,18 @@ impl Default for Engine {
 
 impl Trainer for Engine {
     fn inspect(&self, run: &RunSpec) -> Result<JobSpec, SpecError> {
-        inspect(&self.rows, run).map_err(|error| match error {
-            Error::Spec(spec) => spec,
-            other => taper_core::FieldError::new(
-                "model",
-                taper_core::code::INVALID_MODEL,
-                other.to_string(),
-            )
-            .into(),
-        })
+        inspect(&self.models, &self.rows, run).map_err(refusal)
+    }
+
+    fn memory_bound(&self, run: &RunSpec) -> Result<Memory, SpecError> {
+        self.bound(run).map_err(refusal)
+    }
+
+    fn verify(&self, run: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
+        let refused = |error: Error| CheckpointRefused(error.to_string());
+        let opened = self.models.open(&run.model_dir).map_err(refused)?;
+        let fingerprint = Fingerprint::of(run, &opened.folder).map_err(refused)?;
+        state::verify(&fingerprint, checkpoint)
     }
 
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError> {

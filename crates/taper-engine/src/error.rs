@@ -81,13 +81,14 @@ impl From<Error> for TrainError {
             Error::NonFinite { step, .. } | Error::NoGradient { step, .. } => Some(*step),
             _ => None,
         };
-        let code = match error {
-            Error::Spec(spec) => return spec.into(),
-            Error::Stopped(stop) => return Self::Stopped(stop),
-            Error::Refused(refused) => return Self::Refused(refused),
+        let code = match &error {
+            Error::Spec(spec) => return spec.clone().into(),
+            Error::Stopped(stop) => return Self::Stopped(*stop),
+            Error::Refused(refused) => return Self::Refused(refused.clone()),
             Error::NonFinite { .. } => "non_finite",
             Error::NoGradient { .. } => "no_gradient",
             Error::Checkpoint { .. } => "checkpoint_corrupt",
+            Error::Io { source, .. } if is_full(source) => "no_space",
             Error::Io { .. }
             | Error::Tensor(_)
             | Error::Safetensors(_)
@@ -101,6 +102,11 @@ impl From<Error> for TrainError {
             step,
         }
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// Names what was being done when an I/O error happened.

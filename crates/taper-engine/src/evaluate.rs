@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Tokens of one batch of an evaluation, about.
-const BATCH_TOKENS: usize = 2048;
+pub(crate) const BATCH_TOKENS: usize = 2048;
 
 /// What a model makes of the validation rows.
 pub(crate) enum Evaluation {

@@ -5,22 +5,51 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Result, error::Doing};
+use crate::{Error, Result, error::Doing};
 
-/// Lets `write` fill a folder under a temporary name, brings all of it to the disk and gives it its own name.
-pub(crate) fn write_whole(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = temporary(target);
-    remove(&temporary)?;
-    fs::create_dir_all(&temporary).doing(|| format!("cannot create {}", temporary.display()))?;
-    let written = write(&temporary).and_then(|()| sync_tree(&temporary));
-    if let Err(error) = written {
-        // The first error is the one to tell; what is left is swept at the next start.
-        let _ = fs::remove_dir_all(&temporary);
-        return Err(error);
+/// A folder that is filled, but neither on the disk nor under its own name.
+pub(crate) struct Filled {
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+/// Lets `write` fill a folder under a temporary name.
+pub(crate) fn fill(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<Filled> {
+    let filled = Filled {
+        temporary: temporary(target),
+        target: target.to_owned(),
+    };
+    let dir = &filled.temporary;
+    remove(dir)?;
+    let made = fs::create_dir_all(dir).doing(|| format!("cannot create {}", dir.display()));
+    match made.and_then(|()| write(dir)) {
+        Ok(()) => Ok(filled),
+        Err(error) => Err(filled.discard(error)),
     }
-    remove(target)?;
-    fs::rename(&temporary, target).doing(|| format!("cannot rename to {}", target.display()))?;
-    sync(target.parent().unwrap_or(Path::new(".")))
+}
+
+impl Filled {
+    /// Lets `finish` add to the folder, brings all of it to the disk and gives it its own name.
+    pub(crate) fn complete(self, finish: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let (dir, target) = (&self.temporary, &self.target);
+        if let Err(error) = finish(dir).and_then(|()| sync_tree(dir)) {
+            return Err(self.discard(error));
+        }
+        remove(target)?;
+        fs::rename(dir, target).doing(|| format!("cannot rename to {}", target.display()))?;
+        sync(target.parent().unwrap_or(Path::new(".")))
+    }
+
+    fn discard(&self, error: Error) -> Error {
+        // The first error is the one to tell; what is left is swept at the next start.
+        let _ = fs::remove_dir_all(&self.temporary);
+        error
+    }
+}
+
+/// Lets `write` fill a folder, brings all of it to the disk and gives it its own name.
+pub(crate) fn write_whole(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    fill(target, write)?.complete(|_| Ok(()))
 }
 
 fn temporary(target: &Path) -> PathBuf {

@@ -15,17 +15,18 @@ impl Keeper {
         }
     }
 
-    /// Takes a new checkpoint in; returns the steps of those that are no longer needed.
-    pub(crate) fn add(&mut self, step: u64, best: Option<u64>) -> Vec<u64> {
-        self.kept.push(step);
-        let surplus = self.kept.len().saturating_sub(self.limit);
-        let superseded: Vec<u64> = self.kept[..surplus]
-            .iter()
-            .copied()
-            .filter(|s| Some(*s) != best)
-            .collect();
-        self.kept.retain(|s| !superseded.contains(s));
-        superseded
+    /// The steps that are kept once there is a checkpoint of `step`, and those that are no longer needed then.
+    pub(crate) fn with(&self, step: u64, best: Option<u64>) -> (Vec<u64>, Vec<u64>) {
+        let mut all = self.kept.clone();
+        all.push(step);
+        let surplus = all.len().saturating_sub(self.limit);
+        let is_needed = |place: usize, s: u64| place >= surplus || Some(s) == best;
+        let (kept, superseded): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .enumerate()
+            .partition(|(place, s)| is_needed(*place, *s));
+        let steps = |placed: Vec<(usize, u64)>| placed.into_iter().map(|(_, s)| s).collect();
+        (steps(kept), steps(superseded))
     }
 }
 
@@ -39,10 +40,15 @@ mod tests {
             limit: 2,
             kept: Vec::new(),
         };
-        assert_eq!(keeper.add(1, Some(1)), [0; 0]);
-        assert_eq!(keeper.add(2, Some(1)), [0; 0]);
-        assert_eq!(keeper.add(3, Some(1)), [0; 0]);
-        assert_eq!(keeper.add(4, Some(4)), [1, 2]);
+        let mut add = |step, best| {
+            let (kept, superseded) = keeper.with(step, Some(best));
+            keeper.kept = kept;
+            superseded
+        };
+        assert_eq!(add(1, 1), [0; 0]);
+        assert_eq!(add(2, 1), [0; 0]);
+        assert_eq!(add(3, 1), [0; 0]);
+        assert_eq!(add(4, 4), [1, 2]);
         assert_eq!(keeper.kept, [3, 4]);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Trainable {
     /// The name in the exported file.
     pub(crate) name: String,
     pub(crate) var: Var,
+    /// Number of its values.
+    pub(crate) elements: usize,
     /// Whether weight decay applies: not to biases and norms, as in transformers.
     pub(crate) decays: bool,
     pub(crate) zero: ZeroGradient,
@@ -46,13 +48,31 @@ pub(crate) enum ZeroGradient {
 #[derive(Default)]
 pub(crate) struct Parameters {
     pub(crate) list: Vec<Trainable>,
+    /// Only what there is to train is noted; the variables have no memory.
+    outlined: bool,
 }
 
 impl Parameters {
+    /// Parameters of a model that is never run.
+    pub(crate) fn outlined() -> Self {
+        Self {
+            outlined: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes a parameter in and returns its handle for the model.
     pub(crate) fn add(&mut self, name: &str, value: Tensor) -> Result<Param> {
-        let var = Var::from_tensor(&value)?;
-        let tensor = var.as_tensor().clone();
+        let (var, tensor) = if self.outlined {
+            (
+                Var::zeros((), value.dtype(), value.device())?,
+                value.clone(),
+            )
+        } else {
+            let var = Var::from_tensor(&value)?;
+            let tensor = var.as_tensor().clone();
+            (var, tensor)
+        };
         let lower = name.to_ascii_lowercase();
         // GPT-2 calls its norms ln_1, ln_2 and ln_f.
         let norm = lower.contains("norm") || lower.contains(".ln_");
@@ -60,6 +80,7 @@ impl Parameters {
         self.list.push(Trainable {
             name: name.to_owned(),
             var,
+            elements: value.elem_count(),
             decays,
             zero: ZeroGradient::Never,
             group: Group::of(name),
@@ -79,7 +100,7 @@ impl Parameters {
 
     /// Number of trained values.
     pub(crate) fn count(&self) -> u64 {
-        self.list.iter().map(|p| p.var.elem_count() as u64).sum()
+        self.list.iter().map(|p| p.elements as u64).sum()
     }
 
     /// Every parameter's tensor by name.

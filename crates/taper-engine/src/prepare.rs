@@ -4,25 +4,26 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use taper_core::{
-    Control, DataFile, Defaults, FieldError, JobSpec, Method, Plan, RunSpec, TaskType, Training,
+    Control, DataFile, Defaults, FieldError, JobSpec, Method, RunSpec, TaskType, Training,
 };
 
 use crate::{
     Error, Result,
     cache::Cache,
-    checkpoint::{Arch, ModelFolder, Weights},
+    checkpoint::ModelFolder,
     data::{
         Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
         read_rows, units,
     },
     methods::LayerRates,
-    models::{Model, check_method, parameter_names},
+    models::{Model, check_method},
+    opened::{Models, OpenModel},
 };
 
 /// The data of a run, tokenized, and the model folder it is for.
 pub(crate) struct Prepared {
     pub(crate) folder: ModelFolder,
-    pub(crate) setup: TokenizerSetup,
+    pub(crate) setup: Arc<TokenizerSetup>,
     pub(crate) task: TaskType,
     /// Without names where the task has no classes.
     pub(crate) classes: Classes,
@@ -41,16 +42,35 @@ fn rows_of(cache: &RowCache, file: &DataFile, part: Part) -> Result<Arc<Vec<Row>
     cache.get_or_make(&key, || read_rows(file, part))
 }
 
+/// What tells one run's data, as [`Prepared`] has it, from another's.
+pub(crate) fn key(opened: &OpenModel, run: &RunSpec) -> String {
+    let (spec, training) = (&run.spec, &run.spec.training);
+    let file = |file: &DataFile| format!("{} {:?}", file.sha256, Format::of(&file.filename));
+    let held_out = training.eval_split.map(|share| (share, training.seed));
+    let virtual_tokens = match &spec.tuning.method {
+        Method::PromptTuning(prompt) => prompt.num_virtual_tokens,
+        Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
+    };
+    format!(
+        "{} {} {:?} {held_out:?} {:?} {} {virtual_tokens}",
+        opened.stamp,
+        file(&run.training_file),
+        run.validation_file.as_ref().map(file),
+        training.max_length,
+        training.packing,
+    )
+}
+
 /// Training and validation rows, and the classes of the former.
-struct Rows {
-    training: Arc<Vec<Row>>,
+pub(crate) struct Rows {
+    pub(crate) training: Arc<Vec<Row>>,
     validation: Option<Arc<Vec<Row>>>,
-    task: TaskType,
-    classes: Classes,
+    pub(crate) task: TaskType,
+    pub(crate) classes: Classes,
 }
 
 impl Rows {
-    fn of(cache: &RowCache, run: &RunSpec) -> Result<Self> {
+    pub(crate) fn of(cache: &RowCache, run: &RunSpec) -> Result<Self> {
         let training = rows_of(cache, &run.training_file, Part::Training)?;
         let task = training.first().map_or(TaskType::SeqCls, Row::task_type);
         let classes = match task {
@@ -109,10 +129,9 @@ fn check_same_task(task: TaskType, validation: &[Row]) -> Result<()> {
 }
 
 /// Looks at model folder, settings and rows and fills in the defaults that depend on them.
-pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
-    let folder = ModelFolder::open(&run.model_dir)?;
-    let weights = folder.weights()?;
-    let setup = TokenizerSetup::open(folder.dir(), folder.tokenizer()?, &folder.config)?;
+pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
+    let opened = models.open(&run.model_dir)?;
+    let (folder, setup) = (&opened.folder, &opened.setup);
     check_method(&folder.arch, &run.spec.tuning.method)?;
     let rows = Rows::of(cache, run)?;
     if !folder.arch.can(rows.task) {
@@ -122,7 +141,7 @@ pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
         );
         return Err(FieldError::invalid("tuning.task_type", message).into());
     }
-    check_rates(&folder.arch, &weights, rows.task, &run.spec.tuning.method)?;
+    check_rates(&opened, &rows, &run.spec.tuning.method)?;
     setup.check(&rows.training, Part::Training)?;
     // Plain text is cut into blocks later, so its rows say nothing about the steps.
     if !matches!(rows.training[0].content, Content::Text(_)) {
@@ -131,19 +150,21 @@ pub(crate) fn inspect(cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
     let defaults = Defaults {
         task_type: rows.task,
         target_modules: folder.arch.default_target_modules(),
-        model_max_length: max_length(&folder, &run.spec.tuning.method),
+        model_max_length: max_length(folder, &run.spec.tuning.method),
     };
     Ok(run.spec.clone().resolve(&defaults)?)
 }
 
 /// # Errors
 /// A key of `learning_rates` that means no parameter, and would leave the run without what it asks for.
-fn check_rates(arch: &Arch, weights: &Weights, task: TaskType, method: &Method) -> Result<()> {
+fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
     let Method::Layerwise(layerwise) = method else {
         return Ok(());
     };
-    let names = parameter_names(arch, weights, task);
-    let rates = LayerRates::new(layerwise, arch.layers())?;
+    let (folder, classes) = (&opened.folder, rows.classes.len());
+    let model = Model::outline(folder, &opened.weights, &Method::Full, rows.task, classes)?;
+    let names: Vec<_> = model.parameters.list.into_iter().map(|p| p.name).collect();
+    let rates = LayerRates::new(layerwise, folder.arch.layers())?;
     let Some(key) = rates.unmatched(&names).first().copied() else {
         return Ok(());
     };
@@ -162,6 +183,12 @@ fn max_length(folder: &ModelFolder, method: &Method) -> u64 {
         Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
     };
     (folder.arch.max_length() as u64).saturating_sub(virtual_tokens)
+}
+
+/// Tokens to which rows are cut.
+pub(crate) fn max_length_in_force(folder: &ModelFolder, run: &RunSpec) -> usize {
+    let limit = max_length(folder, &run.spec.tuning.method);
+    run.spec.training.max_length.unwrap_or(512).min(limit) as usize
 }
 
 /// # Errors
@@ -193,12 +220,15 @@ fn check_warmup(training: &Training, rows: usize) -> Result<()> {
 
 impl Prepared {
     /// Reads and tokenizes the data of a run.
-    pub(crate) fn of(cache: &RowCache, run: &RunSpec, control: &Control) -> Result<Self> {
-        let folder = ModelFolder::open(&run.model_dir)?;
-        let setup = TokenizerSetup::open(folder.dir(), folder.tokenizer()?, &folder.config)?;
+    pub(crate) fn of(
+        opened: &OpenModel,
+        cache: &RowCache,
+        run: &RunSpec,
+        control: &Control,
+    ) -> Result<Self> {
+        let (folder, setup) = (opened.folder.clone(), opened.setup.clone());
         let rows = Rows::of(cache, run)?;
-        let limit = max_length(&folder, &run.spec.tuning.method);
-        let max_length = run.spec.training.max_length.unwrap_or(512).min(limit) as usize;
+        let max_length = max_length_in_force(&folder, run);
         let tokens = |rows_: &Arc<Vec<Row>>, part| {
             encode(
                 &setup,
@@ -239,23 +269,6 @@ impl Prepared {
     /// Optimizer steps of an epoch and of the whole run.
     pub(crate) fn steps(&self, run: &RunSpec) -> (u64, u64) {
         run.spec.training.steps(self.units.len() as u64)
-    }
-
-    /// What the run will do.
-    pub(crate) fn plan(&self, run: &RunSpec, model: &Model) -> Plan {
-        let validation = self.validation.as_ref();
-        Plan {
-            training_rows: self.training.len() as u64,
-            validation_rows: validation.map_or(0, |v| v.len() as u64),
-            training_tokens: self.training.tokens(),
-            validation_tokens: validation.map_or(0, Encoded::tokens),
-            label_tokens: self.training.label_tokens(),
-            truncated_rows: self.training.truncated + validation.map_or(0, |v| v.truncated),
-            total_steps: self.steps(run).1,
-            trainable_parameters: model.parameters.count(),
-            total_parameters: model.total_parameters(),
-            classes: self.classes.names().to_vec(),
-        }
     }
 
     /// Loads the model for this data.

@@ -1,7 +1,12 @@
 //! What a checkpoint holds: the trained weights, the optimizer's moments, how far the run is, what it has logged.
 //! The order of the data and all randomness follow from seed and step, so there is nothing else.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use taper_core::{CheckpointRefused, RunSpec};
 
 use crate::{
     Error, Result,
@@ -9,12 +14,17 @@ use crate::{
     error::Doing,
     export::Logged,
     fingerprint::Fingerprint,
-    folder::write_whole,
+    folder::{Filled, fill},
     optim::AdamW,
     param::{Parameters, update},
 };
-use candle_core::Device;
-use serde::{Deserialize, Serialize};
+
+const PARAMETERS: &str = "parameters.safetensors";
+const MOMENTS: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+/// The sha256 of each of the others, in hex.
+const MANIFEST: &str = "manifest.json";
+const FILES: [&str; 3] = [PARAMETERS, MOMENTS, STATE];
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -58,7 +68,7 @@ pub(crate) struct Best {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Manifest {
+struct State {
     fingerprint: Fingerprint,
     progress: Progress,
     history: Vec<Logged>,
@@ -83,60 +93,98 @@ pub(crate) struct Restored {
     pub(crate) kept: Vec<u64>,
 }
 
-/// Writes a checkpoint; it is there whole or not at all.
-pub(crate) fn save(dir: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
-    let manifest = Manifest {
+/// Writes a checkpoint of this moment, as far as the memory of the file system; [`complete`] brings it to the disk.
+pub(crate) fn write(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Filled> {
+    let state = State {
         fingerprint: snapshot.fingerprint.clone(),
         progress: snapshot.progress.clone(),
         history: snapshot.history.to_vec(),
         kept: snapshot.kept.to_vec(),
     };
-    write_whole(dir, |dir| {
+    fill(dir, |dir| {
+        write_safetensors(&dir.join(PARAMETERS), &snapshot.parameters.tensors())?;
         write_safetensors(
-            &dir.join("parameters.safetensors"),
-            &snapshot.parameters.tensors(),
-        )?;
-        write_safetensors(
-            &dir.join("optimizer.safetensors"),
+            &dir.join(MOMENTS),
             &snapshot.optimizer.tensors(snapshot.parameters),
         )?;
-        fs::write(dir.join("state.json"), serde_json::to_vec(&manifest)?)
-            .doing(|| "cannot write state.json".to_owned())
+        fs::write(dir.join(STATE), serde_json::to_vec(&state)?)
+            .doing(|| format!("cannot write {STATE}"))
     })
+}
+
+/// Brings a checkpoint to the disk with its sums; it is there whole or not at all.
+pub(crate) fn complete(written: Filled) -> Result<()> {
+    written.complete(|dir| {
+        let mut sums = BTreeMap::new();
+        for name in FILES {
+            let sum = sha256(&dir.join(name)).doing(|| format!("cannot read {name}"))?;
+            sums.insert(name, sum);
+        }
+        fs::write(dir.join(MANIFEST), serde_json::to_vec(&sums)?)
+            .doing(|| format!("cannot write {MANIFEST}"))
+    })
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut fs::File::open(path)?, &mut hash)?;
+    Ok(format!("{:x}", hash.finalize()))
+}
+
+/// Looks whether a checkpoint is whole and belongs to this run.
+///
+/// # Errors
+/// The file that is damaged or missing, or what it does not fit.
+pub(crate) fn verify(fingerprint: &Fingerprint, dir: &Path) -> Result<(), CheckpointRefused> {
+    read_verified(fingerprint, dir).map(drop)
+}
+
+fn read_verified(fingerprint: &Fingerprint, dir: &Path) -> Result<State, CheckpointRefused> {
+    let unreadable =
+        |name: &str, error: String| CheckpointRefused(format!("{name} cannot be read: {error}"));
+    let read = |name: &str| fs::read(dir.join(name)).map_err(|e| unreadable(name, e.to_string()));
+    let sums: BTreeMap<String, String> = serde_json::from_slice(&read(MANIFEST)?)
+        .map_err(|e| unreadable(MANIFEST, e.to_string()))?;
+    for name in FILES {
+        let sum = sha256(&dir.join(name)).map_err(|e| unreadable(name, e.to_string()))?;
+        if sums.get(name) != Some(&sum) {
+            let reason = format!("{name} is not as it was written: its sum is another");
+            return Err(CheckpointRefused(reason));
+        }
+    }
+    let state: State =
+        serde_json::from_slice(&read(STATE)?).map_err(|e| unreadable(STATE, e.to_string()))?;
+    if let Some(what) = state.fingerprint.difference(fingerprint) {
+        let reason = format!("it was made with other {what}, so the run cannot go on from it");
+        return Err(CheckpointRefused(reason));
+    }
+    if dir.file_name() != Some(RunSpec::checkpoint_name(state.progress.step).as_ref()) {
+        let reason = format!("it is that of step {}", state.progress.step);
+        return Err(CheckpointRefused(reason));
+    }
+    Ok(state)
 }
 
 /// Puts weights and moments of a checkpoint back.
 ///
 /// # Errors
-/// A checkpoint of other settings, data or base model, or one that is not whole.
+/// A checkpoint of other settings or data, or one that is not whole.
 pub(crate) fn restore(
     fingerprint: &Fingerprint,
     dir: &Path,
     parameters: &Parameters,
     optimizer: &mut AdamW,
 ) -> Result<Restored> {
-    let refuse = |reason: String| Error::Checkpoint {
-        dir: shown(dir),
-        reason,
-    };
-    let text = fs::read(dir.join("state.json"))
-        .map_err(|e| refuse(format!("state.json cannot be read: {e}")))?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).map_err(|e| refuse(format!("state.json: {e}")))?;
-    if let Some(what) = manifest.fingerprint.difference(fingerprint) {
-        return Err(refuse(format!(
-            "it was made with other {what}, so the run cannot go on from it"
-        )));
-    }
+    let state = read_verified(fingerprint, dir).map_err(|refused| unusable(dir, refused.0))?;
     restore_parameters(dir, parameters)?;
-    let moments = Weights::open(&dir.join("optimizer.safetensors"))?;
+    let moments = Weights::open(&dir.join(MOMENTS))?;
     optimizer.restore(parameters, |name| moments.get(name, &Device::Cpu))?;
-    let Manifest {
+    let State {
         progress,
         history,
         kept,
         ..
-    } = manifest;
+    } = state;
     Ok(Restored {
         progress,
         history,
@@ -144,28 +192,39 @@ pub(crate) fn restore(
     })
 }
 
-/// Puts only the weights of a checkpoint back.
-pub(crate) fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
-    let weights = Weights::open(&dir.join("parameters.safetensors"))?;
+/// Puts only the weights of a checkpoint of this run back.
+///
+/// # Errors
+/// A checkpoint that is not whole.
+pub(crate) fn restore_best(
+    fingerprint: &Fingerprint,
+    dir: &Path,
+    parameters: &Parameters,
+) -> Result<()> {
+    verify(fingerprint, dir).map_err(|refused| unusable(dir, refused.0))?;
+    restore_parameters(dir, parameters)
+}
+
+fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
+    let weights = Weights::open(&dir.join(PARAMETERS))?;
     for parameter in &parameters.list {
         let values: Vec<f32> = weights
             .get(&parameter.name, &Device::Cpu)?
             .flatten_all()?
             .to_vec1()?;
         if values.len() != parameter.var.elem_count() {
-            return Err(Error::Checkpoint {
-                dir: shown(dir),
-                reason: format!("{} has another size", parameter.name),
-            });
+            let reason = format!("{} has another size", parameter.name);
+            return Err(unusable(dir, reason));
         }
         update(&parameter.var, |target| target.copy_from_slice(&values))?;
     }
     Ok(())
 }
 
-fn shown(dir: &Path) -> String {
-    dir.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+fn unusable(dir: &Path, reason: String) -> Error {
+    let name = dir.file_name().unwrap_or_default();
+    Error::Checkpoint {
+        dir: name.to_string_lossy().into_owned(),
+        reason,
+    }
 }

@@ -14,6 +14,7 @@ use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Storage, Tensor
 
 use crate::{
     Result,
+    estimate::Counter,
     param::{Gradients, Param, ParamId, Parameters},
 };
 
@@ -115,6 +116,19 @@ impl Value {
         }
     }
 
+    /// The outline of a value on a tape that counts.
+    pub(crate) fn counted(tensor: Tensor, node: usize) -> Self {
+        Self {
+            tensor,
+            node: Some(node),
+            again: None,
+        }
+    }
+
+    pub(crate) fn node(&self) -> Option<usize> {
+        self.node
+    }
+
     pub(crate) fn needs_gradient(&self) -> bool {
         self.node.is_some()
     }
@@ -134,6 +148,8 @@ pub(crate) struct Tape {
     /// Whether each parameter is trained in this pass; `None` = all.
     active: Option<Vec<bool>>,
     steps: RefCell<Vec<Backward>>,
+    /// Counts what operations would take, in place of carrying them out.
+    pub(crate) counter: Option<Counter>,
 }
 
 impl Tape {
@@ -144,6 +160,15 @@ impl Tape {
             recording: true,
             active,
             steps: RefCell::default(),
+            counter: None,
+        }
+    }
+
+    /// This tape, but one on which outlines pass and nothing is computed.
+    pub(crate) fn counting(self) -> Self {
+        Self {
+            counter: Some(Counter::default()),
+            ..self
         }
     }
 
@@ -154,6 +179,7 @@ impl Tape {
             recording: false,
             active: None,
             steps: RefCell::default(),
+            counter: None,
         }
     }
 

@@ -4,18 +4,22 @@ use std::{
 };
 
 use taper_core::{Command, Control};
+use taper_store::Job;
 
-/// The lines to the jobs that are being validated or trained. Whoever asks first makes one; it is forgotten when the job has ended.
+/// A line belongs to one attempt, so that a late command cannot reach the next one.
+type Key = (String, u32);
+
+/// The lines to the jobs that are being validated or trained. Whoever asks first makes one; it is forgotten when the attempt is over.
 #[derive(Debug, Default)]
-pub(crate) struct Controls(Mutex<HashMap<String, Control>>);
+pub(crate) struct Controls(Mutex<HashMap<Key, Control>>);
 
 impl Controls {
-    pub(crate) fn of(&self, job: &str) -> Control {
-        self.lock().entry(job.to_owned()).or_default().clone()
+    pub(crate) fn of(&self, job: &Job) -> Control {
+        self.lock().entry(key(job)).or_default().clone()
     }
 
-    pub(crate) fn forget(&self, job: &str) {
-        self.lock().remove(job);
+    pub(crate) fn forget(&self, job: &Job) {
+        self.lock().remove(&key(job));
     }
 
     /// Asks all to leave their devices; a wish to cancel stands.
@@ -27,8 +31,12 @@ impl Controls {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Control>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Control>> {
         // A map of flags cannot be left half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn key(job: &Job) -> Key {
+    (job.id.clone(), job.attempt)
 }

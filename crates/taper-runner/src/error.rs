@@ -1,4 +1,4 @@
-use taper_core::{JobState, SpecError};
+use taper_core::{Action, JobState, SpecError};
 use taper_store::StoreError;
 
 /// What can go wrong with a request to the runner.
@@ -10,12 +10,11 @@ pub enum RunnerError {
     NoModel(String),
     #[error("the job '{0}' does not exist")]
     NoJob(String),
-    #[error("job {id} is {state}; it cannot be {action}")]
+    #[error("job {id} is {state}; a job can be {} while it is {}", action.done(), states(*action))]
     WrongState {
         id: String,
         state: JobState,
-        /// `cancelled`, …
-        action: &'static str,
+        action: Action,
     },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -27,4 +26,13 @@ pub enum RunnerError {
     Inspection(String),
     #[error("the server is shutting down")]
     Stopping,
+}
+
+/// The states in which an action is possible, as a sentence lists them.
+fn states(action: Action) -> String {
+    let names: Vec<_> = action.from().iter().map(|state| state.as_str()).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    }
 }

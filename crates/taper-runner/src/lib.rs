@@ -1,22 +1,28 @@
 //! Decides what runs next and runs it: validation, the queue's scheduler, the worker pool inside the process, recovery after a
 //! restart. It knows training only as [`taper_core::Trainer`], and nothing of HTTP or tensors.
 //!
-//! A job's way through this crate: `submit.rs` accepts it, `validation.rs` counts its data and queues it, `scheduler.rs` claims it
-//! for a free slot, `worker.rs` trains it on a thread of its own, `report.rs` carries what it tells to the store, and
-//! `scheduler.rs` ends it. `cancel.rs` may cut in anywhere.
+//! A job's way through this crate: `submit.rs` accepts it if `admission.rs` says that it fits, `validation.rs` counts its data and queues it, `scheduler.rs` claims it
+//! for a free slot, `resume.rs` finds the checkpoint it goes on from, `worker.rs` trains it on a thread of its own, `report.rs`
+//! carries what it tells to the store, and `scheduler.rs` ends it. `actions.rs`, what users do to jobs, may cut in anywhere.
 
-mod cancel;
+mod actions;
+mod admission;
 mod controls;
 mod error;
 mod models;
 mod report;
+mod resume;
+mod retention;
 mod runner;
 mod scheduler;
 mod settle;
 mod submit;
 mod validation;
+mod watchdog;
 mod worker;
 
 pub use error::RunnerError;
-pub use models::Model;
+pub use models::{Model, base_models};
+pub use retention::Retention;
 pub use runner::{Runner, RunnerConfig};
+pub use watchdog::Patience;

@@ -23,7 +23,7 @@ impl Runner {
     /// When the models directory cannot be read.
     pub async fn models(&self) -> Result<Vec<Model>, RunnerError> {
         let dir = self.shared.config.models_dir.clone();
-        let listed = tokio::task::spawn_blocking(move || list_folders(&dir)).await;
+        let listed = tokio::task::spawn_blocking(move || base_models(&dir)).await;
         let mut models = listed.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         models.extend(self.tuned(None).await?);
         Ok(models)
@@ -81,7 +81,11 @@ fn is_name(part: &str) -> bool {
     !part.is_empty() && part.len() <= 96 && !part.starts_with('.') && part.chars().all(legal)
 }
 
-fn list_folders(models_dir: &Path) -> io::Result<Vec<Model>> {
+/// Lists the folders of the models directory that look like models, by name.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn base_models(models_dir: &Path) -> io::Result<Vec<Model>> {
     let mut models = Vec::new();
     for (name, dir) in folders(models_dir)? {
         if is_model(&dir) {
@@ -164,7 +168,7 @@ mod tests {
         ] {
             assert_eq!(find_folder(&models, name), None, "{name}");
         }
-        let listed: Vec<_> = list_folders(&models)
+        let listed: Vec<_> = base_models(&models)
             .unwrap()
             .into_iter()
             .map(|m| m.id)

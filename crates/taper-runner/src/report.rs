@@ -54,7 +54,7 @@ impl RunSink for Sink {
 
     fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused> {
         let (reply, answer) = oneshot::channel();
-        let gone = || PublishRefused("the run is being stopped".to_owned());
+        let gone = || PublishRefused::Stale("the run is being stopped".to_owned());
         self.0
             .send(Report::Checkpoint(checkpoint, reply))
             .map_err(|_| gone())?;
@@ -124,8 +124,11 @@ impl Reporter {
             .store
             .publish_checkpoint(&self.job, self.attempt, files)
             .await;
-        published
-            .map(drop)
-            .map_err(|error| PublishRefused(error.to_string()))
+        published.map(drop).map_err(|error| match error {
+            StoreError::StaleAttempt { .. } | StoreError::Closed => {
+                PublishRefused::Stale(error.to_string())
+            }
+            _ => PublishRefused::NotKept(error.to_string()),
+        })
     }
 }

@@ -11,7 +11,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{RunnerError, controls::Controls, scheduler::Slot, validation, worker::Worker};
+use crate::{
+    RunnerError,
+    admission::Ledger,
+    controls::Controls,
+    retention::{self, Retention},
+    scheduler::Slot,
+    validation,
+    watchdog::Patience,
+    worker::Worker,
+};
 
 /// Where models lie and what trains.
 #[derive(Debug, Clone)]
@@ -21,6 +30,10 @@ pub struct RunnerConfig {
     pub devices: Vec<Device>,
     /// Threads of each worker.
     pub threads: usize,
+    /// Bytes of memory that jobs may take together; `None` = no limit.
+    pub memory_limit: Option<u64>,
+    pub patience: Patience,
+    pub retention: Retention,
 }
 
 /// A handle to the scheduler and its workers; clones share it.
@@ -36,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) trainer: Arc<dyn Trainer>,
     pub(crate) config: RunnerConfig,
     pub(crate) controls: Controls,
+    pub(crate) memory: Ledger,
     /// Rung when a job has been queued.
     pub(crate) queued: Notify,
     /// Ids of jobs to validate.
@@ -70,11 +84,15 @@ impl Runner {
             trainer,
             config,
             controls: Controls::default(),
+            memory: Ledger::default(),
             queued: Notify::new(),
             unvalidated,
             stopping: CancellationToken::new(),
         });
-        let mut tasks = vec![tokio::spawn(validation::run(shared.clone(), to_validate))];
+        let mut tasks = vec![
+            tokio::spawn(validation::run(shared.clone(), to_validate)),
+            tokio::spawn(retention::run(shared.clone())),
+        ];
         for (worker, device) in workers.into_iter().zip(&shared.config.devices) {
             let slot = Slot::new(shared.clone(), worker, *device);
             tasks.push(tokio::spawn(slot.run()));

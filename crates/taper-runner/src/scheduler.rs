@@ -10,6 +10,7 @@ use crate::{
     runner::Shared,
     settle::{failed, settle},
     validation::internal,
+    watchdog::{self, Ended},
     worker::{Assignment, Worker},
 };
 
@@ -45,7 +46,7 @@ impl Slot {
     }
 
     /// Runs jobs until the server stops. It looks before it waits, so that what a crash left behind is taken up.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         while !self.shared.stopping.is_cancelled() {
             let tick = self.tick().await.unwrap_or_else(|error| {
                 tracing::error!(device = %self.device, %error, "the queue could not be served");
@@ -64,30 +65,38 @@ impl Slot {
     }
 
     /// Claims the next job, if there is one, and runs it to its end.
-    pub(crate) async fn tick(&self) -> Result<Tick, StoreError> {
-        let Some(job) = self.shared.store.claim().await? else {
+    pub(crate) async fn tick(&mut self) -> Result<Tick, StoreError> {
+        let Some((job, held)) = self.shared.claim().await? else {
             return Ok(Tick::Idle);
         };
         tracing::info!(job.id = %job.id, job.attempt = job.attempt, device = %self.device, "job started");
-        let control = self.shared.controls.of(&job.id);
+        let control = self.shared.controls.of(&job);
         if self.shared.stopping.is_cancelled() && control.command() == Command::Continue {
             control.give(Command::Pause);
         }
-        let result = self.train(&job, &control).await;
-        if let Err(error) = self.shared.store.sweep_run(&job.id).await {
+        let mut result = self.train(&job, &control).await;
+        if result.is_ok() && control.command() == Command::Cancel {
+            // Who has cancelled does not want what was finished meanwhile.
+            result = Err(Stop::Cancelled.into());
+        }
+        if let Err(error) = self.shared.store.sweep_run(&job.id, result.is_ok()).await {
             tracing::warn!(job.id = %job.id, %error, "a run has left something half done");
         }
-        let transition = self.conclude(&job, &control, result).await;
-        let to = transition.to;
-        if settle(&self.shared, transition).await?.is_none() {
-            tracing::warn!(job.id = %job.id, "the job had moved on before its run ended");
+        let transition = self.conclude(&job, result).await;
+        match settle(&self.shared, transition).await? {
+            Some(job) => {
+                tracing::info!(job.id = %job.id, job.state = %job.state, "job left its worker");
+            }
+            None => tracing::warn!(job.id = %job.id, "the job had moved on before its run ended"),
         }
-        self.shared.controls.forget(&job.id);
-        tracing::info!(job.id = %job.id, job.state = %to, "job left its worker");
+        self.shared.controls.forget(&job);
+        drop(held);
+        // Another slot may wait for this memory.
+        self.shared.queued.notify_waiters();
         Ok(Tick::Ran)
     }
 
-    async fn train(&self, job: &Job, control: &Control) -> Result<Outcome, TrainError> {
+    async fn train(&mut self, job: &Job, control: &Control) -> Result<Outcome, TrainError> {
         let run = self.prepare(job).await?;
         let (sink, reporter) = report::line(&self.shared.store, job, control);
         let reporter = tokio::spawn(reporter.run());
@@ -97,7 +106,16 @@ impl Slot {
             sink,
             control: control.clone(),
         };
-        let result = self.worker.train(assignment).await;
+        let ending = self.worker.begin(assignment)?;
+        let result = watchdog::supervise(&self.shared, control, ending).await;
+        let result = match result {
+            Ended::Itself(result) => result,
+            Ended::Abandoned(error) => {
+                reporter.abort();
+                self.worker = self.worker.another().map_err(|e| internal(e.to_string()))?;
+                return Err(error);
+            }
+        };
         // The last events must stand in the log before the end does.
         if let Err(error) = reporter.await {
             tracing::error!(job.id = %job.id, %error, "the reporter of a run broke down");
@@ -109,9 +127,7 @@ impl Slot {
         let refused = |error: &dyn std::error::Error| internal(error.to_string());
         let mut run = self.shared.concrete(job).await?;
         run.device = self.device;
-        let checkpoint = self.shared.store.last_checkpoint(&job.id).await;
-        let checkpoint = checkpoint.map_err(|error| refused(&error))?;
-        run.resume_from = checkpoint.map(|checkpoint| checkpoint.dir);
+        run.resume_from = self.shared.resume_point(job, &run).await?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -121,24 +137,27 @@ impl Slot {
     }
 
     /// What the end of a run means for its job.
-    async fn conclude(
-        &self,
-        job: &Job,
-        control: &Control,
-        result: Result<Outcome, TrainError>,
-    ) -> Transition {
+    async fn conclude(&self, job: &Job, result: Result<Outcome, TrainError>) -> Transition {
         match result {
             Ok(outcome) => match self.result_of(job, outcome).await {
                 Ok(result) => succeeded(job, result),
                 Err(error) => failed(job, RUNNING, internal(error.to_string())),
             },
-            // A wish to cancel may have come in between.
-            Err(TrainError::Stopped(Stop::Paused)) if control.command() != Command::Cancel => {
-                let message = "The server is stopping; the job will go on after its next start";
-                ended(job, JobState::Queued, message)
+            // Where a user has paused or cancelled it, the store follows that.
+            Err(TrainError::Stopped(Stop::Paused)) => match self.shared.store.shortage() {
+                Some(shortage) => watchdog::held(job, shortage),
+                None => {
+                    let message = "The server is stopping; the job will go on after its next start";
+                    ended(job, JobState::Queued, message)
+                }
+            },
+            Err(TrainError::Stopped(Stop::Cancelled)) => {
+                ended(job, JobState::Cancelled, "The job was cancelled")
             }
-            Err(TrainError::Stopped(_)) => ended(job, JobState::Cancelled, "The job was cancelled"),
-            Err(error) => failed(job, RUNNING, error),
+            Err(error) => match watchdog::shortage_behind(&self.shared, &error).await {
+                Some(shortage) => watchdog::held(job, shortage),
+                None => failed(job, RUNNING, error),
+            },
         }
     }
 
@@ -149,10 +168,7 @@ impl Slot {
         if artifacts.iter().any(|artifact| artifact.path == STEP_TABLE) {
             artifacts.retain(|artifact| artifact.path != STEP_TABLE);
             let table = store.run_dir(&job.id).join("output").join(STEP_TABLE);
-            let file = store
-                .register_result_file("step_metrics.csv", &table)
-                .await?;
-            result_files.push(file.id);
+            result_files.push(store.keep_result_file("step_metrics.csv", &table).await?);
         }
         Ok(JobResult {
             fine_tuned_model: job.spec.tuned_model_name(&job.id),

@@ -3,7 +3,7 @@ use std::{any::Any, time::Duration};
 use taper_core::{JobState, Level, TrainError};
 use taper_store::{Change, Job, JobError, StoreError, Transition};
 
-use crate::runner::Shared;
+use crate::{resume::CORRUPT, runner::Shared};
 
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -51,6 +51,8 @@ pub(crate) fn failed(job: &Job, from: &'static [JobState], error: TrainError) ->
         level: Level::Error,
         message: format!("The job failed: {}", error.message),
         change: Change {
+            // A retry would find the same ones and fail again.
+            drop_checkpoints: error.code == CORRUPT,
             error: Some(error),
             ..Change::default()
         },

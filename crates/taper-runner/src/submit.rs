@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
-use taper_core::{DataFile, FieldError, JobSpec, RunSpec, SpecError, code};
+use taper_core::{Control, DataFile, FieldError, JobSpec, Plan, RunSpec, SpecError, code};
 use taper_store::{FileRecord, Job, StoreError};
 
-use crate::{Runner, RunnerError, models, runner::Shared};
+use crate::{Runner, RunnerError, admission, models, runner::Shared};
 
 const PURPOSE: &str = "fine-tune";
 
@@ -24,11 +24,7 @@ impl Runner {
         if shared.stopping.is_cancelled() {
             return Err(RunnerError::Stopping);
         }
-        let sources = shared.find_sources(&spec).await?;
-        let run = shared.run_spec(spec, sources);
-        let trainer = shared.trainer.clone();
-        let inspected = tokio::task::spawn_blocking(move || trainer.inspect(&run)).await;
-        let spec = inspected.map_err(|error| RunnerError::Inspection(error.to_string()))??;
+        let spec = shared.inspect(spec).await?.spec;
         let training_file = spec.training_file.clone();
         let job = match shared.store.create_job(spec).await {
             Err(StoreError::UnknownFile(id)) => {
@@ -45,9 +41,41 @@ impl Runner {
         drop(shared.unvalidated.send(job.id.clone()));
         Ok(job)
     }
+
+    /// What a job would do and take; nothing is kept.
+    ///
+    /// # Errors
+    /// [`RunnerError::Spec`] with the field that is wrong, as for a real submission.
+    pub async fn plan(&self, spec: JobSpec) -> Result<Plan, RunnerError> {
+        let shared = &self.shared;
+        let run = shared.inspect(spec).await?;
+        let trainer = shared.trainer.clone();
+        let planned = blocking(move || trainer.check(&run, &Control::new())).await?;
+        planned.map_err(|error| admission::as_finding(error).into())
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RunnerError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| RunnerError::Inspection(error.to_string()))
 }
 
 impl Shared {
+    /// A quick look at model, rows and memory; gives the run with every value in force.
+    async fn inspect(&self, spec: JobSpec) -> Result<RunSpec, RunnerError> {
+        let sources = self.find_sources(&spec).await?;
+        let mut run = self.run_spec(spec, sources);
+        let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
+        let inspected = blocking(move || {
+            run.spec = trainer.inspect(&run)?;
+            admission::admit(&*trainer, limit, &run)?;
+            Ok::<_, SpecError>(run)
+        });
+        Ok(inspected.await??)
+    }
+
     /// Finds the files and the model folder that a specification names, and tells all that is wrong with them.
     pub(crate) async fn find_sources(&self, spec: &JobSpec) -> Result<Sources, RunnerError> {
         let mut findings = Vec::new();
@@ -98,6 +126,11 @@ impl Shared {
             findings.push(wrong_purpose(param, &file));
             return Ok(None);
         }
+        if let Err(error) = self.store.check_file(&file).await {
+            tracing::error!(file = %file.id, %error, "a job names a damaged file");
+            findings.push(damaged(param, &file.id));
+            return Ok(None);
+        }
         Ok(Some(DataFile {
             path: self.store.file_path(&file.id),
             id: file.id,
@@ -132,6 +165,12 @@ fn file_not_found(param: &str, id: &str) -> FieldError {
     let id: String = id.chars().take(60).collect();
     let message = format!("the file '{id}' does not exist; upload it with POST /v1/files");
     FieldError::new(param, code::FILE_NOT_FOUND, message)
+}
+
+fn damaged(param: &str, id: &str) -> FieldError {
+    let message =
+        format!("the file {id} was damaged on the server's disk; delete it and upload it again");
+    FieldError::invalid(param, message)
 }
 
 fn wrong_purpose(param: &str, file: &FileRecord) -> FieldError {

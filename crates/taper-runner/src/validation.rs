@@ -5,7 +5,7 @@ use taper_store::{Change, Job, StoreError, Transition};
 use tokio::sync::mpsc;
 
 use crate::{
-    RunnerError,
+    RunnerError, admission,
     runner::Shared,
     settle::{failed, panic_message, settle},
 };
@@ -39,25 +39,28 @@ impl Shared {
             Err(TrainError::Stopped(Stop::Cancelled | Stop::Paused)) => return Ok(()),
             Err(error) => failed(&job, &[JobState::ValidatingFiles], error),
         };
-        let to = transition.to;
         let settled = settle(self, transition).await?;
-        match (settled, to) {
-            (Some(_), JobState::Queued) => self.queued.notify_one(),
-            _ => self.controls.forget(id),
+        if settled.is_some_and(|job| job.state == JobState::Queued) {
+            self.queued.notify_one();
         }
+        self.controls.forget(&job);
         Ok(())
     }
 
     async fn check(&self, job: &Job) -> Result<Plan, TrainError> {
-        let control = self.controls.of(&job.id);
+        let control = self.controls.of(job);
         if self.stopping.is_cancelled() {
             control.give(Command::Pause);
         }
         let run = self.concrete(job).await?;
-        let trainer = self.trainer.clone();
+        let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
         let checked = tokio::task::spawn_blocking(move || {
             control.check()?;
-            trainer.check(&run, &control)
+            let plan = trainer.check(&run, &control)?;
+            if let Some(limit) = limit {
+                admission::check(&*trainer, limit, &run, &plan)?;
+            }
+            Ok(plan)
         });
         checked.await.unwrap_or_else(|error| Err(panicked(error)))
     }

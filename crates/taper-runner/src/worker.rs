@@ -21,10 +21,27 @@ pub(crate) struct Assignment {
     pub(crate) control: Control,
 }
 
-type Order = (Assignment, oneshot::Sender<Result<Outcome, TrainError>>);
+type Ended = Result<Outcome, TrainError>;
+type Order = (Assignment, oneshot::Sender<Ended>);
+
+/// How a run ends, some time.
+pub(crate) struct Ending(oneshot::Receiver<Ended>);
+
+impl Ending {
+    /// Waits for it. May be dropped and called again.
+    pub(crate) async fn wait(&mut self) -> Ended {
+        (&mut self.0).await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+fn gone() -> TrainError {
+    internal("the worker thread is gone".to_owned())
+}
 
 /// A thread that trains, with a pool of its own for the arithmetic, so that no run takes the threads of another or of the API.
 pub(crate) struct Worker {
+    index: usize,
+    threads: usize,
     orders: mpsc::Sender<Order>,
     thread: JoinHandle<()>,
 }
@@ -44,15 +61,24 @@ impl Worker {
             .stack_size(STACK_BYTES)
             .spawn(move || serve(&pool, &incoming))
             .map_err(|error| refused(&error))?;
-        Ok(Self { orders, thread })
+        Ok(Self {
+            index,
+            threads,
+            orders,
+            thread,
+        })
     }
 
-    /// Trains, and catches what breaks.
-    pub(crate) async fn train(&self, assignment: Assignment) -> Result<Outcome, TrainError> {
-        let gone = || internal("the worker thread is gone".to_owned());
+    /// A worker in the place of this one, whose run does not end.
+    pub(crate) fn another(&self) -> Result<Self, RunnerError> {
+        Self::start(self.index, self.threads)
+    }
+
+    /// Begins to train; what breaks is caught.
+    pub(crate) fn begin(&self, assignment: Assignment) -> Result<Ending, TrainError> {
         let (reply, answer) = oneshot::channel();
         self.orders.send((assignment, reply)).map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        Ok(Ending(answer))
     }
 
     /// Ends the thread, which must be idle.

@@ -1,10 +1,10 @@
 use std::{
-    fs::File,
     io::{self, Write},
     path::PathBuf,
 };
 
 use axum::body::Body;
+use taper_store::open_listed;
 use tokio::sync::mpsc;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
@@ -45,7 +45,8 @@ fn write(pipe: Pipe, entries: &[Entry]) -> io::Result<()> {
     let mut archive = ZipWriter::new_stream(pipe);
     for entry in entries {
         archive.start_file(&entry.name, options(entry))?;
-        io::copy(&mut File::open(&entry.path)?, &mut archive)?;
+        let file = open_listed(&entry.path, entry.bytes).map_err(io::Error::other)?;
+        io::copy(&mut &file, &mut archive)?;
     }
     archive.finish()?.into_inner().flush()
 }

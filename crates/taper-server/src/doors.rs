@@ -74,14 +74,14 @@ pub(crate) async fn guard(
     }
 }
 
-/// Asks for the token on every route of the API, if there is one.
+/// Asks for the token on every route of the API and for the figures, if there is one.
 pub(crate) async fn authenticate(
     State(config): State<Arc<ServerConfig>>,
     request: Request,
     next: Next,
 ) -> Response {
     match &config.token {
-        Some(token) if is_api(request.uri().path()) => match bearer(request.headers()) {
+        Some(token) if needs_key(request.uri().path()) => match bearer(request.headers()) {
             Ok(secret) if token.matches(secret) => next.run(request).await,
             Ok(_) => ApiError::unauthorized("the API key is not valid here").into_response(),
             Err(error) => error.into_response(),
@@ -93,6 +93,11 @@ pub(crate) async fn authenticate(
 /// Tells whether a path belongs to the API rather than to the page.
 pub(crate) fn is_api(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/")
+}
+
+/// What a server does is nobody's business but its users'.
+fn needs_key(path: &str) -> bool {
+    is_api(path) || path == "/metrics"
 }
 
 /// A name that resolves to this machine is not enough: a foreign page can point its own name here (DNS rebinding).

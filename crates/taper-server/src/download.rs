@@ -1,14 +1,15 @@
-use std::{io::SeekFrom, path::PathBuf};
+use std::{
+    io::{Seek, SeekFrom},
+    path::PathBuf,
+};
 
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
-};
+use taper_store::open_listed;
+use tokio::{fs::File, io::AsyncReadExt, task::spawn_blocking};
 use tokio_util::io::ReaderStream;
 
 use crate::{
@@ -80,17 +81,14 @@ impl Download {
     }
 
     async fn body(&self, start: u64, length: u64) -> Result<Body, ApiError> {
-        let opened = async {
-            let mut file = File::open(&self.path).await?;
-            file.seek(SeekFrom::Start(start)).await?;
-            Ok::<_, std::io::Error>(file.take(length))
-        };
-        let file = opened.await.map_err(|error| {
-            ApiError::internal(format_args!(
-                "{} cannot be read: {error}",
-                self.path.display()
-            ))
-        })?;
+        let (path, bytes) = (self.path.clone(), self.bytes);
+        let opened = spawn_blocking(move || {
+            let mut file = open_listed(&path, bytes)?;
+            let cannot = |error| ApiError::internal(format_args!("cannot seek: {error}"));
+            file.seek(SeekFrom::Start(start)).map_err(cannot)?;
+            Ok::<_, ApiError>(File::from_std(file).take(length))
+        });
+        let file = opened.await.map_err(ApiError::internal)??;
         Ok(Body::from_stream(ReaderStream::with_capacity(
             file,
             64 << 10,

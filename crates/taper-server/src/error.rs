@@ -1,3 +1,5 @@
+use std::io;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode},
@@ -114,6 +116,21 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with("retry-after", "5")
     }
 
+    /// 507: trying again does not help until somebody has made space, so clients are told not to.
+    pub(crate) fn no_space(cause: impl std::fmt::Display) -> Self {
+        let message = format!(
+            "there is no space for anything new: {cause}; delete jobs or files that are no longer needed"
+        );
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, message)
+            .coded("insufficient_storage")
+            .with("x-should-retry", "false")
+    }
+
+    /// 503 while the database takes no writes, for instance because another process has locked it.
+    pub(crate) fn not_committed(cause: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, cause.to_string()).with("retry-after", "5")
+    }
+
     /// 500; the cause goes to the log, under the request's id, and not to the client.
     pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "a request failed inside the server");
@@ -199,6 +216,12 @@ impl From<StoreError> for ApiError {
                 .about("training_file")
                 .coded(code::FILE_NOT_FOUND),
             StoreError::Closed => Self::ending(),
+            StoreError::NoSpace(shortage) => Self::no_space(shortage),
+            StoreError::NotCommitted => Self::not_committed(error),
+            StoreError::Io { ref source, .. } if is_full(source) => {
+                tracing::error!(%error, "the disk is full");
+                Self::no_space("the disk of the data directory is full")
+            }
             other => Self::internal(other),
         }
     }
@@ -220,6 +243,13 @@ impl From<RunnerError> for ApiError {
             other => Self::internal(other),
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Text of a client as it may stand in a message: short, and without control characters.

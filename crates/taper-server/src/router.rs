@@ -17,7 +17,9 @@ use crate::{
     doors,
     error::ApiError,
     openapi,
-    routes::{archive, artifacts, events, files, jobs, metrics, models, service, streams},
+    routes::{
+        archive, artifacts, events, files, jobs, metrics, models, service, streams, telemetry,
+    },
     state::AppState,
 };
 
@@ -28,8 +30,11 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(files::find_file, files::delete_file))
         .routes(routes!(files::download_file))
         .routes(routes!(jobs::create_job, jobs::list_jobs))
-        .routes(routes!(jobs::find_job))
+        .routes(routes!(jobs::find_job, jobs::change_job, jobs::delete_job))
         .routes(routes!(jobs::cancel_job))
+        .routes(routes!(jobs::pause_job))
+        .routes(routes!(jobs::resume_job))
+        .routes(routes!(jobs::retry_job))
         .routes(routes!(events::list_events))
         .routes(routes!(events::list_checkpoints))
         .routes(routes!(streams::stream_job_events))
@@ -42,6 +47,7 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(models::find_model))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
+        .routes(routes!(telemetry::metrics))
         .routes(routes!(service::openapi_json))
 }
 

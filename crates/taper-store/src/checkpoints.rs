@@ -6,6 +6,7 @@ use taper_core::{CheckpointFiles, Level, Metrics, NewEvent};
 
 use crate::{
     Page, Store, StoreError,
+    events::JobKey,
     jobs::{metrics_from_json, metrics_to_json},
     layout::Layout,
     store::{blocking, new_id, now},
@@ -33,6 +34,13 @@ pub(crate) struct Publication {
     superseded: Vec<u64>,
     folder: String,
     checkpoint: Checkpoint,
+}
+
+/// Checkpoints that a run cannot go on from, with what is wrong with each.
+pub(crate) struct Refusal {
+    job: String,
+    attempt: u32,
+    refused: Vec<(Checkpoint, String)>,
 }
 
 impl Checkpoint {
@@ -127,9 +135,23 @@ impl Store {
         Ok(Page::cut(checkpoints?, limit))
     }
 
-    /// The checkpoint that a job goes on from.
-    pub async fn last_checkpoint(&self, job: &str) -> Result<Option<Checkpoint>, StoreError> {
-        Ok(self.checkpoints(job, None, 1).await?.data.pop())
+    /// Forgets checkpoints that cannot be used, says so in the job's log, and takes the job's curves back to the newest that is left.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleAttempt`] when the job is not running under `attempt`.
+    pub async fn refuse_checkpoints(
+        &self,
+        job: &str,
+        attempt: u32,
+        refused: Vec<(Checkpoint, String)>,
+    ) -> Result<(), StoreError> {
+        let refusal = Refusal {
+            job: job.to_owned(),
+            attempt,
+            refused,
+        };
+        self.write(|reply| Command::RefuseCheckpoints(refusal, reply))
+            .await
     }
 }
 
@@ -212,6 +234,39 @@ impl Tx<'_> {
         };
         self.log(&job, &[event]).await?;
         Ok((checkpoint, gone))
+    }
+
+    pub(crate) async fn refuse(&mut self, it: &Refusal) -> Result<(), StoreError> {
+        let key = self.running(&it.job, it.attempt).await?;
+        let mut events = Vec::new();
+        for (checkpoint, reason) in &it.refused {
+            sqlx::query("delete from checkpoints where row = ?")
+                .bind(checkpoint.row)
+                .execute(&mut *self.connection)
+                .await?;
+            let step = checkpoint.step;
+            let message = format!("The checkpoint of step {step} cannot be used: {reason}");
+            events.push(NewEvent::message(Level::Warn, message));
+        }
+        self.log(&key, &events).await?;
+        self.rewind(&key).await
+    }
+
+    pub(crate) async fn drop_checkpoints(&mut self, job: &JobKey) -> Result<(), StoreError> {
+        sqlx::query("delete from checkpoints where job = ?")
+            .bind(job.row)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a job's curves and figures back to its last checkpoint, since what lies beyond will be made again.
+    pub(crate) async fn rewind(&mut self, job: &JobKey) -> Result<(), StoreError> {
+        let (step, place) = self.last_step(job.row).await?;
+        self.cut_curves(job, step).await?;
+        let mut metrics = self.last_figures(job).await?;
+        metrics.merge(&place);
+        self.set_metrics(job, &metrics).await
     }
 
     /// Step and figures of a job's last checkpoint.

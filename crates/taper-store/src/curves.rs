@@ -89,4 +89,20 @@ impl Tx<'_> {
             .await?;
         Ok(())
     }
+
+    /// The last value of every curve.
+    pub(crate) async fn last_figures(&mut self, job: &JobKey) -> Result<Metrics, StoreError> {
+        // SQLite takes the other columns from the row that has the greatest step.
+        let rows =
+            sqlx::query("select name, value, max(step) from metrics where job = ? group by name")
+                .bind(job.row)
+                .fetch_all(&mut *self.connection)
+                .await?;
+        let mut metrics = Metrics::new();
+        for row in rows {
+            let value: Option<f64> = row.try_get("value")?;
+            metrics.set(row.try_get("name")?, value.unwrap_or(f64::NAN));
+        }
+        Ok(metrics)
+    }
 }

@@ -1,5 +1,7 @@
 use std::{io, path::PathBuf};
 
+use crate::Shortage;
+
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -11,6 +13,22 @@ pub enum StoreError {
     Closed,
     #[error("SQLite {0} is too old: 3.51.3 or newer is needed, older ones can corrupt a database")]
     OldSqlite(String),
+    #[error(
+        "the database {path} is damaged: {finding}; nothing was changed. Move the data directory away and run: taper restore --from BACKUP --data-dir DIR"
+    )]
+    Corrupt { path: PathBuf, finding: String },
+    #[error(
+        "the database {0} is empty, but files or jobs lie beside it; nothing was changed. Move the data directory away and run: taper restore --from BACKUP --data-dir DIR"
+    )]
+    Lost(PathBuf),
+    #[error(
+        "the database was written by a newer taper (schema {found}, this version knows {known}); start that version, or restore a backup of before the upgrade"
+    )]
+    NewerSchema { found: i64, known: i64 },
+    #[error("there is no database {0}; name the data directory of a server, or a backup")]
+    NoDatabase(PathBuf),
+    #[error("{0} is there already and not empty; name a new folder")]
+    Exists(PathBuf),
     #[error("the database could not be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the database failed: {0}")]
@@ -19,6 +37,10 @@ pub enum StoreError {
         "the database could not commit the change, so nothing has changed; the server's log says why"
     )]
     NotCommitted,
+    #[error("there is no space for anything new: {0}")]
+    NoSpace(Shortage),
+    #[error("{path} is not the file that was kept there; it was damaged or replaced")]
+    Replaced { path: PathBuf },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("the row of {what} cannot be read: {source}")]

@@ -124,12 +124,12 @@ impl Store {
         self.read_events(query).await
     }
 
-    /// The row number of the newest event of all jobs, 0 when there is none.
+    /// The row number of the newest event of all jobs, deleted ones included; 0 when there was none.
     pub async fn last_event_row(&self) -> Result<i64, StoreError> {
-        let row = sqlx::query_scalar("select coalesce(max(row), 0) from events")
-            .fetch_one(&mut *self.reader().await?)
+        let row = sqlx::query_scalar("select seq from sqlite_sequence where name = 'events'")
+            .fetch_optional(&mut *self.reader().await?)
             .await?;
-        Ok(row)
+        Ok(row.unwrap_or(0))
     }
 
     /// The sequence number of a job's newest event, 0 when there is none.

@@ -1,10 +1,12 @@
 use std::path::{Path, PathBuf};
 
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+use taper_core::JobSpec;
 use tokio::{fs::File, io::AsyncReadExt};
 
 use crate::{
     Order, Page, Store, StoreError,
+    layout::open_regular,
     store::blocking,
     writer::{Command, Tx},
 };
@@ -94,6 +96,16 @@ impl Store {
         self.layout().file(id)
     }
 
+    /// Tells whether a listed file still lies there whole, by its size.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`]
+    pub async fn check_file(&self, file: &FileRecord) -> Result<(), StoreError> {
+        let (path, bytes) = (self.file_path(&file.id), file.bytes);
+        let opened = tokio::task::spawn_blocking(move || open_listed(&path, bytes)).await;
+        opened.map_or(Err(StoreError::Closed), |opened| opened.map(drop))
+    }
+
     /// Deletes a file; false when there is none.
     ///
     /// # Errors
@@ -109,8 +121,8 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Keeps a copy of a file that a job has made.
-    pub async fn register_result_file(
+    /// Keeps a copy of a file that a job has made; it becomes known with the job's end.
+    pub async fn keep_result_file(
         &self,
         filename: &str,
         source: &Path,
@@ -125,7 +137,26 @@ impl Store {
                 n => upload.write(&chunk[..n]).await?,
             }
         }
-        upload.finish(filename, "fine-tune-results").await
+        upload.keep(filename, "fine-tune-results").await
+    }
+}
+
+/// Opens a listed file to read it, if it is still the one that was kept, by its size: not a link, a pipe or a device.
+///
+/// # Errors
+/// [`StoreError::Replaced`]
+pub fn open_listed(path: &Path, bytes: u64) -> Result<std::fs::File, StoreError> {
+    let opened = open_regular(path).and_then(|file| {
+        let whole = file.metadata()?.len() == bytes;
+        Ok(whole.then_some(file))
+    });
+    match opened {
+        Ok(Some(file)) => Ok(file),
+        found => {
+            tracing::error!(path = %path.display(), ?found, "a listed file is not what was kept");
+            let path = path.to_owned();
+            Err(StoreError::Replaced { path })
+        }
     }
 }
 
@@ -168,8 +199,16 @@ impl Tx<'_> {
         Ok(deleted.rows_affected() == 1)
     }
 
-    /// Makes sure that a file still exists, so that a job never names one that has gone.
-    pub(crate) async fn require_file(&mut self, id: &str) -> Result<(), StoreError> {
+    /// Makes sure that a job's files still exist, so that it never begins with one that has gone.
+    pub(crate) async fn require_files(&mut self, spec: &JobSpec) -> Result<(), StoreError> {
+        self.require_file(&spec.training_file).await?;
+        match &spec.validation_file {
+            Some(file) => self.require_file(file).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn require_file(&mut self, id: &str) -> Result<(), StoreError> {
         let found: Option<i64> = sqlx::query_scalar("select row from files where id = ?")
             .bind(id)
             .fetch_optional(&mut *self.connection)

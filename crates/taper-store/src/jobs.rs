@@ -2,11 +2,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
-use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, Plan};
+use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, Plan, Wish};
 
 use crate::{
     Page, Store, StoreError,
     events::JobKey,
+    queue::locate,
+    retention::weigh,
     store::{new_id, now},
     writer::{Command, Tx},
 };
@@ -26,6 +28,8 @@ pub struct Job {
     pub crashes: u32,
     /// Higher runs first.
     pub priority: i32,
+    /// What a user has asked for and has not happened yet.
+    pub wish: Option<Wish>,
     pub spec: JobSpec,
     /// Known once the files are validated.
     pub plan: Option<Plan>,
@@ -39,8 +43,12 @@ pub struct Job {
     pub trained_tokens: Option<u64>,
     /// Ids of files.
     pub result_files: Vec<String>,
+    /// Its checkpoints and results on the disk; 0 unless read by [`Store::job`] or [`Store::jobs`].
+    pub bytes: u64,
     /// 1 for the next one to run; only while queued, and only when read by [`Store::job`] or [`Store::jobs`].
     pub queue_position: Option<u64>,
+    /// When it will start, about; only with a place in the queue, and only when the jobs before it tell how long they take.
+    pub estimated_start: Option<i64>,
 }
 
 /// Why a job failed.
@@ -93,6 +101,9 @@ impl Job {
             attempt: row.try_get("attempt")?,
             crashes: row.try_get("crashes")?,
             priority: row.try_get("priority")?,
+            wish: optional("wish")?
+                .map(|wish| from_json(what, &format!("\"{wish}\"")))
+                .transpose()?,
             spec: from_json(what, &text("spec")?)?,
             plan: optional("plan")?
                 .map(|plan| from_json(what, &plan))
@@ -108,7 +119,9 @@ impl Job {
                 .try_get::<Option<i64>, _>("trained_tokens")?
                 .map(|tokens| tokens as u64),
             result_files: from_json(what, &text("result_files")?)?,
+            bytes: 0,
             queue_position: None,
+            estimated_start: None,
             id,
         })
     }
@@ -118,8 +131,9 @@ impl Store {
     /// Puts a job in, in state `validating_files`, with its first event.
     ///
     /// # Errors
-    /// [`StoreError::UnknownFile`] when a file it names has gone meanwhile.
+    /// [`StoreError::UnknownFile`] when a file it names has gone meanwhile; [`StoreError::NoSpace`].
     pub async fn create_job(&self, spec: JobSpec) -> Result<Job, StoreError> {
+        self.require_space()?;
         self.write(|reply| Command::CreateJob(Box::new(spec), reply))
             .await
     }
@@ -129,6 +143,7 @@ impl Store {
         let mut reader = self.reader().await?;
         let mut job = find(&mut reader, id).await?;
         locate(&mut reader, job.as_mut_slice()).await?;
+        weigh(&mut reader, job.as_mut_slice()).await?;
         Ok(job)
     }
 
@@ -159,6 +174,7 @@ impl Store {
         let jobs: Result<_, _> = rows.iter().map(Job::read).collect();
         let mut page = Page::cut(jobs?, filter.limit);
         locate(&mut reader, &mut page.data).await?;
+        weigh(&mut reader, &mut page.data).await?;
         Ok(page)
     }
 
@@ -202,49 +218,9 @@ pub(crate) async fn find(
     row.as_ref().map(Job::read).transpose()
 }
 
-/// Fills in the queued jobs' places. A job counts on from the one before it, so that a page costs one walk along the queue.
-async fn locate(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(), StoreError> {
-    let is_queued = |job: &&mut Job| job.state == JobState::Queued;
-    let mut queued: Vec<_> = jobs.iter_mut().filter(is_queued).collect();
-    queued.sort_by_key(|job| (job.priority, job.row));
-    let mut before: Option<(i32, i64, u64)> = None;
-    for job in queued {
-        let same = before.filter(|(priority, ..)| *priority == job.priority);
-        let (row, position) = match same {
-            Some((_, row, position)) => (row, position),
-            None => (0, 1 + count_above(connection, job.priority).await?),
-        };
-        let between: i64 = sqlx::query_scalar(
-            "select count(*) from jobs
-             where state = 'queued' and priority = ? and row >= ? and row < ?",
-        )
-        .bind(job.priority)
-        .bind(row)
-        .bind(job.row)
-        .fetch_one(&mut *connection)
-        .await?;
-        let position = position + between as u64;
-        job.queue_position = Some(position);
-        before = Some((job.priority, job.row, position));
-    }
-    Ok(())
-}
-
-async fn count_above(connection: &mut SqliteConnection, priority: i32) -> Result<u64, StoreError> {
-    let count: i64 =
-        sqlx::query_scalar("select count(*) from jobs where state = 'queued' and priority > ?")
-            .bind(priority)
-            .fetch_one(connection)
-            .await?;
-    Ok(count as u64)
-}
-
 impl Tx<'_> {
     pub(crate) async fn create_job(&mut self, spec: JobSpec) -> Result<Job, StoreError> {
-        self.require_file(&spec.training_file).await?;
-        if let Some(file) = &spec.validation_file {
-            self.require_file(file).await?;
-        }
+        self.require_files(&spec).await?;
         let id = new_id("ftjob");
         let row = sqlx::query(
             "insert into jobs (id, created_at, state, spec) values (?, ?, 'validating_files', ?) returning *",

@@ -7,27 +7,38 @@
 //!
 //! Start with `migrations/0001_first.sql`, then [`Store`], then `writer.rs`, then `transition.rs`.
 
+mod actions;
 mod artifacts;
+mod backup;
 mod checkpoints;
 mod curves;
+mod disk;
 mod error;
 mod events;
 mod files;
 mod jobs;
 mod layout;
 mod page;
+mod queue;
+mod retention;
+mod startup;
 mod store;
+mod telemetry;
 mod transition;
 mod upload;
 mod writer;
 
 pub use artifacts::Artifact;
+pub use backup::{Copied, Extent, back_up, restore};
 pub use checkpoints::Checkpoint;
 pub use curves::{Curve, CurveQuery};
+pub use disk::{Limits, Shortage, Space, free_bytes};
 pub use error::StoreError;
-pub use files::{FileFilter, FileRecord};
+pub use files::{FileFilter, FileRecord, open_listed};
 pub use jobs::{Job, JobError, JobFilter, TunedModel};
 pub use page::{Order, Page};
+pub use startup::{Examined, examine};
 pub use store::Store;
+pub use telemetry::Telemetry;
 pub use transition::{Change, JobResult, Recovered, Transition};
 pub use upload::Upload;

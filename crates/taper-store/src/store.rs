@@ -1,5 +1,4 @@
 use std::{
-    collections::{HashMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -7,21 +6,21 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, Row, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions, Sqlite, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use taper_core::Event;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
-    StoreError,
+    Limits, Shortage, StoreError, disk,
     layout::{self, Layout},
+    startup,
+    telemetry::Counters,
     writer::{Command, Reply, Writer},
 };
 
-/// Older versions can corrupt a database in WAL mode when two connections write or checkpoint at once.
-const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 const READERS: u32 = 4;
 /// Commands that may wait for the writer before callers have to.
 const WAITING_COMMANDS: usize = 1024;
@@ -35,11 +34,14 @@ pub struct Store {
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     layout: Layout,
     commands: mpsc::Sender<Command>,
     readers: SqlitePool,
     events: broadcast::Sender<Arc<Event>>,
+    pub(crate) limits: Limits,
+    pub(crate) shortage: watch::Sender<Option<Shortage>>,
+    pub(crate) counters: Arc<Counters>,
     lock: File,
 }
 
@@ -47,33 +49,44 @@ impl Store {
     /// Opens the data directory, making what is missing, and sweeps what an earlier server left half done.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] when another server has it open.
+    /// [`StoreError::InUse`] when another server has it open; whatever makes the database unfit for use, before anything changes.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_within(data_dir, Limits::default()).await
+    }
+
+    /// Opens the data directory as [`Store::open`] does, and keeps within `limits`.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]. Too little space is none: what there is can be read and deleted.
+    pub async fn open_within(data_dir: &Path, limits: Limits) -> Result<Self, StoreError> {
         let layout = Layout::create(data_dir)?;
         let lock = layout.lock()?;
         let options = connect_options(&layout.database()?);
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        check_version(&mut connection).await?;
-        sqlx::migrate!("../../migrations")
-            .run(&mut connection)
-            .await?;
-        sweep(&layout, &mut connection).await?;
+        let opened = startup::open(&layout, &options).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.clone().pragma("query_only", "on"))
             .await?;
         let (commands, queue) = mpsc::channel(WAITING_COMMANDS);
         let (events, _) = broadcast::channel(WAITING_EVENTS);
-        tokio::spawn(Writer::new(options, connection, events.clone()).run(queue));
-        Ok(Self {
+        let counters = Arc::new(Counters::default());
+        let writer = Writer::new(options, opened, events.clone(), counters.clone());
+        tokio::spawn(writer.run(queue));
+        let store = Self {
             inner: Arc::new(Inner {
                 layout,
                 commands,
                 readers,
                 events,
+                limits,
+                shortage: watch::Sender::new(None),
+                counters,
                 lock,
             }),
-        })
+        };
+        store.look_at_disk().await?;
+        disk::start_watching(&store.inner);
+        Ok(store)
     }
 
     /// Every event from now on, in order, each after its commit.
@@ -81,16 +94,31 @@ impl Store {
         self.inner.events.subscribe()
     }
 
+    pub(crate) fn subscribers(&self) -> usize {
+        self.inner.events.receiver_count()
+    }
+
     /// Where a job's run keeps its files. `job` must come from a [`crate::Job`], never from a client.
     pub fn run_dir(&self, job: &str) -> PathBuf {
         self.inner.layout.run_dir(job)
     }
 
-    /// Removes what a run that has ended left half done.
-    pub async fn sweep_run(&self, job: &str) -> Result<(), StoreError> {
-        let run_dir = self.run_dir(job);
+    /// Removes what a run that has ended left half done, checkpoints that did not become known, and its output if it is not wanted.
+    pub async fn sweep_run(&self, job: &str, keep_output: bool) -> Result<(), StoreError> {
+        let folders: Vec<String> = sqlx::query_scalar(
+            "select folder from checkpoints where job = (select row from jobs where id = ?)",
+        )
+        .bind(job)
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        let (store, job) = (self.clone(), job.to_owned());
         blocking("cannot sweep a run's folder", move || {
-            layout::sweep_half_done(&run_dir)
+            let known = folders.into_iter().collect();
+            store.layout().sweep_run(&job, &known)?;
+            if keep_output {
+                return Ok(());
+            }
+            layout::remove(&store.run_dir(&job).join("output"))
         })
         .await
     }
@@ -106,6 +134,14 @@ impl Store {
         self.write(Command::Close).await?;
         let unlocked = self.inner.lock.unlock();
         unlocked.map_err(StoreError::io("cannot give the data directory back"))
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -148,44 +184,6 @@ fn connect_options(database: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging()
-}
-
-async fn check_version(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let version: String = sqlx::query_scalar("select sqlite_version()")
-        .fetch_one(connection)
-        .await?;
-    let numbers: Vec<u32> = version.split('.').map_while(|n| n.parse().ok()).collect();
-    if numbers.as_slice() < OLDEST_SQLITE.as_slice() {
-        return Err(StoreError::OldSqlite(version));
-    }
-    Ok(())
-}
-
-/// Removes from the disk what the database does not know. Ended jobs have been swept when they ended.
-async fn sweep(layout: &Layout, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let files: HashSet<String> = sqlx::query_scalar("select id from files")
-        .fetch_all(&mut *connection)
-        .await?
-        .into_iter()
-        .collect();
-    let open = sqlx::query(
-        "select jobs.id, checkpoints.folder from jobs left join checkpoints on checkpoints.job = jobs.row
-         where state in ('validating_files', 'queued', 'running', 'paused')",
-    )
-    .fetch_all(connection)
-    .await?;
-    let mut runs: HashMap<String, HashSet<String>> = HashMap::new();
-    for row in open {
-        let folders = runs.entry(row.try_get("id")?).or_default();
-        folders.extend(row.try_get::<Option<String>, _>("folder")?);
-    }
-    layout
-        .sweep_files(&files)
-        .and_then(|()| {
-            runs.iter()
-                .try_for_each(|(job, folders)| layout.sweep_run(job, folders))
-        })
-        .map_err(StoreError::io("cannot sweep the data directory"))
 }
 
 /// Does file work off the async threads.

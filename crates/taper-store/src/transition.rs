@@ -1,7 +1,7 @@
-use taper_core::{JobState, Level, Metrics, NewEvent, Plan};
+use taper_core::{Bytes, JobState, Level, Metrics, NewEvent, Plan, Wish};
 
 use crate::{
-    Artifact, Job, JobError, Store, StoreError, jobs,
+    Artifact, FileRecord, Job, JobError, Store, StoreError, jobs,
     jobs::to_json,
     store::now,
     writer::{Command, Tx},
@@ -9,6 +9,8 @@ use crate::{
 
 /// Deaths of the server in a row after which a job is no longer tried.
 const MOST_CRASHES: u32 = 3;
+/// How the event of a job begins that waits for others to give memory back.
+const WAITING: &str = "Waiting for memory";
 
 /// A change of a job's state, with what must hold for it to happen.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct Change {
     pub plan: Option<Plan>,
     pub error: Option<JobError>,
     pub result: Option<JobResult>,
+    /// Forgets all checkpoints, since none of them can be used.
+    pub drop_checkpoints: bool,
 }
 
 /// What a job leaves that has succeeded.
@@ -42,8 +46,25 @@ pub struct JobResult {
     pub trained_tokens: u64,
     pub metrics: Metrics,
     pub artifacts: Vec<Artifact>,
-    /// Ids of files.
-    pub result_files: Vec<String>,
+    /// Files that become known with the end of the job.
+    pub result_files: Vec<FileRecord>,
+}
+
+impl Transition {
+    /// What a user's wish makes of the transition; `None` = nothing else.
+    fn heeding(&self, wish: Option<Wish>) -> Option<Self> {
+        let to = wish?.redirect(self.to)?;
+        let mut heeding = Self {
+            to,
+            level: Level::Info,
+            message: format!("The job was {to}"),
+            ..self.clone()
+        };
+        if to == JobState::Cancelled {
+            heeding.change = Change::default();
+        }
+        Some(heeding)
+    }
 }
 
 /// What became of the jobs under which the last server ended.
@@ -54,15 +75,27 @@ pub struct Recovered {
 }
 
 impl Store {
-    /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen.
+    /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen. A user's wish that waits for the
+    /// job to leave its worker is followed instead.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFile`] when an ended job would begin again and a file it names has gone.
     pub async fn transition(&self, transition: Transition) -> Result<Option<Job>, StoreError> {
         self.write(|reply| Command::Transition(Box::new(transition), reply))
             .await
     }
 
-    /// Takes the next job of the queue and makes it running under a new attempt.
+    /// Takes the next job of the queue and makes it running under a new attempt. Without space all wait.
     pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
-        self.write(Command::Claim).await
+        self.claim_within(u64::MAX).await
+    }
+
+    /// As [`Store::claim`], but a job whose plan needs more bytes of memory than are free waits, and its log says so.
+    pub async fn claim_within(&self, free_memory: u64) -> Result<Option<Job>, StoreError> {
+        if self.shortage().is_some() {
+            return Ok(None);
+        }
+        self.write(|reply| Command::Claim(free_memory, reply)).await
     }
 
     /// Puts the jobs that were running when the last server ended back into the queue, or lets them fail after three crashes.
@@ -81,15 +114,21 @@ impl Tx<'_> {
         if !current || !it.from.contains(&job.state) {
             return Ok(None);
         }
+        if job.state.is_terminal() {
+            self.require_files(&job.spec).await?;
+        }
+        let heeding = it.heeding(job.wish);
+        let it = heeding.as_ref().unwrap_or(it);
         let attempt = job.attempt + u32::from(it.to == JobState::Running);
         if !self.update_state(&job, it, attempt).await? {
             return Ok(None);
         }
         let key = job.key();
-        if job.state == JobState::Running && !it.to.is_terminal() {
-            let (step, metrics) = self.last_step(key.row).await?;
-            self.cut_curves(&key, step).await?;
-            self.set_metrics(&key, &metrics).await?;
+        if it.change.drop_checkpoints {
+            self.drop_checkpoints(&key).await?;
+        }
+        if matches!(it.to, JobState::Queued | JobState::Paused) && attempt > 0 {
+            self.rewind(&key).await?;
         }
         self.log(&key, &it.change.events).await?;
         if let Some(result) = &it.change.result {
@@ -109,14 +148,16 @@ impl Tx<'_> {
     ) -> Result<bool, StoreError> {
         let now = now();
         let updated = sqlx::query(
-            "update jobs set state = ?, attempt = ?, plan = coalesce(?, plan), error = ?,
-                started_at = coalesce(started_at, ?), finished_at = ?
+            "update jobs set state = ?, attempt = ?, plan = coalesce(?, plan), error = ?, wish = null,
+                crashes = iif(?, 0, crashes), started_at = coalesce(started_at, ?), finished_at = ?
              where id = ? and state = ? and attempt = ?",
         )
         .bind(it.to.as_str())
         .bind(attempt)
         .bind(it.change.plan.as_ref().map(to_json))
         .bind(it.change.error.as_ref().map(to_json))
+        // A user who wants it tried again has done something about it.
+        .bind(job.state.is_terminal())
         .bind((it.to == JobState::Running).then_some(now))
         .bind(it.to.is_terminal().then_some(now))
         .bind(&job.id)
@@ -128,12 +169,16 @@ impl Tx<'_> {
     }
 
     async fn keep_result(&mut self, job: &Job, result: &JobResult) -> Result<(), StoreError> {
+        let mut files = Vec::new();
+        for file in &result.result_files {
+            files.push(self.add_file(file.clone()).await?.id);
+        }
         sqlx::query(
             "update jobs set fine_tuned_model = ?, trained_tokens = ?, result_files = ? where row = ?",
         )
         .bind(&result.fine_tuned_model)
         .bind(result.trained_tokens as i64)
-        .bind(to_json(&result.result_files))
+        .bind(to_json(&files))
         .bind(job.row)
         .execute(&mut *self.connection)
         .await?;
@@ -141,13 +186,16 @@ impl Tx<'_> {
         self.add_artifacts(&job.key(), &result.artifacts).await
     }
 
-    pub(crate) async fn claim(&mut self) -> Result<Option<Job>, StoreError> {
+    pub(crate) async fn claim(&mut self, free_memory: u64) -> Result<Option<Job>, StoreError> {
         let next: Option<String> = sqlx::query_scalar(
             "select id from jobs where state = 'queued' order by priority desc, row limit 1",
         )
         .fetch_optional(&mut *self.connection)
         .await?;
         let Some(job) = next else { return Ok(None) };
+        if free_memory < u64::MAX && self.waits_for_memory(&job, free_memory).await? {
+            return Ok(None);
+        }
         self.transition(&Transition {
             job,
             from: &[JobState::Queued],
@@ -158,6 +206,33 @@ impl Tx<'_> {
             change: Change::default(),
         })
         .await
+    }
+
+    /// Tells whether a job needs more memory than is free, and notes in its log, once, that it waits for it.
+    async fn waits_for_memory(&mut self, id: &str, free: u64) -> Result<bool, StoreError> {
+        let Some(job) = jobs::find(self.connection, id).await? else {
+            return Ok(false);
+        };
+        let needed = job.plan.as_ref().map_or(0, |plan| plan.memory.total());
+        if needed <= free {
+            return Ok(false);
+        }
+        let last: Option<String> = sqlx::query_scalar(
+            "select message from events where job = ? order by seq desc limit 1",
+        )
+        .bind(job.row)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        if !last.is_some_and(|message| message.starts_with(WAITING)) {
+            let message = format!(
+                "{WAITING}: the job needs {}, the running ones leave {}",
+                Bytes(needed),
+                Bytes(free)
+            );
+            let event = NewEvent::message(Level::Info, message);
+            self.log(&job.key(), &[event]).await?;
+        }
+        Ok(true)
     }
 
     pub(crate) async fn recover(&mut self) -> Result<Recovered, StoreError> {

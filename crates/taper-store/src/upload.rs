@@ -1,10 +1,11 @@
-use std::{fs, io, os::unix::fs::OpenOptionsExt, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use sha2::{Digest, Sha256};
 use tokio::{fs::File, io::AsyncWriteExt};
 
 use crate::{
     FileRecord, Store, StoreError,
+    layout::private_new,
     store::{blocking, new_id, now},
     writer::Command,
 };
@@ -37,16 +38,16 @@ impl Drop for Leftover {
 
 impl Store {
     /// Begins to take in a file.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`], here and while bytes come.
     pub async fn begin_upload(&self) -> Result<Upload, StoreError> {
+        self.require_space()?;
         let id = new_id("file");
         let path = self.layout().file(&format!("{id}.part"));
         let part = Leftover(Some(path.clone()));
         let file = blocking("cannot make a file for an upload", move || {
-            fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
+            private_new(&path)
         })
         .await?;
         Ok(Upload {
@@ -63,6 +64,7 @@ impl Store {
 impl Upload {
     /// Takes the next bytes.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.store.require_space()?;
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
         let written = self.file.write_all(bytes).await;
@@ -82,11 +84,33 @@ impl Upload {
         task.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Makes the file durable; until its row is written it is a leftover that the next start sweeps.
+    pub(crate) async fn keep(
+        mut self,
+        filename: &str,
+        purpose: &str,
+    ) -> Result<FileRecord, StoreError> {
+        let file = self.seal(filename.to_owned(), purpose.to_owned()).await?;
+        self.part.0 = None;
+        Ok(file)
+    }
+
     async fn publish(
         mut self,
         filename: String,
         purpose: String,
     ) -> Result<FileRecord, StoreError> {
+        let file = self.seal(filename, purpose).await?;
+        let known = self
+            .store
+            .write(|reply| Command::AddFile(file, reply))
+            .await?;
+        self.part.0 = None;
+        Ok(known)
+    }
+
+    /// Brings the file to the disk under its own name.
+    async fn seal(&mut self, filename: String, purpose: String) -> Result<FileRecord, StoreError> {
         let durable = async {
             self.file.flush().await?;
             self.file.sync_all().await
@@ -104,7 +128,7 @@ impl Upload {
             fs::File::open(folder)?.sync_all()
         })
         .await?;
-        let file = FileRecord {
+        Ok(FileRecord {
             row: 0,
             id: self.id.clone(),
             bytes: self.bytes,
@@ -112,12 +136,6 @@ impl Upload {
             filename,
             purpose,
             sha256: format!("{:x}", self.hash.clone().finalize()),
-        };
-        let known = self
-            .store
-            .write(|reply| Command::AddFile(file, reply))
-            .await?;
-        self.part.0 = None;
-        Ok(known)
+        })
     }
 }

@@ -1,12 +1,15 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
-use taper_core::{Event, JobSpec};
+use taper_core::{Event, JobSpec, Wish};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    Checkpoint, FileRecord, Job, Recovered, StoreError, Transition, checkpoints::Publication,
+    Checkpoint, FileRecord, Job, Recovered, StoreError, Transition,
+    checkpoints::{Publication, Refusal},
     events::Report,
+    startup::{self, Opened},
+    telemetry::Counters,
 };
 
 /// The most commands that share one commit. An fsync costs milliseconds, so sharing it is what makes the writer fast.
@@ -20,10 +23,18 @@ pub(crate) enum Command {
     DeleteFile(String, Reply<bool>),
     CreateJob(Box<JobSpec>, Reply<Job>),
     Transition(Box<Transition>, Reply<Option<Job>>),
-    Claim(Reply<Option<Job>>),
+    /// With the bytes of memory that are free.
+    Claim(u64, Reply<Option<Job>>),
+    Wish(String, Wish, Reply<Option<Job>>),
+    Prioritize(String, i32, Reply<Option<Job>>),
+    /// Answers with the ids of the result files that have gone with the job.
+    DeleteJob(String, Reply<Option<Vec<String>>>),
     Recover(Reply<Recovered>),
     Append(Report, Reply<()>),
     PublishCheckpoint(Publication, Reply<(Checkpoint, Vec<String>)>),
+    /// Answers whether there were any.
+    DeleteCheckpoints(String, Reply<bool>),
+    RefuseCheckpoints(Refusal, Reply<()>),
     /// Commits nothing, and so tells whether commits work.
     Ready(Reply<()>),
     Close(Reply<()>),
@@ -35,7 +46,24 @@ pub(crate) struct Writer {
     options: SqliteConnectOptions,
     /// Absent after a failure, until the next commit opens it anew: what a failed fsync leaves behind must not be trusted.
     connection: Option<SqliteConnection>,
+    epoch: i32,
     events: broadcast::Sender<Arc<Event>>,
+    counters: Arc<Counters>,
+}
+
+/// Why a group was not committed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("another server has taken the data directory over; this one must write no more")]
+    Replaced,
+}
+
+/// What comes after a group.
+enum Next {
+    Serve,
+    Close(Option<Reply<()>>),
 }
 
 /// A transaction under way and the events that it will publish.
@@ -66,17 +94,20 @@ impl Done {
 impl Writer {
     pub(crate) fn new(
         options: SqliteConnectOptions,
-        connection: SqliteConnection,
+        opened: Opened,
         events: broadcast::Sender<Arc<Event>>,
+        counters: Arc<Counters>,
     ) -> Self {
         Self {
             options,
-            connection: Some(connection),
+            connection: Some(opened.connection),
+            epoch: opened.epoch,
             events,
+            counters,
         }
     }
 
-    /// Serves until told to close or until every handle is gone.
+    /// Serves until told to close, until replaced, or until every handle is gone.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(first) = commands.recv().await {
             let mut group = vec![first];
@@ -85,21 +116,23 @@ impl Writer {
             {
                 group.push(next);
             }
-            if let Some(reply) = self.serve(group).await {
+            if let Next::Close(reply) = self.serve(group).await {
                 commands.close();
                 let result = match self.connection.take() {
                     Some(connection) => connection.close().await.map_err(StoreError::from),
                     None => Ok(()),
                 };
                 drop(commands);
-                drop(reply.send(result));
+                if let Some(reply) = reply {
+                    drop(reply.send(result));
+                }
                 return;
             }
         }
     }
 
     /// Commits a group and answers it. Dropping an answer tells its caller that nothing was committed.
-    async fn serve(&mut self, group: Vec<Command>) -> Option<Reply<()>> {
+    async fn serve(&mut self, group: Vec<Command>) -> Next {
         let mut closing = None;
         let mut work = Vec::with_capacity(group.len());
         for command in group {
@@ -108,9 +141,12 @@ impl Writer {
                 command => work.push(command),
             }
         }
+        let begun = Instant::now();
         match self.commit(work).await {
             Ok((answers, events)) => {
+                self.counters.committed(begun.elapsed());
                 for event in events {
+                    self.counters.heed(&event);
                     // Nobody may be listening.
                     drop(self.events.send(Arc::new(event)));
                 }
@@ -118,22 +154,26 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "a transaction failed; its callers are told so");
+                self.counters.not_committed();
                 self.connection = None;
+                if matches!(error, Failure::Replaced) {
+                    return Next::Close(closing);
+                }
             }
         }
-        closing
+        closing.map_or(Next::Serve, |reply| Next::Close(Some(reply)))
     }
 
-    async fn commit(
-        &mut self,
-        work: Vec<Command>,
-    ) -> Result<(Vec<Answer>, Vec<Event>), sqlx::Error> {
+    async fn commit(&mut self, work: Vec<Command>) -> Result<(Vec<Answer>, Vec<Event>), Failure> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(SqliteConnection::connect_with(&self.options).await?),
         };
         let mut answers = Vec::with_capacity(work.len());
         connection.execute("begin immediate").await?;
+        if startup::epoch(connection).await? != self.epoch {
+            return Err(Failure::Replaced);
+        }
         let mut tx = Tx {
             connection,
             events: Vec::new(),
@@ -167,7 +207,16 @@ impl Tx<'_> {
             Command::DeleteFile(id, reply) => Done::new(reply, self.delete_file(&id).await),
             Command::CreateJob(spec, reply) => Done::new(reply, self.create_job(*spec).await),
             Command::Transition(it, reply) => Done::new(reply, self.transition(&it).await),
-            Command::Claim(reply) => Done::new(reply, self.claim().await),
+            Command::Wish(id, wish, reply) => Done::new(reply, self.wish(&id, wish).await),
+            Command::Prioritize(id, priority, reply) => {
+                Done::new(reply, self.prioritize(&id, priority).await)
+            }
+            Command::DeleteJob(id, reply) => Done::new(reply, self.delete_job(&id).await),
+            Command::DeleteCheckpoints(id, reply) => {
+                Done::new(reply, self.delete_checkpoints(&id).await)
+            }
+            Command::RefuseCheckpoints(it, reply) => Done::new(reply, self.refuse(&it).await),
+            Command::Claim(free, reply) => Done::new(reply, self.claim(free).await),
             Command::Recover(reply) => Done::new(reply, self.recover().await),
             Command::Append(report, reply) => Done::new(reply, self.append(report).await),
             Command::PublishCheckpoint(it, reply) => Done::new(reply, self.publish(it).await),

@@ -1,6 +1,7 @@
 use std::{fs, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
+use taper_core::Trainer;
 use taper_engine::Engine;
 use taper_runner::{Runner, RunnerConfig};
 use taper_server::{AppState, ServerConfig, Token};
@@ -8,7 +9,16 @@ use taper_store::Store;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{devices, settings::Settings};
+use crate::{devices, isolate::Isolated, settings::Settings};
+
+/// What trains: the engine in this process, or in one for each run.
+fn trainer(settings: &Settings) -> Arc<dyn Trainer> {
+    if settings.isolate {
+        Arc::new(Isolated::new(settings.log_format))
+    } else {
+        Arc::new(Engine::new())
+    }
+}
 
 /// A whole server in this process: store, workers and HTTP.
 pub(crate) struct Instance {
@@ -30,11 +40,14 @@ impl Instance {
         fs::create_dir_all(models)
             .with_context(|| format!("cannot make the models directory {}", models.display()))?;
         let addr = listener.local_addr()?;
-        let store = Store::open(&settings.data_dir).await?;
+        let store = Store::open_within(&settings.data_dir, settings.upkeep.limits()).await?;
         let config = RunnerConfig {
             models_dir: models.clone(),
             devices: devices::of_workers(settings.workers),
             threads: settings.threads_in_force(),
+            memory_limit: settings.memory_limit(),
+            patience: settings.upkeep.patience(),
+            retention: settings.upkeep.retention(),
         };
         tracing::info!(
             data_dir = %settings.data_dir.display(),
@@ -43,7 +56,7 @@ impl Instance {
             threads = config.threads,
             "starting"
         );
-        let runner = Runner::start(store.clone(), Arc::new(Engine::new()), config).await?;
+        let runner = Runner::start(store.clone(), trainer(settings), config).await?;
         let http = ServerConfig {
             allow_hosts: settings.allow_host.clone(),
             token: settings.api_key.as_deref().map(Token::new),

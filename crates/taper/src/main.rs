@@ -1,21 +1,27 @@
 //! The one binary and the composition root: it wires engine, store, runner and server together, one file a subcommand.
 
+mod backup;
 mod console;
 mod demo;
 mod devices;
 mod digest;
+mod doctor;
 mod instance;
+mod isolate;
 mod logging;
+mod memory;
 mod openapi;
 mod progress;
 mod serve;
 mod settings;
 mod signals;
 mod train;
+mod upkeep;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use taper_store::StoreError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,7 +39,12 @@ enum Command {
     Serve(serve::Serve),
     Train(train::Train),
     Demo(demo::Demo),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    Doctor(doctor::Doctor),
     Openapi(openapi::Openapi),
+    #[command(hide = true)]
+    RunIsolated(isolate::RunIsolated),
 }
 
 fn main() -> ExitCode {
@@ -41,14 +52,28 @@ fn main() -> ExitCode {
         Command::Serve(command) => success(command.run()),
         Command::Train(command) => command.run(),
         Command::Demo(command) => success(command.run()),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Openapi(command) => success(command.run()),
+        Command::RunIsolated(command) => command.run(),
     };
     match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            code(&error)
         }
+    }
+}
+
+/// A supervisor must not start a server again and again where another one is.
+const IN_USE: u8 = 3;
+
+fn code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref() {
+        Some(StoreError::InUse(_)) => ExitCode::from(IN_USE),
+        _ => ExitCode::FAILURE,
     }
 }
 

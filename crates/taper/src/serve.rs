@@ -1,5 +1,6 @@
 use anyhow::{Context, Result};
 use clap::Args;
+use rustix::{fs::Mode, process::umask};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -22,6 +23,8 @@ impl Serve {
     pub(crate) async fn run(self) -> Result<()> {
         let settings = Settings::read(self.flags)?;
         logging::start(settings.log_format, "info");
+        // What SQLite, the engine and the workers write is for the owner alone.
+        umask(Mode::RWXG | Mode::RWXO);
         let mut signals = Signals::listen()?;
         let listener = TcpListener::bind(settings.listen)
             .await

@@ -12,7 +12,11 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::logging::LogFormat;
+use crate::{
+    logging::LogFormat,
+    memory,
+    upkeep::{Upkeep, UpkeepFlags},
+};
 
 const FILE: &str = "taper.toml";
 const KEY: &str = "TAPER_API_KEY";
@@ -46,6 +50,16 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) threads: Option<NonZeroUsize>,
 
+    /// Memory that running jobs may take together; 0 = no limit [default: what is available at the start, less a reserve]
+    #[arg(long, env = "TAPER_MEMORY_LIMIT_MIB", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_limit_mib: Option<u64>,
+
+    /// Train each job in a process of its own, so that one that runs out of memory takes only itself along
+    #[arg(long, env = "TAPER_ISOLATE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) isolate: Option<bool>,
+
     /// A name in the Host header to answer to, besides localhost and the address itself; may be repeated
     #[arg(
         long,
@@ -55,6 +69,9 @@ pub(crate) struct Flags {
     )]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) allow_host: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) upkeep: UpkeepFlags,
 
     /// How log lines look [default: text]
     #[arg(long, env = "TAPER_LOG_FORMAT", value_name = "FORMAT")]
@@ -76,7 +93,10 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) workers: Option<NonZeroUsize>,
     pub(crate) threads: Option<NonZeroUsize>,
+    pub(crate) isolate: bool,
+    pub(crate) memory_limit_mib: Option<u64>,
     pub(crate) allow_host: Vec<String>,
+    pub(crate) upkeep: Upkeep,
     pub(crate) log_format: LogFormat,
     /// Comes by the environment only: a command line is visible to every user of the machine.
     #[serde(skip)]
@@ -91,7 +111,10 @@ impl Default for Settings {
             listen: (Ipv4Addr::LOCALHOST, 8000).into(),
             workers: None,
             threads: None,
+            isolate: false,
+            memory_limit_mib: None,
             allow_host: Vec::new(),
+            upkeep: Upkeep::default(),
             log_format: LogFormat::Text,
             api_key: None,
         }
@@ -129,6 +152,15 @@ impl Settings {
             sources = sources.merge(Toml::file_exact(file));
         }
         Ok(sources.merge(Serialized::defaults(flags)).extract()?)
+    }
+
+    /// Bytes that jobs may take together; `None` = no limit.
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
+        match self.memory_limit_mib {
+            Some(0) => None,
+            Some(mib) => Some(mib.saturating_mul(1 << 20)),
+            None => memory::limit_for_jobs(),
+        }
     }
 
     /// Threads of each worker.

@@ -38,7 +38,18 @@ function page(path: string, limit: number, after?: string): string {
 
 export const listJobs = (limit: number, after?: string) => request<List<Job>>(page(jobs, limit, after))
 export const getJob = (id: string) => request<Job>(jobPath(id))
-export const cancelJob = (id: string) => request<Job>(`${jobPath(id)}/cancel`, { method: 'POST' })
+const act = (verb: string) => (id: string) => request<Job>(`${jobPath(id)}/${verb}`, { method: 'POST' })
+export const cancelJob = act('cancel')
+export const pauseJob = act('pause')
+export const resumeJob = act('resume')
+export const retryJob = act('retry')
+export const deleteJob = (id: string) => request<unknown>(jobPath(id), { method: 'DELETE' })
+export const setPriority = (id: string, priority: number) =>
+  request<Job>(jobPath(id), {
+    method: 'PATCH',
+    headers: { accept: 'application/json', 'content-type': 'application/json' },
+    body: JSON.stringify({ priority }),
+  })
 export const listEvents = (id: string, limit: number, after?: string) =>
   request<List<JobEvent>>(page(`${jobPath(id)}/events`, limit, after))
 export const listCheckpoints = (id: string) => request<List<Checkpoint>>(page(`${jobPath(id)}/checkpoints`, 100))

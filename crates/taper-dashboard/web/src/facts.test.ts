@@ -12,9 +12,16 @@ test('the state line of a running job', () => {
 
 test('a job without steps says what it waits for or why it ended', () => {
   expect(standing(job({ queue_position: 2 }), 0)).toBe('position 2 in the queue')
+  expect(standing(job({ queue_position: 2, estimated_start: 840 }), 120)).toBe('position 2 in the queue, starts in about 12 min')
   expect(standing(job({ status: 'cancelled' }), 0)).toBe('stopped before the first step')
   const failed = job({ status: 'failed', error: { code: 'x', message: 'line 3 is no JSON', param: null, step: null } })
   expect(standing(failed, 0)).toBe('line 3 is no JSON')
   expect(stateLine(failed, 0)).toEqual(['failed before the first step'])
   expect(standing(job({ status: 'succeeded', metrics: { step: 40, total_steps: 40 }, started_at: 10, finished_at: 85 }), 0)).toBe('40 steps in 1 min 15 s')
+})
+
+test('a resumed job shows its place in the queue and the step it goes on from', () => {
+  const resumed = job({ queue_position: 1, metrics: { step: 30, total_steps: 60 } })
+  expect(stateLine(resumed, 0).slice(0, 2)).toEqual(['position 1 in the queue', 'step 30/60'])
+  expect(standing(resumed, 0)).toBe('position 1 in the queue · step 30/60')
 })

@@ -38,7 +38,7 @@ export function standing(job: Job, now: number): string {
     case 'validating_files':
       return 'reading model and data'
     case 'queued':
-      return typeof job.queue_position === 'number' ? `position ${job.queue_position} in the queue` : 'waiting for a worker'
+      return [place(job, now) ?? 'waiting for a worker', reached].filter(Boolean).join(' · ')
     case 'running':
       return [reached ?? 'starting', eta(job)].filter(Boolean).join(' · ')
     case 'paused':
@@ -50,6 +50,14 @@ export function standing(job: Job, now: number): string {
     case 'cancelled':
       return reached ? `stopped at ${reached}` : 'stopped before the first step'
   }
+}
+
+/** Its place in the queue and the time until its start, as far as they are known. */
+function place(job: Job, now: number): string | undefined {
+  if (job.status !== 'queued' || typeof job.queue_position !== 'number') return undefined
+  const start = job.estimated_start
+  const wait = typeof start === 'number' ? `, starts in about ${duration(Math.max(1, start - now))}` : ''
+  return `position ${job.queue_position} in the queue${wait}`
 }
 
 function eta(job: Job): string | undefined {
@@ -65,6 +73,7 @@ export function stateLine(job: Job, now: number): string[] {
   const speed = number(metrics.tokens_per_second)
   const took = elapsed(job, now)
   const parts = [
+    place(job, now),
     `step ${count(at.done)}/${count(at.total)}`,
     `${Math.floor((100 * at.done) / Math.max(1, at.total))} %`,
     eta(job),

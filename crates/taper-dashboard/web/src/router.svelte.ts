@@ -21,8 +21,13 @@ class Router {
     const own = link.origin === location.origin && /^\/(jobs\/|$)/.test(link.pathname)
     if (!own || link.hasAttribute('download')) return
     event.preventDefault()
-    history.pushState(null, '', link.href)
-    this.#path = link.pathname
+    this.go(link.pathname)
+  }
+
+  /** Shows another of the page's own views. */
+  go(path: string): void {
+    history.pushState(null, '', path)
+    this.#path = path
     window.scrollTo(0, 0)
     // Keyboard and screen reader go on in the new view.
     document.querySelector('main')?.focus({ preventScroll: true })

@@ -111,6 +111,12 @@ impl ModelFolder {
             .map_err(|e| Error::model(format!("tokenizer.json cannot be loaded: {e}")))
     }
 
+    /// Bytes of the tokenizer's files.
+    pub(crate) fn tokenizer_bytes(&self) -> u64 {
+        let bytes = |name| fs::metadata(self.dir.join(name)).map_or(0, |file| file.len());
+        TOKENIZER_FILES.into_iter().map(bytes).sum()
+    }
+
     /// Copies the tokenizer's files to `target`.
     pub(crate) fn copy_tokenizer(&self, target: &Path) -> Result<()> {
         for name in TOKENIZER_FILES {

@@ -7,7 +7,7 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use serde::Deserialize;
 
 use super::digest::digest;
@@ -92,6 +92,11 @@ impl Weights {
             .collect()
     }
 
+    /// Bytes of the files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.map.len() as u64).sum()
+    }
+
     /// Names of all tensors.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
@@ -115,28 +120,43 @@ impl Weights {
     /// # Errors
     /// A name that is not in the files, a number format that is not a float.
     pub(crate) fn stored(&self, name: &str, device: &Device) -> Result<Tensor> {
+        self.view(name, |file, view| {
+            let dtype = float(file, name, view.dtype())?;
+            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)?;
+            Ok(tensor)
+        })
+    }
+
+    /// The number format of a tensor in its file.
+    ///
+    /// # Errors
+    /// A name that is not in the files, a number format that is not a float.
+    pub(crate) fn dtype(&self, name: &str) -> Result<DType> {
+        self.view(name, |file, view| float(file, name, view.dtype()))
+    }
+
+    fn view<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Mapped, TensorView<'_>) -> Result<T>,
+    ) -> Result<T> {
         let missing = || Error::model(format!("the weights have no tensor {name}"));
         let (_, number) = self.places.get(name).ok_or_else(missing)?;
         let file = &self.files[*number];
         let tensors = file.tensors()?;
-        let view = tensors.tensor(name).map_err(|_| missing())?;
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => {
-                return Err(Error::model(format!(
-                    "{}: the tensor {name} is {other:?}; supported: F32, F16, BF16",
-                    file.name
-                )));
-            }
-        };
-        Ok(Tensor::from_raw_buffer(
-            view.data(),
-            dtype,
-            view.shape(),
-            device,
-        )?)
+        read(file, tensors.tensor(name).map_err(|_| missing())?)
+    }
+}
+
+fn float(file: &Mapped, name: &str, dtype: Dtype) -> Result<DType> {
+    match dtype {
+        Dtype::F32 => Ok(DType::F32),
+        Dtype::F16 => Ok(DType::F16),
+        Dtype::BF16 => Ok(DType::BF16),
+        other => Err(Error::model(format!(
+            "{}: the tensor {name} is {other:?}; supported: F32, F16, BF16",
+            file.name
+        ))),
     }
 }
 
@@ -184,7 +204,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Writes tensors as a safetensors file with the metadata that PEFT and transformers write, and brings it to the disk.
+/// Writes tensors as a safetensors file with the metadata that PEFT and transformers write, and leaves it to the caller to bring it to the disk.
 pub(crate) fn write_safetensors<V>(path: &Path, tensors: &[(String, V)]) -> Result<()>
 where
     for<'a> &'a V: View,
@@ -195,7 +215,5 @@ where
         Some(metadata),
         path,
     )?;
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .doing(|| format!("cannot write {}", path.display()))
+    Ok(())
 }

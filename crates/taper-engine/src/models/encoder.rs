@@ -163,17 +163,6 @@ impl Encoder {
         modules.push("classifier".to_owned());
         (linears, modules)
     }
-
-    /// Modules that the model takes from the files, where they have them, and those that it has in any case.
-    pub(super) fn modules(config: &EncoderConfig) -> (Vec<String>, Vec<String>) {
-        let names = names(config.family);
-        let (_, mut modules) = Self::paths(config);
-        modules.extend(
-            ["position_embeddings", "token_type_embeddings"]
-                .map(|name| format!("{}.embeddings.{name}", names.prefix)),
-        );
-        (modules, names.head.map(str::to_owned).to_vec())
-    }
 }
 
 impl Embeddings {

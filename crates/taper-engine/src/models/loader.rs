@@ -5,6 +5,7 @@ use taper_kernels::Layout;
 use crate::{
     Error, Result,
     checkpoint::{ModelFolder, Weights},
+    estimate::outline,
     methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
     ops::{Adapter, Linear, Norm},
     param::{Param, Parameters, ZeroGradient},
@@ -18,8 +19,10 @@ pub(crate) struct Loader<'a> {
     folder: &'a ModelFolder,
     weights: &'a Weights,
     plan: Plan<'a>,
-    device: &'a Device,
+    pub(super) device: &'a Device,
     seed: u64,
+    /// Tensors get shapes and no memory.
+    outlines: bool,
     /// The trained parameters, in the order in which the model asked for them.
     pub(crate) parameters: Parameters,
     /// Frozen weights by name, for an export of the whole model.
@@ -93,6 +96,7 @@ impl<'a> Loader<'a> {
             plan,
             device,
             seed,
+            outlines: false,
             parameters,
             frozen,
             modules_to_save,
@@ -100,8 +104,42 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// This loader, but one whose models have no memory and are never run.
+    pub(crate) fn outlining(self) -> Self {
+        Self {
+            outlines: true,
+            parameters: Parameters::outlined(),
+            ..self
+        }
+    }
+
+    fn stored(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        if self.outlines {
+            return outline(shape, dtype);
+        }
+        Ok(self.weights.stored(name, self.device)?.to_dtype(dtype)?)
+    }
+
+    /// A new tensor of the values that `make` gives.
+    fn fresh(&self, shape: &[usize], make: impl FnOnce() -> Vec<f32>) -> Result<Tensor> {
+        if self.outlines {
+            outline(shape, DType::F32)
+        } else {
+            Ok(Tensor::from_vec(make(), shape, self.device)?)
+        }
+    }
+
+    /// The name under which the checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
     fn find(&self, name: &str) -> Option<String> {
-        stored_name(self.weights, name)
+        let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
+        let old = |name: &str| {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma")
+                .replace("LayerNorm.bias", "LayerNorm.beta")
+        };
+        let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
+        candidates
+            .into_iter()
+            .find(|n| self.weights.shape(n).is_some())
     }
 
     /// Tells whether the checkpoint has a weight.
@@ -114,16 +152,11 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When the checkpoint does not have it in this shape.
     pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
-        self.base(name, shape, Weights::get)
+        self.base(name, shape, |_| DType::F32)
     }
 
-    /// A weight of the base model; `frozen` reads it where it stays frozen.
-    fn base(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        frozen: fn(&Weights, &str, &Device) -> Result<Tensor>,
-    ) -> Result<Param> {
+    /// A weight of the base model; `frozen` says in which format it is kept where it stays frozen, from that of its file.
+    fn base(&mut self, name: &str, shape: &[usize], frozen: fn(DType) -> DType) -> Result<Param> {
         let stored = self
             .find(name)
             .ok_or_else(|| Error::model(format!("the model's weights have no tensor {name}")))?;
@@ -142,10 +175,14 @@ impl<'a> Loader<'a> {
             Plan::Prompt(_) => false,
         };
         if trained {
-            let tensor = self.weights.get(&stored, self.device)?;
+            let tensor = self.stored(&stored, shape, DType::F32)?;
             return self.parameters.add(name, tensor);
         }
-        let tensor = frozen(self.weights, &stored, self.device)?;
+        let dtype = match self.device.is_cpu() {
+            true => frozen(self.weights.dtype(&stored)?),
+            false => DType::F32,
+        };
+        let tensor = self.stored(&stored, shape, dtype)?;
         self.frozen.push((name.to_owned(), tensor.clone()));
         Ok(Param::frozen(tensor))
     }
@@ -193,15 +230,16 @@ impl<'a> Loader<'a> {
             return Ok(None);
         };
         let name = format!("{path}.lora_A.weight");
-        let values = Stream::new(self.seed, &name)
-            .uniform(adapter.r * shape.inputs, 1.0 / (shape.inputs as f64).sqrt());
-        let a = self.parameters.add(
-            &name,
-            Tensor::from_vec(values, (adapter.r, shape.inputs), self.device)?,
-        )?;
+        let a = self.fresh(&[adapter.r, shape.inputs], || {
+            Stream::new(self.seed, &name)
+                .uniform(adapter.r * shape.inputs, 1.0 / (shape.inputs as f64).sqrt())
+        })?;
+        let a = self.parameters.add(&name, a)?;
         self.parameters
             .expect_zero(&a, ZeroGradient::BeforeFirstUpdate);
-        let zeros = Tensor::zeros((shape.outputs, adapter.r), DType::F32, self.device)?;
+        let zeros = self.fresh(&[shape.outputs, adapter.r], || {
+            vec![0.0; shape.outputs * adapter.r]
+        })?;
         let b = self
             .parameters
             .add(&format!("{path}.lora_B.weight"), zeros)?;
@@ -223,11 +261,13 @@ impl<'a> Loader<'a> {
         std: f64,
     ) -> Result<Linear> {
         let weight = format!("{path}.weight");
-        let fresh = Stream::new(self.seed, &weight).normal(shape.inputs * shape.outputs, std);
-        let weight = self.trained(&weight, &shape.weight(), fresh)?;
+        let mut stream = Stream::new(self.seed, &weight);
+        let weight = self.trained(&weight, &shape.weight(), || {
+            stream.normal(shape.inputs * shape.outputs, std)
+        })?;
         let bias = format!("{path}.bias");
         let bias = if shape.bias {
-            Some(self.trained(&bias, &[shape.outputs], vec![0.0; shape.outputs])?)
+            Some(self.trained(&bias, &[shape.outputs], || vec![0.0; shape.outputs])?)
         } else {
             None
         };
@@ -255,11 +295,16 @@ impl<'a> Loader<'a> {
         self.trained_linear(path, shape, std)
     }
 
-    fn trained(&mut self, name: &str, shape: &[usize], fresh: Vec<f32>) -> Result<Param> {
+    fn trained(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        fresh: impl FnOnce() -> Vec<f32>,
+    ) -> Result<Param> {
         let fits = |stored: &String| self.weights.shape(stored) == Some(shape);
         let tensor = match self.find(name).filter(fits) {
-            Some(stored) => self.weights.get(&stored, self.device)?,
-            None => Tensor::from_vec(fresh, shape, self.device)?,
+            Some(stored) => self.stored(&stored, shape, DType::F32)?,
+            None => self.fresh(shape, fresh)?,
         };
         self.parameters.add(name, tensor)
     }
@@ -269,27 +314,20 @@ impl<'a> Loader<'a> {
         let Plan::Prompt(prompt) = &self.plan else {
             return Ok(None);
         };
-        let start = initial_prompt(prompt, self.folder, &words.tensor, self.seed)?;
+        let start = if self.outlines {
+            let (_, width) = words.tensor.dims2()?;
+            outline((prompt.num_virtual_tokens as usize, width), DType::F32)?
+        } else {
+            initial_prompt(prompt, self.folder, &words.tensor, self.seed)?
+        };
         Ok(Some(self.parameters.add(PROMPT, start)?))
     }
 }
 
-/// A weight that products read: on the CPU these widen bf16 as they go, which halves what a frozen base takes.
-fn compact(weights: &Weights, name: &str, device: &Device) -> Result<Tensor> {
-    let stored = weights.stored(name, device)?;
-    match stored.dtype() {
-        DType::BF16 if device.is_cpu() => Ok(stored),
-        _ => Ok(stored.to_dtype(DType::F32)?),
+/// The format of a weight that products read: on the CPU these widen bf16 as they go, which halves what a frozen base takes.
+fn compact(stored: DType) -> DType {
+    match stored {
+        DType::BF16 => DType::BF16,
+        _ => DType::F32,
     }
-}
-
-/// The name under which a checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
-pub(super) fn stored_name(weights: &Weights, name: &str) -> Option<String> {
-    let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
-    let old = |name: &str| {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma")
-            .replace("LayerNorm.bias", "LayerNorm.beta")
-    };
-    let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
-    candidates.into_iter().find(|n| weights.shape(n).is_some())
 }

@@ -8,8 +8,8 @@ mod model;
 
 use decoder::Decoder;
 use encoder::Encoder;
-use loader::{LinearShape, Loader, stored_name};
-pub(crate) use model::{Model, check_method, parameter_names};
+use loader::{LinearShape, Loader};
+pub(crate) use model::{Model, check_method};
 
 use crate::{
     Result,

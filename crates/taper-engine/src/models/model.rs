@@ -1,9 +1,7 @@
-use std::collections::BTreeSet;
-
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use taper_core::{FieldError, Method, TaskType};
 
-use super::{Decoder, Encoder, Loader, Pass, stored_name};
+use super::{Decoder, Encoder, Loader, Pass};
 use crate::{
     Error, Result,
     checkpoint::{Arch, ModelFolder, Weights},
@@ -54,7 +52,29 @@ impl Model {
         seed: u64,
     ) -> Result<Self> {
         let weights = folder.weights()?;
-        let mut loader = Loader::new(folder, &weights, method, device, seed)?;
+        let loader = Loader::new(folder, &weights, method, device, seed)?;
+        Self::build(folder, loader, task, classes)
+    }
+
+    /// The model without memory for its weights, from their names and shapes: it can pass over tapes that count, and over no others.
+    pub(crate) fn outline(
+        folder: &ModelFolder,
+        weights: &Weights,
+        method: &Method,
+        task: TaskType,
+        classes: usize,
+    ) -> Result<Self> {
+        let loader = Loader::new(folder, weights, method, &Device::Cpu, 0)?;
+        Self::build(folder, loader.outlining(), task, classes)
+    }
+
+    fn build(
+        folder: &ModelFolder,
+        mut loader: Loader<'_>,
+        task: TaskType,
+        classes: usize,
+    ) -> Result<Self> {
+        let device = loader.device.clone();
         let network = match &folder.arch {
             Arch::Encoder(config) => Network::Encoder(Encoder::load(config, &mut loader, classes)?),
             Arch::Decoder(config) => {
@@ -74,7 +94,7 @@ impl Model {
             frozen,
             modules_to_save,
             adapted,
-            device: device.clone(),
+            device,
         })
     }
 
@@ -164,28 +184,13 @@ impl Model {
             .map(|(_, tensor)| tensor.elem_count() as u64);
         self.parameters.count() + frozen.sum::<u64>()
     }
-}
 
-/// Names of the parameters that a model has with all of it trained; without loading it.
-pub(crate) fn parameter_names(arch: &Arch, weights: &Weights, task: TaskType) -> Vec<String> {
-    let of = |module: &String| ["weight", "bias"].map(|end| format!("{module}.{end}"));
-    let (modules, made) = match arch {
-        Arch::Encoder(config) => {
-            let (modules, head) = Encoder::modules(config);
-            (modules, head.iter().flat_map(of).collect())
-        }
-        Arch::Decoder(config) => {
-            let score = (task == TaskType::SeqCls).then(|| "score.weight".to_owned());
-            (Decoder::modules(config, task), Vec::from_iter(score))
-        }
-    };
-    let mut names: BTreeSet<String> = modules
-        .iter()
-        .flat_map(of)
-        .filter(|name| stored_name(weights, name).is_some())
-        .collect();
-    names.extend(made);
-    names.into_iter().collect()
+    /// Bytes of the whole model in memory, adapters included.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        let frozen = self.frozen.iter().map(|(_, tensor)| bytes(tensor));
+        self.parameters.count() * DType::F32.size_in_bytes() as u64 + frozen.sum::<u64>()
+    }
 }
 
 /// Checks what a look at the configuration can tell about a method's settings.

@@ -56,6 +56,9 @@ pub(crate) fn activation(tape: &Tape, x: Value, function: Activation) -> Result<
     if tape.path == Path::Composed {
         return Ok(Value::constant(function.composed(&x.tensor)?));
     }
+    if let Some(counter) = &tape.counter {
+        return counter.elementwise(tape, &[&x]);
+    }
     let mut y = vec![0.0; x.tensor.elem_count()];
     function.forward(&mut y, &slice(&x.tensor)?);
     let shape = x.tensor.shape().clone();
@@ -81,6 +84,9 @@ pub(crate) fn activation(tape: &Tape, x: Value, function: Activation) -> Result<
 pub(crate) fn silu_mul(tape: &Tape, gate: Value, up: Value) -> Result<Value> {
     if tape.path == Path::Composed {
         return Ok(Value::constant((gate.tensor.silu()? * &up.tensor)?));
+    }
+    if let Some(counter) = &tape.counter {
+        return counter.elementwise(tape, &[&gate, &up]);
     }
     let mut y = vec![0.0; gate.tensor.elem_count()];
     kernels::silu_mul(&mut y, &slice(&gate.tensor)?, &slice(&up.tensor)?);

@@ -16,6 +16,9 @@ pub(crate) fn select_rows(tape: &Tape, x: &Value, rows: Vec<u32>) -> Result<Valu
         return Ok(Value::constant(x.tensor.index_select(&index, 0)?));
     }
     let (_, width) = x.tensor.dims2()?;
+    if let Some(counter) = &tape.counter {
+        return counter.arrange(tape, x, (rows.len(), width), false);
+    }
     let mut y = vec![0.0; rows.len() * width];
     kernels::embedding(&mut y, &slice(&x.tensor)?, &rows);
     let shape = (rows.len(), width);
@@ -45,6 +48,9 @@ pub(crate) fn prepend(tape: &Tape, x: &Value, prompt: &Param, offsets: &[usize])
     }
     let (virtual_tokens, width) = prompt.tensor.dims2()?;
     let rows = x.rows()? + virtual_tokens * (offsets.len() - 1);
+    if let Some(counter) = &tape.counter {
+        return counter.arrange(tape, x, (rows, width), tape.slot(prompt).is_some());
+    }
     let mut y = Vec::with_capacity(rows * width);
     {
         let (words, prompt) = (slice(&x.tensor)?, slice(&prompt.tensor)?);
@@ -99,6 +105,9 @@ fn column_part(
         return Ok(Value::constant(
             x.tensor.narrow(1, part * width, width)?.contiguous()?,
         ));
+    }
+    if let Some(counter) = &tape.counter {
+        return counter.arrange(tape, x, (rows, width), false);
     }
     let start = part * width;
     let y: Vec<f32> = slice(&x.tensor)?

@@ -55,6 +55,9 @@ pub(crate) fn attention(
         return Padded::new(offsets, heads, q.tensor.device())?
             .attention([&q.tensor, &k.tensor, &v.tensor]);
     }
+    if let Some(counter) = &tape.counter {
+        return counter.attention(tape, &[q, k, v], offsets, heads);
+    }
     let shape = q.tensor.shape().clone();
     let (tokens, width) = q.tensor.dims2()?;
     let (mut out, mut lse) = (vec![0.0; tokens * width], vec![0.0; tokens * heads.count]);

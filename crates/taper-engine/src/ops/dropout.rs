@@ -69,6 +69,9 @@ pub(crate) fn dropout(tape: &Tape, x: Value, dropout: Dropout) -> Result<Value> 
     if tape.path == Path::Composed {
         return Ok(Value::constant(dropout.composed(&x.tensor)?));
     }
+    if let Some(counter) = &tape.counter {
+        return counter.in_place(tape, &[&x]);
+    }
     let out = dropout.apply(&slice(&x.tensor)?).into_owned();
     let shape = x.tensor.shape().clone();
     if !tape.records(&[&x], false) {

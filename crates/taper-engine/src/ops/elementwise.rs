@@ -15,6 +15,9 @@ pub(crate) fn add(tape: &Tape, residual: Value, branch: Value, dropout: Dropout)
             (&residual.tensor + dropout.composed(&branch.tensor)?)?,
         ));
     }
+    if let Some(counter) = &tape.counter {
+        return counter.in_place(tape, &[&branch, &residual]);
+    }
     let shape = branch.tensor.shape().clone();
     let mut sum = take(&branch)?;
     dropout.apply_in_place(&mut sum);

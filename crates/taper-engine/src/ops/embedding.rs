@@ -12,6 +12,9 @@ pub(crate) fn embedding(tape: &Tape, table: &Param, ids: Vec<u32>) -> Result<Val
     if tape.path == Path::Composed {
         return Ok(Value::constant(look_up(table, &ids)?));
     }
+    if let Some(counter) = &tape.counter {
+        return counter.embedding(tape, table, ids.len());
+    }
     let (_, width) = table.tensor.dims2()?;
     let shape = (ids.len(), width);
     let mut y = vec![0.0; ids.len() * width];
@@ -29,6 +32,9 @@ pub(crate) fn embedding(tape: &Tape, table: &Param, ids: Vec<u32>) -> Result<Val
 pub(crate) fn add_embedding(tape: &Tape, x: Value, table: &Param, ids: Vec<u32>) -> Result<Value> {
     if tape.path == Path::Composed {
         return Ok(Value::constant((&x.tensor + look_up(table, &ids)?)?));
+    }
+    if let Some(counter) = &tape.counter {
+        return counter.add_embedding(tape, &x, table);
     }
     let shape = x.tensor.shape().clone();
     let mut y = take(&x)?;

@@ -33,9 +33,12 @@ pub(crate) fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -
     if tape.path == Path::Composed {
         return composed(x, layer, dropout);
     }
+    let outputs = outputs(layer)?;
+    if let Some(counter) = &tape.counter {
+        return counter.linear(tape, x, layer, outputs);
+    }
     let rows = x.rows()?;
     let layout = layer.layout;
-    let outputs = outputs(layer)?;
     let mut y = vec![0.0; rows * outputs];
     {
         let x = slice(&x.tensor)?;

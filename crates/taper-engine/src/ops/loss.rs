@@ -21,6 +21,9 @@ pub(crate) fn cross_entropy(
     if tape.path == Path::Composed {
         return composed(&logits.tensor, labels, mean_over);
     }
+    if let Some(counter) = &tape.counter {
+        return counter.cross_entropy(tape, logits);
+    }
     let data = slice(&logits.tensor)?;
     let mut gradient = vec![0.0; data.len()];
     let (_, classes) = logits.tensor.dims2()?;
@@ -59,6 +62,13 @@ pub(crate) fn lm_loss(
     if tape.path == Path::Composed {
         let logits = states.tensor.matmul(&table.tensor.t()?)?;
         return composed_tokens(&logits, next, mean_over);
+    }
+    if let Some(counter) = &tape.counter {
+        return Ok(TokenLoss {
+            loss: counter.lm_loss(tape, states, table, CHUNK)?,
+            correct: 0,
+            each: Vec::new(),
+        });
     }
     let (hidden, weight) = (slice(&states.tensor)?, slice(&table.tensor)?);
     let id = tape.slot(table);

@@ -120,6 +120,9 @@ pub(crate) fn norm(tape: &Tape, x: &Value, norm: &Norm) -> Result<Value> {
     if tape.path == Path::Composed {
         return Ok(Value::constant(norm.composed(&x.tensor)?));
     }
+    if let Some(counter) = &tape.counter {
+        return counter.norm(tape, x, norm);
+    }
     let (y, stats) = norm.forward(&slice(&x.tensor)?)?;
     let shape = x.tensor.shape().clone();
     let gradient = norm.gradient(tape);
@@ -155,6 +158,9 @@ pub(crate) fn add_layer_norm(
     if tape.path == Path::Composed {
         let sum = (dropout.composed(&branch.tensor)? + &residual.tensor)?;
         return Ok(Value::constant(norm.composed(&sum)?));
+    }
+    if let Some(counter) = &tape.counter {
+        return counter.add_layer_norm(tape, &branch, &residual, norm);
     }
     let Some(beta) = &norm.beta else {
         return Err(candle_core::Error::msg("a post-norm block has a layer norm").into());

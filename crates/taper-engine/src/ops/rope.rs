@@ -78,6 +78,9 @@ pub(crate) fn rope(
             Tensor::cat(&[turned_low, turned_high], 2)?.reshape((tokens, width))?,
         ));
     }
+    if let Some(counter) = &tape.counter {
+        return counter.in_place(tape, &[&x]);
+    }
     let shape = x.tensor.shape().clone();
     let mut y = take(&x)?;
     kernels::rope(&mut y, &angles.kernel(), positions, heads, dim);

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use taper_core::{DataFile, Device, JobSpec, Method, RunSpec, TaskType};
 
 use super::training::train;
-use crate::{cache::Cache, export::read_adapter, prepare::inspect};
+use crate::{cache::Cache, export::read_adapter, opened::Models, prepare::inspect};
 
 /// A golden adapter and where its base lies.
 struct Golden {
@@ -107,7 +107,7 @@ fn write(golden: &Golden, dir: &Path) -> PathBuf {
         threads: 1,
         resume_from: None,
     };
-    run.spec = inspect(&Cache::new(1), &run).unwrap();
+    run.spec = inspect(&Models::new(), &Cache::new(1), &run).unwrap();
     train(&run);
     run.output_dir().join("adapter")
 }

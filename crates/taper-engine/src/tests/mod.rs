@@ -21,8 +21,10 @@ use taper_core::{CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, R
 
 use crate::{
     Result,
+    cache::Cache,
     data::{Answers, Batch, Encoded, Targets},
     models::{Model, Noise, Pass},
+    opened::Models,
     param::Gradients,
     random::Stream,
     tape::{Path as ComputePath, Tape},
@@ -167,7 +169,7 @@ impl Fixture {
             threads: 1,
             resume_from: None,
         };
-        run.spec = crate::prepare::inspect(&crate::cache::Cache::new(1), &run)?;
+        run.spec = crate::prepare::inspect(&Models::new(), &Cache::new(1), &run)?;
         Ok(run)
     }
 }

@@ -1,4 +1,4 @@
-//! What a run leaves behind: checkpoints on the way, artifacts at the end.
+//! What a run leaves behind at its end: the artifacts.
 
 use std::{fs, path::Path};
 
@@ -9,46 +9,10 @@ use crate::{
     Error, Result,
     export::{Check, Export},
     folder::write_whole,
-    memory,
-    state::{self, Snapshot},
+    memory, state,
 };
 
 impl Trainer<'_> {
-    /// Writes a checkpoint and makes it known.
-    pub(super) fn save(&mut self) -> Result<()> {
-        let step = self.progress.step;
-        if self.keeper.kept.last() == Some(&step) {
-            return Ok(());
-        }
-        let best = self.progress.best.as_ref().map(|best| best.step);
-        let superseded = self.keeper.add(step, best);
-        let dir = self.run.checkpoint_dir(step);
-        let snapshot = Snapshot {
-            fingerprint: &self.fingerprint,
-            parameters: &self.model.parameters,
-            optimizer: &self.optimizer,
-            progress: &self.progress,
-            history: &self.history,
-            kept: &self.keeper.kept,
-        };
-        state::save(&dir, &snapshot)?;
-        let mut metrics = Metrics::new();
-        for logged in self
-            .history
-            .iter()
-            .rev()
-            .take_while(|logged| logged.metrics.get("step") == Some(step as f64))
-        {
-            metrics.merge(&logged.metrics);
-        }
-        Ok(self.sink.checkpoint(taper_core::CheckpointFiles {
-            step,
-            dir,
-            metrics,
-            superseded,
-        })?)
-    }
-
     /// Writes the artifacts of the weights that are wanted: the last, or the best.
     pub(super) fn finish(mut self) -> Result<Outcome> {
         if self.progress.window.steps > 0 {
@@ -56,6 +20,7 @@ impl Trainer<'_> {
             self.log()?;
         }
         self.save()?;
+        self.settle_checkpoint()?;
         self.choose_weights()?;
         let mut metrics = self.final_metrics();
         let (output, trained_tokens) = (self.run.output_dir(), self.progress.tokens);
@@ -75,7 +40,8 @@ impl Trainer<'_> {
         let wanted = best.filter(|_| self.run.spec.training.load_best_model_at_end);
         let step = wanted.unwrap_or(self.progress.step);
         if step != self.progress.step {
-            state::restore_parameters(&self.run.checkpoint_dir(step), &self.model.parameters)?;
+            let dir = self.run.checkpoint_dir(step);
+            state::restore_best(&self.fingerprint, &dir, &self.model.parameters)?;
         }
         let evaluated = self.last_evaluation.as_ref().map(|(step, _)| *step);
         if step != self.progress.step || evaluated != Some(step) {
@@ -108,6 +74,7 @@ impl Trainer<'_> {
         let Self {
             run,
             data,
+            control,
             model,
             optimizer,
             history,
@@ -127,6 +94,7 @@ impl Trainer<'_> {
                 evaluation,
             };
             export.write(dir)?;
+            control.check_cancelled()?;
             let check = Check::of(run, data, &model, progress.step)?;
             drop(model);
             check.read_back(dir)

@@ -2,11 +2,13 @@
 
 mod finish;
 mod report;
+mod saver;
 
 use std::time::Instant;
 
 use taper_core::{Command, Control, Outcome, RunSink, RunSpec, Stop};
 
+use self::saver::Saver;
 use crate::{
     Result,
     checks::Checks,
@@ -34,23 +36,14 @@ pub(crate) fn train(
     control: &Control,
 ) -> Result<Outcome> {
     let mut trainer = Trainer::start(run, data, sink, control)?;
-    if trainer.progress.step == 0 || trainer.progress.evaluation_due {
-        trainer.evaluate()?;
-    }
-    while !trainer.is_done() {
-        trainer.obey()?;
-        let kept = trainer.keeper.kept.last().copied();
-        trainer.step().map_err(|error| error.after(kept))?;
-        let now = trainer.due();
-        if now.log {
-            trainer.log()?;
-        }
-        let improved = now.evaluate && trainer.evaluate()?;
-        if now.save || improved {
-            trainer.save()?;
+    match trainer.run() {
+        Ok(()) => trainer.finish(),
+        Err(error) => {
+            // A retry goes on from the checkpoint that is under way.
+            trainer.settle_checkpoint()?;
+            Err(error)
         }
     }
-    trainer.finish()
 }
 
 struct Trainer<'a> {
@@ -67,6 +60,7 @@ struct Trainer<'a> {
     rates: Rates,
     checks: Checks,
     keeper: Keeper,
+    saver: Saver,
     /// Units of the current epoch in their order, and which epoch that is.
     order: (u64, Vec<usize>),
     steps_per_epoch: u64,
@@ -124,9 +118,32 @@ impl<'a> Trainer<'a> {
             progress,
             history,
             keeper,
+            saver: Saver::new(),
             steps_per_epoch,
             total_steps,
         })
+    }
+
+    /// The loop.
+    fn run(&mut self) -> Result<()> {
+        if self.progress.step == 0 || self.progress.evaluation_due {
+            self.evaluate()?;
+        }
+        while !self.is_done() {
+            self.obey()?;
+            let kept = self.keeper.kept.last().copied();
+            self.step().map_err(|error| error.after(kept))?;
+            self.publish_checkpoint()?;
+            let now = self.due();
+            if now.log {
+                self.log()?;
+            }
+            let improved = now.evaluate && self.evaluate()?;
+            if now.save || improved {
+                self.save()?;
+            }
+        }
+        Ok(())
     }
 
     fn is_done(&self) -> bool {
@@ -140,6 +157,7 @@ impl<'a> Trainer<'a> {
         if self.control.command() == Command::Pause {
             if self.progress.step > 0 {
                 self.save()?;
+                self.settle_checkpoint()?;
             }
             return Err(Stop::Paused.into());
         }
@@ -281,7 +299,7 @@ impl<'a> Trainer<'a> {
                 || step == 1
                 || step.is_multiple_of(training.logging_steps.steps(self.total_steps)),
             evaluate: last || every(training.eval_steps),
-            save: last || every(training.save_steps),
+            save: last || every(training.save_steps) || self.saver.is_old(training.save_minutes),
         }
     }
 }

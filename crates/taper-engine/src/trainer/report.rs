@@ -61,7 +61,7 @@ impl Trainer<'_> {
     }
 
     /// Step, total and epoch, which stand in every event.
-    fn place(&self) -> Metrics {
+    pub(super) fn place(&self) -> Metrics {
         let (step, total) = (self.progress.step as f64, self.total_steps as f64);
         Metrics::from([
             ("step", step),
@@ -106,6 +106,7 @@ impl Trainer<'_> {
             // The steps since the last checkpoint must not be lost; the evaluation is made up for when the run goes on.
             self.progress.evaluation_due = true;
             self.save()?;
+            self.settle_checkpoint()?;
         }
         let Some(evaluation) = evaluation? else {
             return Ok(false);

@@ -2,10 +2,10 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use serde_json::json;
 use taper_core::{
-    Control, Device, JobSpec, JobState, Outcome, Plan, RunSink, RunSpec, SpecError, TrainError,
-    Trainer,
+    CheckpointRefused, Control, Device, JobSpec, JobState, Memory, Outcome, Plan, RunSink, RunSpec,
+    SpecError, TrainError, Trainer,
 };
-use taper_runner::{Runner, RunnerConfig};
+use taper_runner::{Patience, Retention, Runner, RunnerConfig};
 use taper_store::{Job, Store};
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
@@ -49,6 +49,17 @@ impl Trainer for Script {
         let mut spec = run.spec.clone();
         spec.training.learning_rate = Some(0.125);
         Ok(spec)
+    }
+
+    fn memory_bound(&self, _: &RunSpec) -> Result<Memory, SpecError> {
+        Ok(Memory::default())
+    }
+
+    fn verify(&self, _: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
+        match fs::read_to_string(checkpoint.join("state")) {
+            Ok(text) if text == "bad" => Err(CheckpointRefused("it says so".to_owned())),
+            _ => Ok(()),
+        }
     }
 
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError> {
@@ -171,6 +182,9 @@ async fn start(dir: &Path, store: &Store, script: Script, workers: usize) -> Run
         models_dir: dir.join("models"),
         devices: vec![Device::Cpu; workers],
         threads: 2,
+        memory_limit: None,
+        patience: Patience::default(),
+        retention: Retention::default(),
     };
     Runner::start(store.clone(), Arc::new(script), config)
         .await

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod actions;
 mod bench;
 mod cancel;
 mod lifecycle;

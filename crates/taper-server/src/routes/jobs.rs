@@ -1,5 +1,5 @@
 use axum::{Json, extract::State};
-use taper_core::JobSpec;
+use taper_core::{JobChange, JobSpec};
 use taper_store::JobFilter;
 use utoipa::IntoParams;
 
@@ -8,25 +8,49 @@ use crate::{
     extract::{JsonBody, Path},
     query::{FromPairs, Pairs, Query},
     state::AppState,
-    wire::{CreateFineTuningJob, FineTuningJob, List},
+    wire::{ChangeFineTuningJob, CreateFineTuningJob, DeletedJob, FineTuningJob, List, Submitted},
 };
 
 /// Create a fine-tuning job
 ///
-/// The answer comes after the job is kept; it then is validated, waits for a worker and runs.
+/// The answer comes after the job is kept; it then is validated, waits for a worker and runs. With `dry_run` nothing is kept: the
+/// answer is the job's plan, or the error that the job would get.
 #[utoipa::path(
     post,
     path = "/v1/fine_tuning/jobs",
     tag = "fine-tuning",
+    params(Submission),
     request_body = CreateFineTuningJob,
-    responses((status = 200, description = "The job", body = FineTuningJob)),
+    responses((status = 200, description = "The job, or with `dry_run` its plan", body = Submitted)),
 )]
 pub(crate) async fn create_job(
     State(state): State<AppState>,
+    Query(query): Query<Submission>,
     JsonBody(body): JsonBody,
-) -> Result<Json<FineTuningJob>, ApiError> {
+) -> Result<Json<Submitted>, ApiError> {
     let spec = JobSpec::parse(&body)?;
-    Ok(Json(state.runner.submit(spec).await?.into()))
+    Ok(Json(if query.dry_run {
+        Submitted::Plan(state.runner.plan(spec).await?.into())
+    } else {
+        Submitted::Job(Box::new(state.runner.submit(spec).await?.into()))
+    }))
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Submission {
+    /// Answer with the plan and keep nothing.
+    #[param(value_type = Option<bool>)]
+    dry_run: bool,
+}
+
+impl FromPairs for Submission {
+    fn read(pairs: &mut Pairs) -> Self {
+        let words = [("true", true), ("false", false)];
+        Self {
+            dry_run: pairs.choice("dry_run", &words).unwrap_or(false),
+        }
+    }
 }
 
 #[derive(IntoParams)]
@@ -107,4 +131,98 @@ pub(crate) async fn cancel_job(
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
     Ok(Json(state.runner.cancel(&id).await?.into()))
+}
+
+/// Pause a fine-tuning job
+///
+/// A running job leaves a checkpoint and its worker; one whose files are being validated is paused after that. The answer waits up to
+/// two seconds for it and shows the state of that moment. Pausing a paused job is no error.
+#[utoipa::path(
+    post,
+    path = "/v1/fine_tuning/jobs/{id}/pause",
+    tag = "fine-tuning",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses((status = 200, description = "The job", body = FineTuningJob)),
+)]
+pub(crate) async fn pause_job(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<FineTuningJob>, ApiError> {
+    Ok(Json(state.runner.pause(&id).await?.into()))
+}
+
+/// Resume a paused fine-tuning job
+///
+/// It goes back into the queue, and on from its checkpoint exactly as if it had not been paused.
+#[utoipa::path(
+    post,
+    path = "/v1/fine_tuning/jobs/{id}/resume",
+    tag = "fine-tuning",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses((status = 200, description = "The job", body = FineTuningJob)),
+)]
+pub(crate) async fn resume_job(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<FineTuningJob>, ApiError> {
+    Ok(Json(state.runner.resume(&id).await?.into()))
+}
+
+/// Retry a failed fine-tuning job
+///
+/// It goes back into the queue for a new attempt from its last whole checkpoint; a job whose validation failed is validated again.
+#[utoipa::path(
+    post,
+    path = "/v1/fine_tuning/jobs/{id}/retry",
+    tag = "fine-tuning",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses((status = 200, description = "The job", body = FineTuningJob)),
+)]
+pub(crate) async fn retry_job(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<FineTuningJob>, ApiError> {
+    Ok(Json(state.runner.retry(&id).await?.into()))
+}
+
+/// Change a fine-tuning job
+///
+/// Of two queued jobs that with the higher priority runs first, of equals the older one. A running job is not interrupted.
+#[utoipa::path(
+    patch,
+    path = "/v1/fine_tuning/jobs/{id}",
+    tag = "fine-tuning",
+    params(("id" = String, Path, description = "Id of the job")),
+    request_body = ChangeFineTuningJob,
+    responses((status = 200, description = "The job", body = FineTuningJob)),
+)]
+pub(crate) async fn change_job(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<FineTuningJob>, ApiError> {
+    let JobChange { priority } = JobChange::parse(&body)?;
+    Ok(Json(state.runner.prioritize(&id, priority).await?.into()))
+}
+
+/// Delete a fine-tuning job
+///
+/// Only one that has ended. It goes with its model, its checkpoints, its events and its result files; the files it was trained on stay.
+#[utoipa::path(
+    delete,
+    path = "/v1/fine_tuning/jobs/{id}",
+    tag = "fine-tuning",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses((status = 200, description = "It is gone", body = DeletedJob)),
+)]
+pub(crate) async fn delete_job(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<DeletedJob>, ApiError> {
+    state.runner.delete(&id).await?;
+    Ok(Json(DeletedJob {
+        id,
+        object: "fine_tuning.job",
+        deleted: true,
+    }))
 }

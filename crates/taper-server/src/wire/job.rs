@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 
 use super::checkpoint::figures;
 
-/// A fine-tuning job: OpenAI's fields, and taper's `tuning`, `training`, `metrics`, `plan`, `attempt`, `priority`,
-/// `queue_position` and `started_at`.
+/// A fine-tuning job: OpenAI's fields, and taper's `tuning`, `training`, `metrics`, `plan`, `attempt`, `bytes`, `priority`,
+/// `queue_position`, `estimated_start` and `started_at`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FineTuningJob {
     /// `ftjob-…`
@@ -60,10 +60,32 @@ pub struct FineTuningJob {
     pub plan: Option<Plan>,
     /// Starts so far.
     pub attempt: u32,
+    /// Its checkpoints and results on the server's disk.
+    pub bytes: u64,
     /// Higher runs first.
     pub priority: i32,
     /// 1 for the next job to run; only while it is queued.
     pub queue_position: Option<u64>,
+    /// When it will start, about; only while it is queued, and null when the jobs before it do not tell how long they take.
+    pub estimated_start: Option<i64>,
+}
+
+/// What may be changed of a job that has been submitted.
+#[derive(Debug, ToSchema)]
+pub struct ChangeFineTuningJob {
+    /// Higher runs first.
+    #[schema(minimum = -100, maximum = 100)]
+    pub priority: i32,
+}
+
+/// The answer to the deletion of a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeletedJob {
+    pub id: String,
+    /// Always `fine_tuning.job`.
+    pub object: &'static str,
+    /// Always true.
+    pub deleted: bool,
 }
 
 /// Why a job failed.
@@ -154,8 +176,10 @@ impl From<Job> for FineTuningJob {
             training: job.spec.training,
             plan: job.plan,
             attempt: job.attempt,
+            bytes: job.bytes,
             priority: job.priority,
             queue_position: job.queue_position,
+            estimated_start: job.estimated_start,
         }
     }
 }

@@ -10,13 +10,18 @@ mod job;
 mod list;
 mod metrics;
 mod model;
+mod plan;
 
 pub use artifact::ArtifactObject;
 pub use checkpoint::FineTuningCheckpoint;
 pub use create::{CreateFineTuningJob, OpenAiHyperparameters, OpenAiMethod, OpenAiSupervised};
 pub use event::{FineTuningEvent, StreamedEvent};
 pub use file::{DeletedFile, FileObject, UploadForm};
-pub use job::{FineTuningError, FineTuningJob, Hyperparameters, MethodObject, SupervisedMethod};
+pub use job::{
+    ChangeFineTuningJob, DeletedJob, FineTuningError, FineTuningJob, Hyperparameters, MethodObject,
+    SupervisedMethod,
+};
 pub use list::List;
 pub use metrics::{CurveBuckets, JobMetrics};
 pub use model::ModelObject;
+pub use plan::{PlanObject, Submitted};

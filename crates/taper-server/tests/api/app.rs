@@ -7,9 +7,9 @@ use axum::{
 };
 use serde_json::{Value, json};
 use taper_core::Device;
-use taper_runner::{Runner, RunnerConfig};
+use taper_runner::{Patience, Retention, Runner, RunnerConfig};
 use taper_server::{AppState, ServerConfig};
-use taper_store::Store;
+use taper_store::{Limits, Store};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -32,18 +32,31 @@ impl TestApp {
         Self::start_with(|_| {}).await
     }
 
+    /// On a disk that leaves no more than `limits` allow.
+    pub(crate) async fn start_within(limits: Limits) -> Self {
+        Self::build(limits, |_| {}).await
+    }
+
     pub(crate) async fn start_with(configure: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::build(Limits::default(), configure).await
+    }
+
+    async fn build(limits: Limits, configure: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for model in ["tiny", "org/small"] {
             let folder = dir.path().join("models").join(model);
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("config.json"), "{}").unwrap();
         }
-        let store = Store::open(&dir.path().join("data")).await.unwrap();
+        let store = Store::open_within(&dir.path().join("data"), limits);
+        let store = store.await.unwrap();
         let runner = RunnerConfig {
             models_dir: dir.path().join("models"),
             devices: vec![Device::Cpu],
             threads: 1,
+            memory_limit: None,
+            patience: Patience::default(),
+            retention: Retention::default(),
         };
         let runner = Runner::start(store.clone(), Arc::new(ScriptedTrainer), runner);
         let mut config = ServerConfig::new("127.0.0.1:8000".parse().unwrap());

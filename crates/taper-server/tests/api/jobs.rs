@@ -1,3 +1,4 @@
+use axum::http::Request;
 use serde_json::{Value, json};
 
 use crate::app::{JOBS, ROWS, TestApp, text};
@@ -133,6 +134,45 @@ async fn a_running_job_tells_when_it_ends_and_can_be_cancelled() {
         let job = app.post(&format!("{JOBS}/{id}/cancel")).await.json().await;
         assert_eq!(job["status"], "cancelled");
     }
+}
+
+#[tokio::test]
+async fn a_job_is_paused_resumed_moved_and_deleted() {
+    let app = TestApp::start().await;
+    let id = app.submit(json!({"metadata": {"script": "wait"}})).await;
+    app.reach(&id, "running").await;
+    let path = format!("{JOBS}/{id}");
+    let post = async |verb: &str| app.post(&format!("{path}/{verb}")).await;
+    for _ in 0..2 {
+        assert_eq!(post("pause").await.json().await["status"], "paused");
+    }
+    let patch = async |body: &str| {
+        let request = Request::patch(&path).header("content-type", "application/json");
+        app.send(request.body(body.to_owned().into()).unwrap())
+            .await
+    };
+    let moved = patch("{\"priority\": -7}").await.json().await;
+    assert_eq!(
+        (&moved["priority"], &moved["status"]),
+        (&json!(-7), &json!("paused"))
+    );
+    let (status, param, _) = patch("{\"priority\": 101}").await.error().await;
+    assert_eq!((status, param.as_str()), (400, "priority"));
+    let (status, _, message) = post("retry").await.error().await;
+    let told = format!("job {id} is paused; a job can be retried while it is failed");
+    assert_eq!((status, message), (400, told));
+    let (status, _, message) = app.delete(&path).await.error().await;
+    let told = "a job can be deleted while it is succeeded, failed or cancelled";
+    assert!(status == 400 && message.ends_with(told), "{message}");
+    assert_eq!(post("resume").await.json().await["status"], "queued");
+    app.reach(&id, "running").await;
+    assert_eq!(post("cancel").await.json().await["status"], "cancelled");
+    let gone = app.delete(&path).await.json().await;
+    let expected = json!({"id": id, "object": "fine_tuning.job", "deleted": true});
+    assert_eq!(gone, expected);
+    assert_eq!(app.get(&path).await.error().await.0, 404);
+    let list = app.get(JOBS).await.json().await;
+    assert_eq!(list["data"], json!([]));
 }
 
 #[tokio::test]

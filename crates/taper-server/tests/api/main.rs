@@ -9,6 +9,7 @@ mod doors;
 mod files;
 mod jobs;
 mod openapi;
+mod operations;
 mod paths;
 mod service;
 mod streams;

@@ -1,8 +1,9 @@
 use std::{fs, io::Read, path::Path, thread, time::Duration};
 
 use taper_core::{
-    CheckpointFiles, Control, Defaults, FieldError, JobSpec, Level, Metrics, Outcome, Plan,
-    RunEvent, RunSink, RunSpec, SpecError, TaskType, TrainError, Trainer, code,
+    CheckpointFiles, CheckpointRefused, Control, Defaults, FieldError, JobSpec, Level, Memory,
+    Metrics, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, TaskType, TrainError, Trainer,
+    code,
 };
 
 /// Trains nothing, but reports and leaves files like a run of `training.max_steps` steps. `metadata.script` may say `wait` (report
@@ -34,6 +35,14 @@ impl Trainer for ScriptedTrainer {
             target_modules: vec!["query".to_owned(), "value".to_owned()],
             model_max_length: 256,
         })
+    }
+
+    fn memory_bound(&self, _: &RunSpec) -> Result<Memory, SpecError> {
+        Ok(Memory::default())
+    }
+
+    fn verify(&self, _: &RunSpec, _: &Path) -> Result<(), CheckpointRefused> {
+        Ok(())
     }
 
     fn check(&self, run: &RunSpec, _: &Control) -> Result<Plan, TrainError> {

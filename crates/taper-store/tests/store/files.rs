@@ -65,9 +65,11 @@ async fn files_are_listed_by_page_although_their_times_are_equal() {
     }
     let table = dir.path().join("table.csv");
     fs::write(&table, "step\n").unwrap();
-    let result = store.register_result_file("step_metrics.csv", &table);
+    let result = store.keep_result_file("step_metrics.csv", &table);
     let result = result.await.unwrap();
     assert_eq!(fs::read(store.file_path(&result.id)).unwrap(), b"step\n");
+    // It becomes known with the end of its job.
+    assert_eq!(store.file(&result.id).await.unwrap(), None);
     for order in [Order::Asc, Order::Desc] {
         let mut seen = Vec::new();
         let mut after = None;

@@ -2,7 +2,9 @@ use std::fs;
 
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use taper_core::{CheckpointFiles, JobState, Metrics};
-use taper_store::{Artifact, Change, Job, JobFilter, JobResult, StoreError, Transition};
+use taper_store::{
+    Artifact, Change, FileRecord, Job, JobFilter, JobResult, StoreError, Transition,
+};
 
 use crate::{create, enqueue, run, store, to};
 
@@ -23,7 +25,15 @@ fn success(job: &Job) -> Transition {
                 trained_tokens: 17,
                 metrics: Metrics::from([("train_seconds", 2.5)]),
                 artifacts: vec![artifact()],
-                result_files: vec!["file-1".to_owned()],
+                result_files: vec![FileRecord {
+                    row: 0,
+                    id: format!("file-of-{}", job.id),
+                    bytes: 5,
+                    created_at: 1,
+                    filename: "step_metrics.csv".to_owned(),
+                    purpose: "fine-tune-results".to_owned(),
+                    sha256: "00".to_owned(),
+                }],
             }),
             ..Change::default()
         },
@@ -246,10 +256,8 @@ async fn checkpoints_are_published_and_superseded() {
         .unwrap();
     assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [10]);
     publish(1, 30, &[10, 20]).await.unwrap();
-    assert_eq!(
-        store.last_checkpoint(&job.id).await.unwrap().unwrap().step,
-        30
-    );
+    let page = store.checkpoints(&job.id, None, 5).await.unwrap();
+    assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [30]);
     assert!(!first.dir.exists() && !second.dir.exists());
     assert!(matches!(
         publish(2, 40, &[]).await,

@@ -2,10 +2,12 @@
 
 #![cfg(test)]
 
+mod backup;
 mod events;
 mod files;
 mod jobs;
 mod lifetime;
+mod startup;
 
 use serde_json::json;
 use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, RunEvent};
@@ -17,6 +19,15 @@ async fn store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     (dir, store)
+}
+
+/// Removes whatever lies at `path`.
+fn remove(path: &std::path::Path) {
+    if path.is_dir() {
+        std::fs::remove_dir_all(path).unwrap();
+    } else {
+        std::fs::remove_file(path).unwrap();
+    }
 }
 
 async fn upload(store: &Store, bytes: &[u8]) -> FileRecord {

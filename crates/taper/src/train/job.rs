@@ -39,7 +39,7 @@ impl Train {
             .map_err(|error| report::failed(TrainError::from(error), None))
             .with_context(|| format!("in {}", self.spec.display()))?;
         Ok(RunSpec {
-            job_id: name(&self.out)?,
+            job_id: self.out.as_deref().map_or(Ok(String::new()), name)?,
             attempt: 1,
             spec,
             model_dir: self.model.clone(),

@@ -2,6 +2,7 @@
 
 mod folder;
 mod job;
+mod plan;
 mod report;
 
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// Deep graphs recurse when they are dropped and walked backwards. Only what is touched takes memory.
-const STACK_BYTES: usize = 64 << 20;
+pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// What a shell makes of an end by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -45,8 +46,16 @@ pub(crate) struct Train {
     validation: Option<PathBuf>,
 
     /// Where the result goes: a new or empty folder, or that of an interrupted run
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
+
+    /// Say what the run would do and take, and end
+    #[arg(long)]
+    dry_run: bool,
+
+    /// With --dry-run: as JSON
+    #[arg(long, requires = "dry_run")]
+    json: bool,
 
     /// Threads for the arithmetic [default: all cores]
     #[arg(long, value_name = "N")]
@@ -59,7 +68,15 @@ impl Train {
         logging::start(LogFormat::Text, "warn");
         let pool = self.pool()?;
         let mut run = self.job(pool.current_num_threads())?;
-        let folder = Folder::open(&self.out)?;
+        let Some(out) = self.out.as_deref().filter(|_| !self.dry_run) else {
+            let plan = pool.install(|| plan::make(run));
+            plan::print(
+                &plan.map_err(|error| report::failed(error, None))?,
+                self.json,
+            );
+            return Ok(ExitCode::SUCCESS);
+        };
+        let folder = Folder::open(out)?;
         run.run_dir = folder.run_dir();
         run.resume_from = folder.newest_checkpoint()?;
         let trained = watched(pool, run).await?;
@@ -67,7 +84,7 @@ impl Train {
             Ok(outcome) => {
                 folder.publish()?;
                 report::figures(&outcome.metrics);
-                say(format_args!("the result lies in {}", self.out.display()));
+                say(format_args!("the result lies in {}", out.display()));
                 return Ok(ExitCode::SUCCESS);
             }
             Err(TrainError::Stopped(_)) => {

@@ -47,7 +47,7 @@ impl RunSink for Sink<'_> {
         for step in checkpoint.superseded {
             let dir = self.run.checkpoint_dir(step);
             fs::remove_dir_all(&dir).map_err(|error| {
-                PublishRefused(format!("cannot remove {}: {error}", dir.display()))
+                PublishRefused::NotKept(format!("cannot remove {}: {error}", dir.display()))
             })?;
         }
         Ok(())

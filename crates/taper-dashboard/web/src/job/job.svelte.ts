@@ -34,6 +34,7 @@ export class LiveJob implements Follower {
   curves = new Curves()
 
   readonly id: string
+  #unfollow = () => {}
   /** Events that arrive while the history is being loaded, to be applied on top of it. */
   #waiting: StreamEvent[] | undefined
   readonly #redraw = throttle(redrawPause, () => (this.revision += 1))
@@ -44,7 +45,8 @@ export class LiveJob implements Follower {
   }
 
   start(): () => void {
-    return stream.follow(this.id, this)
+    this.#unfollow = stream.follow(this.id, this)
+    return () => this.#unfollow()
   }
 
   reload(): void {
@@ -92,7 +94,7 @@ export class LiveJob implements Follower {
     if (!this.events.some((known) => known.id === event.id)) this.events = [event, ...this.events]
     const data = event.data ?? {}
     if (event.type === 'metrics') this.#metrics(data)
-    else if ('status' in data || 'checkpoint' in data || 'plan' in data) this.#refreshSoon()
+    else if (['status', 'checkpoint', 'plan', 'priority'].some((name) => name in data)) this.#refreshSoon()
     this.#restarted(data)
     this.#redraw()
   }
@@ -110,8 +112,11 @@ export class LiveJob implements Follower {
 
   /** Takes over a newer answer; the end of a job is loaded whole, because its last events may not have come yet. */
   changed(job: Job): void {
+    const before = this.job
     this.job = job
     if (isTerminal(job.status)) this.reload()
+    // The stream of an ended job was given back: a retried one is followed again.
+    else if (before && isTerminal(before.status)) this.start()
   }
 
   #metrics(data: Record<string, unknown>): void {

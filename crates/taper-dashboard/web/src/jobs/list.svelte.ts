@@ -105,7 +105,11 @@ export class JobList implements Follower {
       return
     }
     if (event.type === 'metrics' && event.data) entry.metrics(event.data)
-    else if (event.data && 'status' in event.data) entry.refresh()
+    else if (event.data && ('status' in event.data || 'priority' in event.data)) {
+      entry.refresh()
+      // The others move up, or let it pass.
+      for (const other of this.entries) if (other.job.status === 'queued') other.refresh()
+    }
   }
 }
 

@@ -12,21 +12,19 @@ pub(super) fn encode(job: &Job<'_>, classes: &Classes) -> Result<Encoded> {
                     "has a 'text' of which the tokenizer makes no token; remove the row".to_owned(),
                 );
             }
-            Ok(encoding)
+            // What else an encoding holds is many times its ids.
+            Ok((
+                encoding.get_ids().to_vec(),
+                !encoding.get_overflowing().is_empty(),
+            ))
         }),
         Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => {
             Err("has no label".to_owned())
         }
     })?;
     Ok(Encoded {
-        truncated: rows
-            .iter()
-            .filter(|encoding| !encoding.get_overflowing().is_empty())
-            .count() as u64,
-        ids: rows
-            .iter()
-            .map(|encoding| encoding.get_ids().to_vec())
-            .collect(),
+        truncated: rows.iter().filter(|(_, cut)| *cut).count() as u64,
+        ids: rows.into_iter().map(|(ids, _)| ids).collect(),
         targets: Targets::Classes(labels),
         prompted: false,
         lines: job.source.rows.iter().map(|row| row.line).collect(),

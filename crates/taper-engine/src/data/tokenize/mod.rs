@@ -49,6 +49,41 @@ impl Encoded {
         self.ids.iter().map(|row| row.len() as u64).sum()
     }
 
+    /// Tokens of some rows.
+    pub(crate) fn tokens_of(&self, rows: &[usize]) -> u64 {
+        rows.iter().map(|row| self.ids[*row].len() as u64).sum()
+    }
+
+    /// The outline of `count` blocks of plain text.
+    pub(crate) fn blocks(count: usize, length: usize) -> Self {
+        Self {
+            ids: vec![vec![0; length]; count],
+            targets: Targets::Tokens(vec![vec![true; length]; count]),
+            lines: vec![0; count],
+            truncated: 0,
+            prompted: false,
+        }
+    }
+
+    /// Repeats the rows until they have at least this many tokens.
+    pub(crate) fn fill(&mut self, tokens: usize) {
+        let rows = self.len();
+        let mut missing = tokens.saturating_sub(self.tokens() as usize);
+        for row in (0..rows).cycle() {
+            let length = self.ids[row].len();
+            if missing == 0 || length == 0 {
+                return;
+            }
+            missing = missing.saturating_sub(length);
+            self.ids.push(self.ids[row].clone());
+            self.lines.push(self.lines[row]);
+            match &mut self.targets {
+                Targets::Classes(classes) => classes.push(classes[row]),
+                Targets::Tokens(trained) => trained.push(trained[row].clone()),
+            }
+        }
+    }
+
     /// Places of a row's tokens that the loss covers. Nothing foretells a first token, but virtual tokens in front of it.
     pub(crate) fn foretold(&self, row: usize) -> impl Iterator<Item = usize> {
         let trained: &[bool] = match &self.targets {

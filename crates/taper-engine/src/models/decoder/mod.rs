@@ -214,19 +214,4 @@ impl Decoder {
         }
         (linears, modules)
     }
-
-    /// Modules that the model takes from the files, where they have them.
-    pub(super) fn modules(config: &DecoderConfig, task: TaskType) -> Vec<String> {
-        let names = names(config);
-        let (_, mut modules) = Self::paths(config);
-        modules.retain(|path| match task {
-            TaskType::SeqCls => path != "lm_head",
-            TaskType::CausalLm => path != "score",
-        });
-        modules.extend([names.words, "transformer.wpe"].map(str::to_owned));
-        modules.extend((0..config.num_hidden_layers).flat_map(|i| {
-            ["q_norm", "k_norm"].map(|name| format!("{}.{i}.self_attn.{name}", names.layers))
-        }));
-        modules
-    }
 }

@@ -19,7 +19,7 @@ fn words() -> Vec<&'static str> {
 }
 
 /// Reviews whose words tell the class: text and label, good and bad ones in turn.
-pub(crate) fn reviews(count: usize) -> Vec<(String, &'static str)> {
+pub fn reviews(count: usize) -> Vec<(String, &'static str)> {
     let mut random = Random(count as u64);
     let pick = |words: &[&'static str], random: &mut Random| words[random.below(words.len())];
     (0..count)
@@ -38,7 +38,7 @@ pub(crate) fn reviews(count: usize) -> Vec<(String, &'static str)> {
 }
 
 /// Reviews as JSONL.
-pub(crate) fn jsonl(count: usize) -> String {
+pub fn jsonl(count: usize) -> String {
     reviews(count)
         .iter()
         .map(|(text, label)| format!("{}\n", json!({"text": text, "label": label})))
@@ -46,7 +46,7 @@ pub(crate) fn jsonl(count: usize) -> String {
 }
 
 /// Reviews as CSV.
-pub(crate) fn csv(count: usize) -> String {
+pub fn csv(count: usize) -> String {
     let rows = reviews(count);
     let lines = rows
         .iter()
@@ -55,7 +55,7 @@ pub(crate) fn csv(count: usize) -> String {
 }
 
 /// Writes a tiny random BERT in Hugging Face layout.
-pub(crate) fn write_tiny_bert(folder: &Path) -> Result<()> {
+pub fn write_tiny_bert(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("config.json"), config().to_string())?;
     fs::write(folder.join("tokenizer.json"), tokenizer().to_string())?;
@@ -79,7 +79,7 @@ pub(crate) fn write_tiny_bert(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn config() -> Value {
+pub fn config() -> Value {
     json!({
         "architectures": ["BertModel"], "model_type": "bert", "vocab_size": words().len(), "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": INTERMEDIATE,

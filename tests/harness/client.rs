@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::BoxStream};
 use reqwest::{
     Method, RequestBuilder, StatusCode,
     multipart::{Form, Part},
@@ -11,16 +12,17 @@ use serde_json::Value;
 use crate::server::MODEL;
 
 /// Talks to a server under test.
-pub(crate) struct Client {
+#[derive(Clone)]
+pub struct Client {
     http: reqwest::Client,
-    pub(crate) addr: String,
+    pub addr: String,
 }
 
 /// An event of a stream with its number; `None` is the end, `[DONE]`.
-pub(crate) type Message = Option<(u64, Value)>;
+pub type Message = Option<(u64, Value)>;
 
 impl Client {
-    pub(crate) fn new(addr: &str) -> Result<Self> {
+    pub fn new(addr: &str) -> Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self {
             http,
@@ -28,30 +30,30 @@ impl Client {
         })
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("http://{}{path}", self.addr))
     }
 
     /// The body of a successful GET.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+    pub async fn get(&self, path: &str) -> Result<Value> {
         self.json(self.request(Method::GET, path)).await
     }
 
     /// The bytes of a successful GET.
-    pub(crate) async fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>> {
         let answer = self.request(Method::GET, path).send().await?;
         Ok(answer.error_for_status()?.bytes().await?.into())
     }
 
-    pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value> {
+    pub async fn json(&self, request: RequestBuilder) -> Result<Value> {
         let (status, body) = answer(request).await?;
         ensure!(status.is_success(), "{status}: {body}");
         Ok(body)
     }
 
     /// Uploads a file for fine-tuning and returns its id.
-    pub(crate) async fn upload(&self, name: &str, content: impl Into<Vec<u8>>) -> Result<String> {
+    pub async fn upload(&self, name: &str, content: impl Into<Vec<u8>>) -> Result<String> {
         let part = Part::bytes(content.into()).file_name(name.to_owned());
         let form = Form::new().text("purpose", "fine-tune").part("file", part);
         let file = self
@@ -61,7 +63,7 @@ impl Client {
     }
 
     /// Asks for a job; the answer may be an error.
-    pub(crate) async fn create(&self, body: &Value) -> Result<(StatusCode, Value)> {
+    pub async fn create(&self, body: &Value) -> Result<(StatusCode, Value)> {
         answer(
             self.request(Method::POST, "/v1/fine_tuning/jobs")
                 .json(body),
@@ -70,7 +72,7 @@ impl Client {
     }
 
     /// Creates a job of the tiny model and returns its id.
-    pub(crate) async fn submit(&self, training_file: &str, mut rest: Value) -> Result<String> {
+    pub async fn submit(&self, training_file: &str, mut rest: Value) -> Result<String> {
         rest["model"] = MODEL.into();
         rest["training_file"] = training_file.into();
         let (status, job) = self.create(&rest).await?;
@@ -78,12 +80,12 @@ impl Client {
         Ok(job["id"].as_str().context("no id")?.to_owned())
     }
 
-    pub(crate) async fn job(&self, id: &str) -> Result<Value> {
+    pub async fn job(&self, id: &str) -> Result<Value> {
         self.get(&format!("/v1/fine_tuning/jobs/{id}")).await
     }
 
     /// Waits for a job to be in a state; another end is an error.
-    pub(crate) async fn wait(&self, id: &str, state: &str) -> Result<Value> {
+    pub async fn wait(&self, id: &str, state: &str) -> Result<Value> {
         let began = Instant::now();
         loop {
             let job = self.job(id).await?;
@@ -101,7 +103,7 @@ impl Client {
     }
 
     /// Waits until a job has trained `steps` steps.
-    pub(crate) async fn wait_for_step(&self, id: &str, steps: u64) -> Result<()> {
+    pub async fn wait_for_step(&self, id: &str, steps: u64) -> Result<()> {
         loop {
             let job = self.wait(id, "running").await?;
             if job["metrics"]["step"]
@@ -115,39 +117,66 @@ impl Client {
     }
 
     /// Every event of a job's stream from the first one to the end.
-    pub(crate) async fn events(&self, id: &str) -> Result<Vec<(u64, Value)>> {
+    pub async fn events(&self, id: &str) -> Result<Vec<(u64, Value)>> {
         let path = format!("/v1/fine_tuning/jobs/{id}/events/stream");
-        let mut chunks = self
-            .request(Method::GET, &path)
-            .send()
+        let mut stream = self
+            .stream(&path, None)
             .await?
-            .error_for_status()?
-            .bytes_stream();
-        let mut text = Vec::new();
+            .context("the stream has no content")?;
         let mut events = Vec::new();
-        while let Some(chunk) = chunks.next().await {
-            text.extend_from_slice(&chunk?);
-            while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
-                let block: Vec<u8> = text.drain(..end + 2).collect();
+        while let Some(event) = stream.next().await? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    /// Opens a stream of events after the number `last`; `None` when there is nothing more to come.
+    pub async fn stream(&self, path: &str, last: Option<u64>) -> Result<Option<EventStream>> {
+        let mut request = self.request(Method::GET, path);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let answer = request.send().await?.error_for_status()?;
+        if answer.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        Ok(Some(EventStream {
+            chunks: answer.bytes_stream().boxed(),
+            text: Vec::new(),
+        }))
+    }
+}
+
+/// An open stream of events.
+pub struct EventStream {
+    chunks: BoxStream<'static, reqwest::Result<Bytes>>,
+    text: Vec<u8>,
+}
+
+impl EventStream {
+    /// The next event; `None` is the end, `[DONE]`.
+    ///
+    /// # Errors
+    /// A stream that breaks off.
+    pub async fn next(&mut self) -> Result<Message> {
+        loop {
+            while let Some(end) = self.text.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.text.drain(..end + 2).collect();
                 let block = String::from_utf8(block)?;
-                if !block.contains("data:") {
-                    continue; // a comment, or how long to wait before connecting again
-                }
-                match message(&block)? {
-                    Some(event) => events.push(event),
-                    None => return Ok(events),
+                // Else it is a comment, or how long to wait before connecting again.
+                if block.contains("data:") {
+                    return message(&block);
                 }
             }
+            let chunk = self.chunks.next().await;
+            self.text
+                .extend_from_slice(&chunk.context("the stream ended without [DONE]")??);
         }
-        bail!(
-            "the stream ended without [DONE] after {} events",
-            events.len()
-        )
     }
 }
 
 /// Sends a request and reads the answer's status and JSON body.
-pub(crate) async fn answer(request: RequestBuilder) -> Result<(StatusCode, Value)> {
+pub async fn answer(request: RequestBuilder) -> Result<(StatusCode, Value)> {
     let answer = request.send().await?;
     let status = answer.status();
     let text = answer.text().await?;

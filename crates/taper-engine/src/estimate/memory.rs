@@ -1,0 +1,111 @@
+use taper_core::{Memory, RunSpec};
+
+use super::ledger::{F32, Peak, Work};
+use crate::{
+    Result,
+    data::{Batch, Encoded},
+    evaluate::BATCH_TOKENS,
+    methods::Rates,
+    models::{Model, Noise, Pass},
+    tape::{Path, Tape},
+};
+
+/// The program itself, its threads and its allocator.
+const PROGRAM: u64 = 40 << 20;
+/// What a tokenizer takes for each byte of its file.
+const TOKENIZER: f64 = 8.0;
+/// What rows and their tokens take for each byte of their files.
+const DATA: f64 = 2.0;
+
+/// What lies in memory beside the model, in bytes of the files that it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) data: u64,
+    pub(crate) tokenizer: u64,
+    pub(crate) weights: u64,
+}
+
+impl Surroundings {
+    fn bytes(self) -> u64 {
+        let grown = |bytes: u64, factor: f64| (bytes as f64 * factor) as u64;
+        PROGRAM + grown(self.data, DATA) + grown(self.tokenizer, TOKENIZER)
+    }
+}
+
+/// Memory at the run's peak, which is that of its heaviest pass unless loading, evaluating, saving or exporting takes more.
+pub(crate) fn memory(
+    run: &RunSpec,
+    model: &Model,
+    layers: usize,
+    heaviest: (&Encoded, &[usize]),
+    around: Surroundings,
+) -> Result<Memory> {
+    let (data, rows) = heaviest;
+    let (pass, _) = train_pass(run, model, layers, (data, rows))?;
+    let trained = model.parameters.count() * F32;
+    let weights = model.weight_bytes();
+    let memory = Memory {
+        weights,
+        gradients: trained,
+        optimizer: 2 * trained,
+        activations: pass.total - pass.scratch,
+        logits: pass.scratch,
+        overhead: 0,
+    };
+    let state = weights + 3 * trained;
+    let (evaluation, _) = evaluation_pass(model, &evaluation_batch(data, rows))?;
+    let exported = if run.spec.tuning.method.is_adapter() {
+        around.weights
+    } else {
+        weights
+    };
+    let others = [
+        // The files are read through the page cache.
+        weights + around.weights,
+        state + evaluation.total,
+        // A checkpoint is written from a copy of the moments.
+        state + 2 * trained,
+        // What was exported is loaded beside the trained model and compared.
+        state + weights + exported,
+    ];
+    let more = others.into_iter().max().unwrap_or(0);
+    Ok(Memory {
+        overhead: around.bytes() + more.saturating_sub(memory.total()),
+        ..memory
+    })
+}
+
+/// One forward and backward pass at the end of the run, when most is trained.
+pub(crate) fn train_pass(
+    run: &RunSpec,
+    model: &Model,
+    layers: usize,
+    (data, rows): (&Encoded, &[usize]),
+) -> Result<(Peak, Work)> {
+    let rates = Rates::new(&run.spec.tuning.method, &model.parameters, layers)?;
+    let tape = Tape::recording(Path::Fused, Some(rates.active(u64::MAX))).counting();
+    let noise = Some(Noise { seed: 0, pass: 0 });
+    counted(model, tape, noise, &Batch::of(data, rows))
+}
+
+/// A batch of an evaluation, made of these rows.
+pub(crate) fn evaluation_batch(data: &Encoded, rows: &[usize]) -> Batch {
+    let times = BATCH_TOKENS.div_ceil(data.tokens_of(rows).max(1) as usize);
+    let rows: Vec<usize> = rows
+        .iter()
+        .copied()
+        .cycle()
+        .take(rows.len() * times)
+        .collect();
+    Batch::of(data, &rows)
+}
+
+/// One batch of an evaluation.
+pub(crate) fn evaluation_pass(model: &Model, batch: &Batch) -> Result<(Peak, Work)> {
+    counted(model, Tape::idle(Path::Fused).counting(), None, batch)
+}
+
+fn counted(model: &Model, tape: Tape, noise: Option<Noise>, batch: &Batch) -> Result<(Peak, Work)> {
+    model.loss(&Pass { tape: &tape, noise }, batch, 1)?;
+    Ok(tape.counter.unwrap_or_default().finish())
+}

@@ -1,0 +1,64 @@
+use std::path::PathBuf;
+
+use taper_core::{CheckpointRefused, RunSpec, TrainError};
+use taper_store::{Checkpoint, Job};
+
+use crate::{runner::Shared, validation::internal};
+
+/// More checkpoints than `save_total_limit` lets a job keep.
+const ALL: u32 = 20_000;
+/// The code of a job that has trained and can go on from nothing.
+pub(crate) const CORRUPT: &str = "checkpoint_corrupt";
+
+impl Shared {
+    /// The newest whole checkpoint of a job. Those that are not whole are forgotten, and the job's log says so; a job that has lost all
+    /// of them fails rather than begin again unasked.
+    pub(crate) async fn resume_point(
+        &self,
+        job: &Job,
+        run: &RunSpec,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        let failed = |error: taper_store::StoreError| internal(error.to_string());
+        let known = self.store.checkpoints(&job.id, None, ALL).await;
+        let mut refused = Vec::new();
+        for checkpoint in known.map_err(failed)?.data {
+            match self.verify(run, &checkpoint).await? {
+                Err(reason) => refused.push((checkpoint, reason.0)),
+                Ok(()) => {
+                    if !refused.is_empty() {
+                        let told = self.store.refuse_checkpoints(&job.id, job.attempt, refused);
+                        told.await.map_err(failed)?;
+                    }
+                    return Ok(Some(checkpoint.dir));
+                }
+            }
+        }
+        match refused.first() {
+            Some((newest, reason)) => Err(all_refused(refused.len(), newest.step, reason)),
+            None => Ok(None),
+        }
+    }
+
+    async fn verify(
+        &self,
+        run: &RunSpec,
+        checkpoint: &Checkpoint,
+    ) -> Result<Result<(), CheckpointRefused>, TrainError> {
+        let (trainer, run, dir) = (self.trainer.clone(), run.clone(), checkpoint.dir.clone());
+        let verified = tokio::task::spawn_blocking(move || trainer.verify(&run, &dir)).await;
+        verified.map_err(|error| internal(error.to_string()))
+    }
+}
+
+fn all_refused(number: usize, newest: u64, reason: &str) -> TrainError {
+    let which = match number {
+        1 => format!("the only checkpoint, of step {newest},"),
+        _ => format!("none of the {number} checkpoints can be used; the newest, of step {newest},"),
+    };
+    TrainError::Failed {
+        code: CORRUPT.to_owned(),
+        message: format!("{which} is damaged: {reason}; a retry begins at the start"),
+        param: None,
+        step: Some(newest),
+    }
+}

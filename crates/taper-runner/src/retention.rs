@@ -1,0 +1,62 @@
+use std::{sync::Arc, time::Duration};
+
+use taper_store::StoreError;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::runner::Shared;
+
+/// The time between two rounds; the first comes at the start.
+const ROUND: Duration = Duration::from_secs(60 * 60);
+/// Jobs looked for at once.
+const BATCH: u32 = 100;
+
+/// How long things are kept after a job has ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retention {
+    /// Checkpoints; `None` = for ever.
+    pub checkpoints: Option<Duration>,
+    /// The job with all that it has made; `None` = for ever.
+    pub jobs: Option<Duration>,
+}
+
+/// Deletes what has been kept long enough, until the server stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        if let Err(error) = shared.expire().await {
+            tracing::warn!(%error, "what has been kept long enough could not be deleted; it is tried again");
+        }
+    }
+}
+
+impl Shared {
+    async fn expire(&self) -> Result<(), StoreError> {
+        let Retention { checkpoints, jobs } = self.config.retention;
+        if let Some(age) = jobs {
+            while let Some(old) = some(self.store.ended_before(age, BATCH).await?) {
+                for job in old {
+                    self.store.delete_job(&job).await?;
+                    tracing::info!(job.id = %job, "a job was kept long enough and is deleted");
+                }
+            }
+        }
+        if let Some(age) = checkpoints {
+            while let Some(old) = some(self.store.with_checkpoints_before(age, BATCH).await?) {
+                for job in old {
+                    self.store.delete_checkpoints(&job).await?;
+                    tracing::info!(job.id = %job, "a job's checkpoints were kept long enough and are deleted");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn some(jobs: Vec<String>) -> Option<Vec<String>> {
+    Some(jobs).filter(|jobs| !jobs.is_empty())
+}

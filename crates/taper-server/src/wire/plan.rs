@@ -1,0 +1,34 @@
+use serde::Serialize;
+use taper_core::Plan;
+use utoipa::ToSchema;
+
+use super::FineTuningJob;
+
+/// What the create route answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Submitted {
+    Job(Box<FineTuningJob>),
+    Plan(PlanObject),
+}
+
+/// What a job would do and take.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PlanObject {
+    /// Always `fine_tuning.job.plan`.
+    pub object: &'static str,
+    /// Bytes of memory at the peak: the sum of `memory`.
+    pub memory_bytes: u64,
+    #[serde(flatten)]
+    pub plan: Plan,
+}
+
+impl From<Plan> for PlanObject {
+    fn from(plan: Plan) -> Self {
+        Self {
+            object: "fine_tuning.job.plan",
+            memory_bytes: plan.memory.total(),
+            plan,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+use serde_json::json;
+use taper_core::{Action, Level, NewEvent, Wish};
+
+use crate::{
+    Job, Store, StoreError,
+    jobs::{self, find},
+    layout,
+    store::blocking,
+    writer::{Command, Tx},
+};
+
+impl Store {
+    /// Keeps what a user wants of a job that is being validated or trained; `None` when it is not. A wish to cancel stands.
+    pub async fn wish(&self, job: &str, wish: Wish) -> Result<Option<Job>, StoreError> {
+        let job = job.to_owned();
+        self.write(|reply| Command::Wish(job, wish, reply)).await
+    }
+
+    /// Changes when a job runs among others; `None` when there is none that has not ended.
+    pub async fn prioritize(&self, job: &str, priority: i32) -> Result<Option<Job>, StoreError> {
+        let job = job.to_owned();
+        self.write(|reply| Command::Prioritize(job, priority, reply))
+            .await
+    }
+
+    /// Forgets an ended job with its model, its events and its folder; false when there is none that has ended.
+    pub async fn delete_job(&self, job: &str) -> Result<bool, StoreError> {
+        let id = job.to_owned();
+        // The rows go first: a folder without a row is swept at the next start, a row without a folder would be a lie.
+        let Some(files) = self.write(|reply| Command::DeleteJob(id, reply)).await? else {
+            return Ok(false);
+        };
+        let mut gone = vec![self.run_dir(job)];
+        gone.extend(files.iter().map(|file| self.layout().file(file)));
+        let removed = blocking("cannot remove a deleted job's files", move || {
+            gone.iter().try_for_each(|path| layout::remove(path))
+        });
+        if let Err(error) = removed.await {
+            tracing::error!(job.id = job, %error, "the next start removes what is left");
+        }
+        Ok(true)
+    }
+}
+
+impl Tx<'_> {
+    pub(crate) async fn wish(&mut self, id: &str, wish: Wish) -> Result<Option<Job>, StoreError> {
+        let job = sqlx::query_scalar::<_, i64>(
+            "update jobs set wish = iif(wish = 'cancel', wish, ?)
+             where id = ? and state in ('validating_files', 'running') returning row",
+        )
+        .bind(wish.as_str())
+        .bind(id)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        match job {
+            Some(_) => find(self.connection, id).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn prioritize(
+        &mut self,
+        id: &str,
+        priority: i32,
+    ) -> Result<Option<Job>, StoreError> {
+        let job = find(self.connection, id).await?;
+        let Some(job) = job.filter(|job| Action::Reprioritize.from().contains(&job.state)) else {
+            return Ok(None);
+        };
+        if job.priority == priority {
+            return Ok(Some(job));
+        }
+        sqlx::query("update jobs set priority = ? where row = ?")
+            .bind(priority)
+            .bind(job.row)
+            .execute(&mut *self.connection)
+            .await?;
+        let message = format!(
+            "The priority was changed from {} to {priority}",
+            job.priority
+        );
+        let event = NewEvent {
+            data: json!({ "priority": priority }).as_object().cloned(),
+            ..NewEvent::message(Level::Info, message)
+        };
+        self.log(&job.key(), &[event]).await?;
+        jobs::find(self.connection, id).await
+    }
+
+    /// Deletes the rows, and tells which result files have lost theirs.
+    pub(crate) async fn delete_job(&mut self, id: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let job = find(self.connection, id).await?;
+        let Some(job) = job.filter(|job| Action::Delete.from().contains(&job.state)) else {
+            return Ok(None);
+        };
+        for file in &job.result_files {
+            sqlx::query("delete from files where id = ?")
+                .bind(file)
+                .execute(&mut *self.connection)
+                .await?;
+        }
+        sqlx::query("delete from jobs where row = ?")
+            .bind(job.row)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(Some(job.result_files))
+    }
+}

@@ -1,0 +1,104 @@
+//! Copies one listed thing, durably, and looks whether it is what the list says.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Read, Write},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
+
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use super::items::{Found, Item};
+use crate::{
+    StoreError,
+    layout::{self, Layout, open_regular, private_new, sync_dir},
+    store::blocking,
+};
+
+const CHUNK: usize = 1 << 18;
+
+pub(super) async fn item(
+    item: Item,
+    source: &Layout,
+    target: &Layout,
+) -> Result<Found, StoreError> {
+    let place = |layout: &Layout| match &item {
+        Item::File { id, .. } => layout.file(id),
+        Item::Checkpoint { job, folder } => layout.checkpoint(job, folder),
+        Item::Artifact { job, path, .. } => layout.run_dir(job).join("output").join(path),
+    };
+    let (from, to) = (place(source), place(target));
+    blocking("cannot copy to the backup", move || {
+        if fs::symlink_metadata(&from).is_err() {
+            return Ok(Found::Missing);
+        }
+        make_parents(&to)?;
+        let copied = match &item {
+            Item::File { sha256, .. } | Item::Artifact { sha256, .. } => {
+                copy(&from, &to).map(|(bytes, hash)| (hash == *sha256).then_some(bytes))
+            }
+            Item::Checkpoint { .. } => copy_folder(&from, &to).map(Some),
+        };
+        let found = match copied {
+            Ok(Some(bytes)) => Found::Whole(bytes),
+            Ok(None) => Found::Damaged,
+            // Gone while it was copied, or no longer a file.
+            Err(error) if source_failed(&error) => Found::Missing,
+            Err(error) => return Err(error),
+        };
+        if !matches!(found, Found::Whole(_)) {
+            layout::remove(&to)?;
+        }
+        Ok(found)
+    })
+    .await
+}
+
+fn source_failed(error: &io::Error) -> bool {
+    let no_file = [io::ErrorKind::NotFound, io::ErrorKind::InvalidInput];
+    let is_link = Some(Errno::LOOP.raw_os_error());
+    no_file.contains(&error.kind()) || error.raw_os_error() == is_link
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<u64> {
+    make_parents(&to.join("-"))?;
+    let mut bytes = 0;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        bytes += if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to)?
+        } else {
+            copy(&entry.path(), &to)?.0
+        };
+    }
+    sync_dir(to)?;
+    Ok(bytes)
+}
+
+/// Copies a file; returns its size and its hash in hex.
+fn copy(from: &Path, to: &Path) -> io::Result<(u64, String)> {
+    let mut source = open_regular(from)?;
+    let mut target: File = private_new(to)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    let mut bytes = 0;
+    loop {
+        let read = source.read(&mut chunk)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&chunk[..read]);
+        target.write_all(&chunk[..read])?;
+        bytes += read as u64;
+    }
+    target.sync_all()?;
+    Ok((bytes, format!("{:x}", hash.finalize())))
+}
+
+fn make_parents(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    DirBuilder::new().recursive(true).mode(0o700).create(parent)
+}

@@ -1,0 +1,132 @@
+//! What a database names on the disk.
+
+use std::fmt;
+
+use sqlx::{Row, SqliteConnection};
+
+/// Something on the disk that the database lists.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    File {
+        id: String,
+        sha256: String,
+    },
+    Checkpoint {
+        job: String,
+        folder: String,
+    },
+    Artifact {
+        job: String,
+        path: String,
+        sha256: String,
+    },
+}
+
+/// How an item was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Copied, with so many bytes.
+    Whole(u64),
+    Damaged,
+    Missing,
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { id, .. } => write!(f, "file {id}"),
+            Self::Checkpoint { job, folder } => write!(f, "checkpoint {folder} of job {job}"),
+            Self::Artifact { job, path, .. } => write!(f, "{path} of job {job}"),
+        }
+    }
+}
+
+pub(super) async fn count_jobs(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let jobs: i64 = sqlx::query_scalar("select count(*) from jobs")
+        .fetch_one(connection)
+        .await?;
+    Ok(jobs as u64)
+}
+
+/// Lists everything.
+pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<Item>, sqlx::Error> {
+    let files = sqlx::query("select id, sha256 from files order by row")
+        .fetch_all(&mut *connection)
+        .await?;
+    let checkpoints = sqlx::query(
+        "select jobs.id, folder from checkpoints join jobs on jobs.row = checkpoints.job
+         order by checkpoints.row",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let artifacts = sqlx::query(
+        "select jobs.id, path, sha256 from artifacts join jobs on jobs.row = artifacts.job
+         order by artifacts.job, path",
+    )
+    .fetch_all(connection)
+    .await?;
+    let files = files.iter().map(|row| {
+        Ok(Item::File {
+            id: row.try_get("id")?,
+            sha256: row.try_get("sha256")?,
+        })
+    });
+    let checkpoints = checkpoints.iter().map(|row| {
+        Ok(Item::Checkpoint {
+            job: row.try_get("id")?,
+            folder: row.try_get("folder")?,
+        })
+    });
+    let artifacts = artifacts.iter().map(|row| {
+        Ok(Item::Artifact {
+            job: row.try_get("id")?,
+            path: row.try_get("path")?,
+            sha256: row.try_get("sha256")?,
+        })
+    });
+    files.chain(checkpoints).chain(artifacts).collect()
+}
+
+/// Tells whether the database still lists an item.
+pub(super) async fn is_known(
+    connection: &mut SqliteConnection,
+    item: &Item,
+) -> Result<bool, sqlx::Error> {
+    let query = match item {
+        Item::File { id, .. } => {
+            sqlx::query_scalar::<_, i64>("select 1 from files where id = ?").bind(id)
+        }
+        Item::Checkpoint { job, folder } => sqlx::query_scalar(
+            "select 1 from checkpoints join jobs on jobs.row = checkpoints.job where jobs.id = ? and folder = ?",
+        )
+        .bind(job)
+        .bind(folder),
+        Item::Artifact { job, path, .. } => sqlx::query_scalar(
+            "select 1 from artifacts join jobs on jobs.row = artifacts.job where jobs.id = ? and path = ?",
+        )
+        .bind(job)
+        .bind(path),
+    };
+    Ok(query.fetch_optional(connection).await?.is_some())
+}
+
+/// Takes an item off the lists.
+pub(super) async fn forget(
+    connection: &mut SqliteConnection,
+    item: &Item,
+) -> Result<(), sqlx::Error> {
+    let query = match item {
+        Item::File { id, .. } => sqlx::query("delete from files where id = ?").bind(id),
+        Item::Checkpoint { job, folder } => sqlx::query(
+            "delete from checkpoints where job = (select row from jobs where id = ?) and folder = ?",
+        )
+        .bind(job)
+        .bind(folder),
+        Item::Artifact { job, path, .. } => sqlx::query(
+            "delete from artifacts where job = (select row from jobs where id = ?) and path = ?",
+        )
+        .bind(job)
+        .bind(path),
+    };
+    query.execute(connection).await.map(drop)
+}

@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use sqlx::SqliteConnection;
+
+use crate::{
+    Job, Store, StoreError, layout,
+    store::{blocking, now},
+    writer::{Command, Tx},
+};
+
+impl Store {
+    /// Jobs that ended longer ago than `age`, oldest first.
+    pub async fn ended_before(&self, age: Duration, limit: u32) -> Result<Vec<String>, StoreError> {
+        let jobs = sqlx::query_scalar(
+            "select id from jobs where finished_at <= ? and state in ('succeeded', 'failed', 'cancelled')
+             order by row limit ?",
+        )
+        .bind(moment(age))
+        .bind(limit)
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        Ok(jobs)
+    }
+
+    /// Jobs that ended longer ago than `age` and still have checkpoints.
+    pub async fn with_checkpoints_before(
+        &self,
+        age: Duration,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let jobs = sqlx::query_scalar(
+            "select distinct jobs.id from checkpoints join jobs on jobs.row = checkpoints.job
+             where finished_at <= ? and state in ('succeeded', 'failed', 'cancelled') limit ?",
+        )
+        .bind(moment(age))
+        .bind(limit)
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        Ok(jobs)
+    }
+
+    /// Deletes the checkpoints of a job that has ended: rows first, then folders; the next start removes what a crash leaves.
+    pub async fn delete_checkpoints(&self, job: &str) -> Result<(), StoreError> {
+        let id = job.to_owned();
+        let deleted = self
+            .write(|reply| Command::DeleteCheckpoints(id, reply))
+            .await?;
+        if !deleted {
+            return Ok(());
+        }
+        let folder = self.run_dir(job).join("checkpoints");
+        blocking("cannot remove a job's checkpoints", move || {
+            layout::remove(&folder)
+        })
+        .await
+    }
+}
+
+fn moment(age: Duration) -> i64 {
+    now().saturating_sub_unsigned(age.as_secs())
+}
+
+/// Fills in what the jobs have on the disk, as far as it is listed.
+pub(crate) async fn weigh(
+    connection: &mut SqliteConnection,
+    jobs: &mut [Job],
+) -> Result<(), StoreError> {
+    for job in jobs {
+        let bytes: i64 = sqlx::query_scalar(
+            "select (select coalesce(sum(bytes), 0) from checkpoints where job = ?1)
+                  + (select coalesce(sum(bytes), 0) from artifacts where job = ?1)",
+        )
+        .bind(job.row)
+        .fetch_one(&mut *connection)
+        .await?;
+        job.bytes = bytes as u64;
+    }
+    Ok(())
+}
+
+impl Tx<'_> {
+    /// False when the job has not ended.
+    pub(crate) async fn delete_checkpoints(&mut self, job: &str) -> Result<bool, StoreError> {
+        let deleted = sqlx::query(
+            "delete from checkpoints where job = (select row from jobs where id = ?
+             and state in ('succeeded', 'failed', 'cancelled'))",
+        )
+        .bind(job)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(deleted.rows_affected() > 0)
+    }
+}

@@ -1,0 +1,176 @@
+//! F15, F18, F19, F37: jobs that kill their server, runs that go wild or hang, and cancels that race everything.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use futures_util::future::try_join_all;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    check::{Passed, Size},
+    inject::{self, Fault},
+    promises::{self, Allowed},
+    specs::{self, Kind, References},
+    world::World,
+};
+
+/// F15: the server dies again and again under the same job; the third time the job is given up, and the next one runs.
+pub(crate) async fn crash_loop(_: Size) -> Result<Passed> {
+    let mut world = World::running().await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let endless = json!({"training": {"num_train_epochs": 10_000, "save_steps": 1_000_000}});
+    let poison = world.site.submit("poison", &file, endless).await?;
+    let next = world.site.submit("next", &file, Kind::Short.body()).await?;
+    // As of an abort, an overflow of the stack, and the kernel's killer of processes that take too much memory.
+    let deaths = [Signal::ABORT, Signal::SEGV, Signal::KILL];
+    for signal in deaths {
+        world.direct()?.wait_for_step(&poison, 1).await?;
+        world.signal(signal)?;
+        world.take()?.ended().await?;
+        world.start().await?;
+    }
+    let job = world.site.poll(&poison).await?;
+    ensure!(
+        job["status"] == "failed" && job["error"]["code"] == "crashed",
+        "P3: after three deaths the job is {} with {}",
+        job["status"],
+        job["error"]
+    );
+    world.direct()?.wait(&next, "succeeded").await?;
+    Ok(Passed::new(format!(
+        "after {deaths:?}: {}; the next job has succeeded",
+        job["error"]["message"]
+    )))
+}
+
+/// F18: a learning rate that drives the weights to infinity ends the job at that step.
+pub(crate) async fn not_finite(_: Size) -> Result<Passed> {
+    let world = World::running().await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let wild = json!({
+        "tuning": {"type": "full"},
+        "training": {"num_train_epochs": 500, "learning_rate": 10, "max_grad_norm": 0, "lr_scheduler_type": "constant", "logging_steps": 1},
+    });
+    let job = world.site.submit("wild", &file, wild).await?;
+    let job = world.site.poll(&job).await?;
+    let text = world
+        .direct()?
+        .bytes(&format!("/v1/fine_tuning/jobs/{}/events", id(&job)?))
+        .await?;
+    ensure!(
+        serde_json::from_slice::<Value>(&text).is_ok(),
+        "the events are no JSON"
+    );
+    ensure!(
+        job["status"] == "failed"
+            && job["error"]["code"] == "non_finite"
+            && job["error"]["step"].is_u64(),
+        "the job is {} with {}",
+        job["status"],
+        job["error"]
+    );
+    Ok(Passed::new(format!("failed: {}", job["error"]["message"])))
+}
+
+/// F16: a job that can never fit is refused with what it needs, and what would make it fit.
+pub(crate) async fn does_not_fit(_: Size) -> Result<Passed> {
+    let mut world = World::new().await?;
+    let mut command = world.folders.command()?;
+    command.args(["--memory-limit-mib", "1"]);
+    world.start_as(command).await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let mut body = Kind::Full.body();
+    body["model"] = taper_tests::server::MODEL.into();
+    body["training_file"] = file.into();
+    body["training"]["per_device_train_batch_size"] = 256.into();
+    let (status, answer) = world.direct()?.create(&body).await?;
+    let error = &answer["error"];
+    let message = error["message"].as_str().unwrap_or_default();
+    let told = ["needs", "weights", "optimizer", "activations"]
+        .iter()
+        .all(|word| message.contains(word));
+    ensure!(
+        status == 400 && error["code"] == "insufficient_memory" && told,
+        "{status}: {answer}"
+    );
+    Ok(Passed::new(format!("400: {message}")))
+}
+
+/// F19: a step takes for ever, since the disk does not answer. The job is given up, and the next one gets a worker that works.
+pub(crate) async fn hang(_: Size) -> Result<Passed> {
+    if let Some(reason) = inject::missing().await {
+        return Ok(Passed::Skipped(reason));
+    }
+    let mut world = World::new().await?;
+    // The rename of the fourth checkpoint: only a thread that trains comes to that, and only with the first job.
+    let words = inject::wrapper("rename", Fault::Delay(30), 4, false);
+    let mut command = world.folders.command_under(&words)?;
+    command.args(["--stuck-after", "4"]);
+    world.start_as(command).await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let stuck = world
+        .site
+        .submit("stuck", &file, Kind::Short.body())
+        .await?;
+    let brief = json!({"training": {"max_steps": 20, "save_steps": 1000}});
+    let next = world.site.submit("next", &file, brief).await?;
+    let began = Instant::now();
+    let job = world.site.poll(&stuck).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    ensure!(
+        job["status"] == "failed" && job["error"]["code"] == "stuck",
+        "the job is {} with {}",
+        job["status"],
+        job["error"]
+    );
+    let next = world.site.poll(&next).await?;
+    Ok(Passed::new(format!(
+        "after {seconds:.0} s failed: {}; the next job has ended as {}",
+        job["error"]["message"], next["status"]
+    )))
+}
+
+fn id(job: &Value) -> Result<&str> {
+    job["id"].as_str().context("no id")
+}
+
+/// F37: every job is cancelled twice at once, at any moment of its life.
+pub(crate) async fn cancels_at_any_time(size: Size) -> Result<Passed> {
+    let count = match size {
+        Size::Reduced => 30,
+        Size::Full => 300,
+    };
+    let references = References::make().await?;
+    let world = World::running().await?;
+    let file = world.site.upload("train.jsonl", specs::rows()).await?;
+    let mut random = Rng::with_seed(37);
+    let mut wishes = BTreeMap::new();
+    let mut ends = BTreeMap::<String, u32>::new();
+    for number in 0..count {
+        let key = format!("race-{number}");
+        wishes.insert(key.clone(), Kind::Short);
+        let job = world.site.submit(&key, &file, Kind::Short.body()).await?;
+        let after = Duration::from_millis(random.u64(0..450));
+        let cancel = || async {
+            sleep(after).await;
+            world.site.cancel(&job).await
+        };
+        let watcher = format!("watcher {key}");
+        let (job, _, ()) = tokio::try_join!(
+            world.site.poll(&job),
+            try_join_all([cancel(), cancel()]),
+            world.site.watch(&watcher, &job)
+        )?;
+        *ends.entry(job["status"].to_string()).or_default() += 1;
+    }
+    promises::assert(&world, &wishes, &references, Allowed::NOTHING).await?;
+    Ok(Passed::new(format!(
+        "{count} jobs, each with two cancels at once, have ended as {ends:?}"
+    )))
+}

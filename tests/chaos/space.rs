@@ -1,0 +1,98 @@
+//! F7: the disk of the data directory is full for a while.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::Value;
+use taper_tests::server::{Folders, MODEL};
+use tokio::time::sleep;
+
+use crate::{
+    check::{Passed, Size},
+    clients::fulfil,
+    disk::{self, Disk},
+    promises::{self, Allowed},
+    specs::{self, Kind, References, wishes},
+    world::World,
+};
+
+const MEGABYTES: u64 = 64;
+
+/// Somebody fills the disk while a job trains, and frees it again.
+pub(crate) async fn full_disk(_: Size) -> Result<Passed> {
+    if let Some(reason) = disk::missing().await {
+        return Ok(Passed::Skipped(reason));
+    }
+    let references = References::make().await?;
+    let disk = Disk::small(MEGABYTES).await?;
+    let mut world = World::within(Folders::at(&disk.root())?, disk.beside()).await?;
+    let mut command = world.folders.command()?;
+    command.args(["--min-free-mib", "8"]);
+    world.start_as(command).await?;
+    let file = world.site.upload("other.jsonl", specs::rows()).await?;
+    let wishes = wishes(&[Kind::Lora, Kind::Best]);
+    let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
+    sleep(Duration::from_millis(700)).await;
+    let ballast = disk.root().join("ballast");
+    fill(&ballast)?;
+    world.note("full")?;
+    sleep(Duration::from_secs(3)).await;
+    let told = while_full(&world, &file).await?;
+    fs::remove_file(&ballast)?;
+    world.note("free")?;
+    clients.await?.context("after there was space again")?;
+    promises::assert(&world, &wishes, &references, Allowed::NOTHING).await?;
+    Ok(Passed::new(format!(
+        "while full: {told}; afterwards, without a restart, the jobs have the same bytes"
+    )))
+}
+
+/// Writes until nothing more fits.
+fn fill(path: &Path) -> Result<()> {
+    use std::io::Write;
+    let mut file = fs::File::create(path)?;
+    let block = vec![1; 64 << 10];
+    while file.write_all(&block).is_ok() {}
+    Ok(())
+}
+
+/// Reading, cancelling and deleting work; new things are refused so that no client tries again.
+async fn while_full(world: &World, file: &str) -> Result<String> {
+    let client = world.direct()?;
+    let jobs = client
+        .get("/v1/fine_tuning/jobs")
+        .await
+        .context("a list while the disk is full")?;
+    let states: Vec<&Value> = jobs["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|job| &job["status"])
+        .collect();
+    let mut body = Kind::Short.body();
+    body["model"] = MODEL.into();
+    body["training_file"] = file.into();
+    let answer = client
+        .request(Method::POST, "/v1/fine_tuning/jobs")
+        .json(&body)
+        .send()
+        .await?;
+    let (status, again) = (
+        answer.status(),
+        answer.headers().get("x-should-retry").cloned(),
+    );
+    ensure!(
+        status == 507 && again.as_ref().is_some_and(|value| value == "false"),
+        "P10: a submission while the disk is full was answered with {status}, x-should-retry {again:?}"
+    );
+    let delete = client.request(Method::DELETE, &format!("/v1/files/{file}"));
+    let deleted = delete.send().await?.status();
+    ensure!(
+        deleted.is_success(),
+        "P10: a file cannot be deleted while the disk is full: {deleted}"
+    );
+    Ok(format!(
+        "jobs {states:?}, a submission {status}, a deletion {deleted}"
+    ))
+}
