@@ -73,7 +73,7 @@ def first_step(results: dict[str, Results]) -> Ratio:
 
 def figures(results: dict[str, Results]) -> str:
     lines = [
-        "| row | side | seconds | tokens/s | peak memory, MB | trained parameters |",
+        "| row | side | seconds | tokens/s | peak memory (of it CUDA libraries), MB | trained parameters |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in ROWS:
@@ -84,7 +84,8 @@ def figures(results: dict[str, Results]) -> str:
                 continue
             rate = middle(pairs, side, "tokens") / seconds
             peak, trained = middle(pairs, side, "peak_bytes") / 1e6, middle(pairs, side, "trainable")
-            lines.append(f"| {name} | {side.value} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f} | {trained:,.0f} |")
+            unused = "" if side is Side.TAPER else f" ({middle(pairs, side, 'cuda_bytes') / 1e6:,.0f})"
+            lines.append(f"| {name} | {side.value} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f}{unused} | {trained:,.0f} |")
     if FIRST_STEP in results:
         names = {"peer": "peer, process", "server": "taper, running server", "process": "taper train, process"}
         for key, title in names.items():
