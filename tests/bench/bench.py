@@ -45,42 +45,38 @@ def sides_of(row: Row, pair: int, *, quality: bool) -> list[Side]:
     return sides if pair % 2 == 0 else sides[::-1]
 
 
-def check(pair: dict[str, Any], whole_epoch: bool) -> None:
-    """Both sides must have done the same work; a group_by_length peer draws its batches otherwise, but from the same rows."""
-    same = ["steps", "trainable", *(["tokens"] if whole_epoch else [])]
-    for figure in same:
-        values = {side.value: pair[side.value][figure] for side in Side if side.value in pair}
+def check(pair: dict[str, Any]) -> None:
+    """All sides must have done the same work."""
+    runs = {side.value: pair[side.value] for side in Side if side.value in pair}
+    same = {figure: {side: run[figure] for side, run in runs.items()} for figure in ("steps", "tokens", "trainable")}
+    same["held-out tokens"] = {side: run["after"].get("tokens") for side, run in runs.items() if run["after"]}
+    for figure, values in same.items():
         if len(set(values.values())) > 1:
             sys.exit(f"the sides have not done the same: {figure} {values}")
-    counts = {side.value: pair[side.value]["after"].get("tokens") for side in Side if side.value in pair}
-    if len(set(counts.values())) > 1:
-        sys.exit(f"the sides have not been measured with the same tokens: {counts}")
 
 
 def run_row(row: Row, options: argparse.Namespace, bench: Bench) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="taper-bench-") as name:
         data, work = row.data, Path(name)
-        files = [part(options.fixtures, data, *which, work) for which in (("train", data.train_rows), ("test", data.test_rows))]
+        parts = (("train", options.rows_of_data or data.train_rows), ("test", data.test_rows))
+        files = [part(options.fixtures, data, *which, work) for which in parts]
         model = options.fixtures / "models" / row.model
         pairs = []
         for number in range(options.pairs):
             seed = FIRST_SEED + number
             pair: dict[str, Any] = {"seed": seed}
             for side in sides_of(row, number, quality=options.quality):
-                figures = bench.run(side, Job(row.spec(seed, options.max_steps), model, *files))
+                figures = bench.run(side, Job(row.spec(seed), model, *files, evaluated=options.rows_of_data is None))
                 say(f"  seed {seed}, {side.value}: {figures['seconds']:.1f} s, {figures['peak_bytes'] / 1e6:.0f} MB, {figures['after']}")
                 pair[side.value] = figures
-            check(pair, whole_epoch=options.max_steps is None)
+            check(pair)
             pairs.append(pair)
     return {"pairs": pairs, "versions": pairs[0][Side.DEFAULT_PEER.value]["versions"], "needed_flops": flops_of(row, model, pairs[0])}
 
 
 def flops_of(row: Row, model: Path, pair: dict[str, Any]) -> float:
-    """What the run multiplies; of an epoch that was cut short, the part that was trained."""
-    peer = pair[Side.DEFAULT_PEER.value]
     config = json.loads((model / "config.json").read_text())
-    whole = needed_flops(config, row.tuning, peer["workload"])
-    return whole * pair[Side.TAPER.value]["tokens"] / peer["workload"]["tokens"]
+    return needed_flops(config, row.tuning, pair[Side.DEFAULT_PEER.value]["workload"])
 
 
 def run_first_step(options: argparse.Namespace, bench: Bench) -> dict[str, Any]:
@@ -101,7 +97,7 @@ def run_first_step(options: argparse.Namespace, bench: Bench) -> dict[str, Any]:
 def first_step_commands(fixtures: Path, bench: Bench, seed: int, work: Path) -> dict[str, list[str]]:
     """What `first_step.py` measures: the peer, a running server, and taper as a process of its own. None evaluates before it trains."""
     spec, out = work / "spec.json", work / "out"
-    spec.write_text(json.dumps(ROWS["minilm-lora"].spec(seed, None)))
+    spec.write_text(json.dumps(ROWS["minilm-lora"].spec(seed)))
     model, train, test = fixtures / "models" / MINILM, *(fixtures / "data" / f"{REVIEWS.name}_{part}.jsonl" for part in ("train", "test"))
     settings = [str(spec), "--model", str(model), "--data", str(train), "--threads", str(bench.threads)]
     return {
@@ -116,7 +112,7 @@ def parse() -> argparse.Namespace:
     names = [*ROWS, FIRST_STEP]
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run, of {', '.join(names)} [default: all]")
     parser.add_argument("--pairs", type=int, default=3, help="how often each row is run, each time with another seed [default: 3]")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="ends each training early; for a quick look")
+    parser.add_argument("--only-rows", type=int, metavar="N", dest="rows_of_data", help="trains on the first N rows; the peer then measures no quality")
     parser.add_argument("--threads", type=int, default=2, help="threads of each side [default: 2]")
     parser.add_argument("--under", type=shlex.split, default=[], metavar="CMD", help="runs each measured process under CMD, such as 'taskset -c 0,1'")
     parser.add_argument("--quality", action="store_true", help="only what is learned, by the default peer and taper: may run on a busy machine")

@@ -32,6 +32,17 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def cuda_bytes() -> int:
+    """What of this process's memory belongs to libraries that a CPU has no use for, but that torch's usual build on Linux brings along."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = bool(re.search(r"/.*(nvidia|cuda)", line))
+        elif inside and line.startswith("Rss:"):
+            found += int(line.split()[1]) * 1024
+    return found
+
+
 class Clock(transformers.TrainerCallback):
     """Time from the first batch to the end of the last step, without loading, tokenizing and evaluations."""
 
@@ -134,11 +145,11 @@ def train(options: argparse.Namespace, spec: dict[str, Any]) -> dict[str, Any]:
         args = arguments(training, options.group_by_length, out)
         trainer = Trainer(model, args, collate, rows, optimizers=(optimizer, None), callbacks=[clock])
         steps = trainer.train().global_step
-    peak = peak_bytes()
+    memory = {"peak_bytes": peak_bytes(), "cuda_bytes": cuda_bytes()}
     after = {} if options.no_evaluation else held_out(model, held, tokenizer.pad_token_id, spec)
     return {
         "seconds": clock.seconds, "steps": steps, "tokens": collate.tokens, "padded_tokens": collate.padded_tokens,
-        "peak_bytes": peak, "trainable": trainable, "before": before, "after": after, "workload": workload(rows, classes),
+        **memory, "trainable": trainable, "before": before, "after": after, "workload": workload(rows, classes),
     }  # fmt: skip
 
 
@@ -158,13 +169,12 @@ def main() -> None:
     parser.add_argument("--no-evaluation", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    at_rest = peak_bytes()
     torch.set_num_threads(options.threads)
     spec = json.loads(options.spec.read_text())
     transformers.set_seed(spec["training"]["seed"])
     transformers.logging.set_verbosity_error()
     versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
-    print(json.dumps(train(options, spec) | {"imported_bytes": at_rest, "versions": versions}))
+    print(json.dumps(train(options, spec) | {"versions": versions}))
 
 
 if __name__ == "__main__":

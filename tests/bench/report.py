@@ -73,8 +73,8 @@ def first_step(results: dict[str, Results]) -> Ratio:
 
 def figures(results: dict[str, Results]) -> str:
     lines = [
-        "| row | side | seconds | tokens/s | peak memory, MB | trained parameters |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| row | side | steps | seconds | tokens/s | peak memory (of it CUDA libraries), MB | trained parameters |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in ROWS:
         pairs = results.get(name, {}).get("pairs", [])
@@ -84,12 +84,14 @@ def figures(results: dict[str, Results]) -> str:
                 continue
             rate = middle(pairs, side, "tokens") / seconds
             peak, trained = middle(pairs, side, "peak_bytes") / 1e6, middle(pairs, side, "trainable")
-            lines.append(f"| {name} | {side.value} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f} | {trained:,.0f} |")
+            unused = "" if side is Side.TAPER else f" ({middle(pairs, side, 'cuda_bytes') / 1e6:,.0f})"
+            steps = pairs[0][side.value]["steps"]
+            lines.append(f"| {name} | {side.value} | {steps} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f}{unused} | {trained:,.0f} |")
     if FIRST_STEP in results:
         names = {"peer": "peer, process", "server": "taper, running server", "process": "taper train, process"}
         for key, title in names.items():
             seconds = median(pair[key] for pair in results[FIRST_STEP]["pairs"])
-            lines.append(f"| {FIRST_STEP} | {title} | {seconds:.2f} | | | |")
+            lines.append(f"| {FIRST_STEP} | {title} | 1 | {seconds:.2f} | | | |")
     return "\n".join(lines)
 
 
@@ -138,8 +140,6 @@ def describe(result: Results) -> str:
     ]  # fmt: skip
     if peak := machine.get("peak"):
         parts.append(f"f32 peak {peak['registers'] / 1e9:.0f} GFLOP/s out of registers, {peak['gemm'] / 1e9:.0f} in the fastest product")
-    steps = {pair[Side.TAPER.value]["steps"] for pair in result["pairs"] if Side.TAPER.value in pair}
-    parts += [f"{', '.join(map(str, steps))} steps"] if steps else []
     seeds = ", ".join(str(pair["seed"]) for pair in result["pairs"])
     return "; ".join([*parts, f"seeds {seeds}", result["date"][:10]])
 

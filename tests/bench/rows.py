@@ -1,6 +1,6 @@
 """The rows of the table: what is trained, with which settings, and what has to be reached."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 MINILM, SMOLLM = "all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"
@@ -38,16 +38,14 @@ class Row:
     target: Target | None = None
     # Blocks of one length leave nothing to group.
     tuned_peer: bool = True
-    training: dict[str, Any] = field(default_factory=dict)
 
-    def spec(self, seed: int, max_steps: int | None) -> dict[str, Any]:
+    def spec(self, seed: int) -> dict[str, Any]:
         """What both sides are told."""
         training = {
             "num_train_epochs": 1, "per_device_train_batch_size": self.data.batch, "max_length": self.data.max_length,
             "learning_rate": self.learning_rate, "warmup_steps": WARMUP, "weight_decay": WEIGHT_DECAY, "seed": seed,
         }  # fmt: skip
-        steps = {"max_steps": max_steps} if max_steps else {}
-        return {"tuning": self.tuning, "training": training | self.training | steps}
+        return {"tuning": self.tuning, "training": training}
 
 
 REVIEWS = Data("rotten_tomatoes", max_length=128, batch=16)

@@ -28,6 +28,8 @@ class Job:
     model: Path
     data: Path
     validation: Path
+    # Whether the peer measures what it has learned; taper always does.
+    evaluated: bool
 
     def flags(self) -> list[str]:
         return ["--model", str(self.model), "--data", str(self.data), "--validation", str(self.validation)]
@@ -53,7 +55,9 @@ class Bench:
 
     def _peer(self, spec: Path, job: Job, *, grouped: bool) -> dict[str, Any]:
         command = [sys.executable, str(HERE / "peer.py"), str(spec), *job.flags(), "--threads", str(self.threads)]
-        output, _ = self.measured([*command, *(["--group-by-length"] if grouped else [])])
+        command += ["--group-by-length"] if grouped else []
+        command += [] if job.evaluated else ["--no-evaluation"]
+        output, _ = self.measured(command)
         return json.loads(output.splitlines()[-1])
 
     def _taper(self, spec: Path, job: Job, out: Path) -> dict[str, Any]:
