@@ -169,7 +169,8 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
         return Ok(());
     };
     let param = "tuning.learning_rates";
-    let example = names.last().map_or("", String::as_str);
+    let weight = |name: &&String| name.ends_with(".weight");
+    let example = names.iter().rfind(weight).map_or("", String::as_str);
     let message = format!(
         "'{param}': '{key}' matches no parameter of the model; a key must match a whole name, such as {example}"
     );
