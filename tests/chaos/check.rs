@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{IsTerminal, Write},
     pin::Pin,
+    str::FromStr,
 };
 
 use anyhow::Result;
@@ -13,7 +14,50 @@ use anyhow::Result;
 pub(crate) enum Size {
     /// A few minutes for all checks.
     Reduced,
-    Full,
+    /// Everything, or a part of the seeds and points.
+    Full(Part),
+}
+
+impl Size {
+    pub(crate) fn is_full(self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+}
+
+/// One of several parts of equal size, so that long checks can be run in turns or on several machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// From 0.
+    number: usize,
+    of: usize,
+}
+
+impl Part {
+    pub(crate) const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// The things that belong to this part.
+    pub(crate) fn take<T>(self, all: impl IntoIterator<Item = T>) -> Vec<T> {
+        all.into_iter().skip(self.number).step_by(self.of).collect()
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split_once('/');
+        let numbers =
+            numbers.and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self {
+                number: number - 1,
+                of,
+            }),
+            _ => Err(format!(
+                "'{text}' is no part; write 1/4 for the first of four"
+            )),
+        }
+    }
 }
 
 /// A check that has held.

@@ -32,7 +32,7 @@ pub(crate) async fn harmed(size: Size) -> Result<Passed> {
     let references = References::make().await?;
     let harms: &[Harm] = match size {
         Size::Reduced => &[Harm::Flipped, Harm::Older],
-        Size::Full => &[
+        Size::Full(_) => &[
             Harm::Truncated,
             Harm::Flipped,
             Harm::Missing,

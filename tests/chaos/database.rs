@@ -34,7 +34,7 @@ async fn open(folders: &Folders) -> Result<SqliteConnection> {
 pub(crate) async fn locked(size: Size) -> Result<Passed> {
     let holds: &[u64] = match size {
         Size::Reduced => &[7],
-        Size::Full => &[1, 10, 60],
+        Size::Full(_) => &[1, 10, 60],
     };
     let references = References::make().await?;
     let mut longest = 0.0f64;
@@ -136,7 +136,7 @@ fn body(file: &str) -> Value {
 pub(crate) async fn damaged(size: Size) -> Result<Passed> {
     let flips = match size {
         Size::Reduced => 12,
-        Size::Full => 60,
+        Size::Full(_) => 60,
     };
     let (world, jobs) = with_ended_jobs().await?;
     let database = world.folders.data().join("taper.db");

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 
 use crate::{
-    check::{Passed, Progress, Size},
+    check::{Part, Passed, Progress, Size},
     clients::{Whim, fulfil},
     promises::{self, Allowed},
     specs::{Kind, References, wishes},
@@ -47,13 +47,14 @@ fn plan(random: &mut Rng) -> Vec<(u64, Act)> {
 /// Runs of many seeds, each with one to three kills.
 pub(crate) async fn at_random_times(size: Size) -> Result<Passed> {
     let seeds = match size {
-        Size::Reduced => 8,
-        Size::Full => 200,
+        Size::Reduced => Part::WHOLE.take(0..8),
+        Size::Full(part) => part.take(0..200),
     };
+    let count = seeds.len();
     let references = Arc::new(References::make().await?);
     let room = Arc::new(Semaphore::new(BESIDE));
     let mut runs = JoinSet::new();
-    for seed in 0..seeds {
+    for seed in seeds {
         let (references, room) = (references.clone(), room.clone());
         runs.spawn(async move {
             let _place = room.acquire().await?;
@@ -61,14 +62,14 @@ pub(crate) async fn at_random_times(size: Size) -> Result<Passed> {
             run.with_context(|| format!("seed {seed}"))
         });
     }
-    let mut progress = Progress::new("seeds", seeds);
+    let mut progress = Progress::new("seeds", count as u64);
     let mut sum = Sum::default();
     while let Some(run) = runs.join_next().await {
         sum.add(run??);
         progress.step();
     }
     Ok(Passed::new(format!(
-        "{seeds} seeds, {} kills, {} other faults, {} jobs: {} with the same weights and curves as in peace, {} cancelled, {} given up after three crashes without a new checkpoint",
+        "{count} seeds, {} kills, {} other faults, {} jobs: {} with the same weights and curves as in peace, {} cancelled, {} given up after three crashes without a new checkpoint",
         sum.kills, sum.others, sum.jobs, sum.same, sum.cancelled, sum.crashed
     )))
 }

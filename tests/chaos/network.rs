@@ -25,7 +25,7 @@ const LONGEST: u64 = 1600;
 pub(crate) async fn cuts_at_every_byte(size: Size) -> Result<Passed> {
     let stride = match size {
         Size::Reduced => 97,
-        Size::Full => 5,
+        Size::Full(_) => 5,
     };
     let world = World::running().await?;
     let file = world.site.upload("train.jsonl", specs::rows()).await?;
@@ -102,7 +102,7 @@ pub(crate) async fn slow_lines(size: Size) -> Result<Passed> {
     };
     let weathers: &[(&str, Weather)] = match size {
         Size::Reduced => &[("one byte at a time", dribble)],
-        Size::Full => &[("one byte at a time", dribble), ("150 ms a piece", far)],
+        Size::Full(_) => &[("one byte at a time", dribble), ("150 ms a piece", far)],
     };
     for (name, weather) in weathers {
         let world = World::running().await?;

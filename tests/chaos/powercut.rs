@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::{
-    check::{Passed, Progress, Size},
+    check::{Part, Passed, Progress, Size},
     clients::fulfil,
     disk::{self, Disk, run},
     promises::{self, Allowed},
@@ -42,13 +42,14 @@ pub(crate) async fn cuts(size: Size) -> Result<Passed> {
     if let Some(reason) = disk::missing().await {
         return Ok(Passed::Skipped(reason));
     }
-    let cuts = match size {
-        Size::Reduced => 4,
-        Size::Full => 40,
+    let seeds = match size {
+        Size::Reduced => Part::WHOLE.take(0..4),
+        Size::Full(part) => part.take(0..40),
     };
+    let cuts = seeds.len();
     let references = References::make().await?;
-    let mut progress = Progress::new("power cuts", cuts);
-    for seed in 0..cuts {
+    let mut progress = Progress::new("power cuts", cuts as u64);
+    for seed in seeds {
         cut(seed, &references, None)
             .await
             .with_context(|| format!("seed {seed}"))?;
@@ -72,7 +73,7 @@ pub(crate) async fn mutants(size: Size) -> Result<Passed> {
     let references = References::make().await?;
     let mutants = match size {
         Size::Reduced => &MUTANTS[..1],
-        Size::Full => &MUTANTS[..],
+        Size::Full(_) => &MUTANTS[..],
     };
     let mut caught = Vec::new();
     for (name, path) in mutants {
@@ -160,7 +161,7 @@ async fn cut(seed: u64, references: &References, mutant: Option<&Mutant<'_>>) ->
 pub(crate) async fn torn_writes(size: Size) -> Result<Passed> {
     let rounds = match size {
         Size::Reduced => 3,
-        Size::Full => 30,
+        Size::Full(_) => 30,
     };
     let references = References::make().await?;
     let mut seen = BTreeMap::<String, u32>::new();

@@ -310,7 +310,7 @@ impl Promises<'_> {
         broken.into_iter().for_each(|what| self.broken("P7", what));
     }
 
-    /// P8: a cancel is answered in time, with the end.
+    /// P8: a cancel is answered in time, with the end: its own, or the one that came first.
     fn cancels_are_prompt(&mut self) {
         for entry in self.history.clone() {
             if let Seen::Cancelled {
@@ -318,7 +318,7 @@ impl Promises<'_> {
                 state,
                 took_ms,
             } = &entry.seen
-                && (state != "cancelled" || *took_ms > CANCEL_MS)
+                && (!ENDS.contains(&state.as_str()) || *took_ms > CANCEL_MS)
             {
                 self.broken(
                     "P8",

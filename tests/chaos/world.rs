@@ -1,12 +1,6 @@
 //! A server under faults, its address that stays, and the history of its clients.
 
-use std::{
-    fs::{self, OpenOptions},
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -32,7 +26,6 @@ pub(crate) struct World {
     pub(crate) folders: Folders,
     pub(crate) site: Site,
     pub(crate) proxy: Proxy,
-    log: PathBuf,
     server: Option<Server>,
 }
 
@@ -45,13 +38,13 @@ impl World {
     }
 
     /// A world without a server yet, whose history and log go to the folder `notes`.
-    pub(crate) async fn within(folders: Folders, notes: &Path) -> Result<Self> {
+    pub(crate) async fn within(mut folders: Folders, notes: &Path) -> Result<Self> {
+        folders.log = notes.join("server.log");
         let proxy = Proxy::start().await?;
         let history = Arc::new(History::create(&notes.join("history.jsonl"))?);
         let client = Client::new(&proxy.addr.to_string())?;
         Ok(Self {
             folders,
-            log: notes.join("server.log"),
             site: Site { client, history },
             proxy,
             server: None,
@@ -69,13 +62,8 @@ impl World {
         self.start_as(self.folders.command()?).await
     }
 
-    /// Starts a server by a command of [`Folders::command_under`]; its log goes to `server.log`.
-    pub(crate) async fn start_as(&mut self, mut command: Command) -> Result<()> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.log)?;
-        command.stderr(log);
+    /// Starts a server by a command of [`Folders::command_under`].
+    pub(crate) async fn start_as(&mut self, command: Command) -> Result<()> {
         let server = Server::start(command).await?;
         self.proxy.lead_to(Some(server.client.addr.parse()?));
         self.server = Some(server);
@@ -155,6 +143,6 @@ impl World {
 
     /// What the servers have logged.
     pub(crate) fn log(&self) -> Result<String> {
-        Ok(fs::read_to_string(&self.log)?)
+        Ok(fs::read_to_string(&self.folders.log)?)
     }
 }

@@ -31,6 +31,8 @@ pub struct Folders {
     pub threads: usize,
     /// Address and port; 0 is a free one.
     pub listen: String,
+    /// Where the server's log goes.
+    pub log: PathBuf,
 }
 
 impl Folders {
@@ -51,6 +53,7 @@ impl Folders {
             temporary: None,
             threads: 1,
             listen: "127.0.0.1:0".to_owned(),
+            log: root.join("server.log"),
         };
         let model = folders.models().join(MODEL);
         if !model.exists() {
@@ -92,7 +95,7 @@ impl Folders {
         Ok(found)
     }
 
-    /// The command that serves these folders; its log goes to `server.log` in their root.
+    /// The command that serves these folders.
     pub fn command(&self) -> Result<Command> {
         self.command_under(&[] as &[&str])
     }
@@ -121,7 +124,7 @@ impl Folders {
                 &self.threads.to_string(),
             ])
             .env_remove("TAPER_API_KEY")
-            .stderr(append(&self.root.join("server.log"))?)
+            .stderr(append(&self.log)?)
             .current_dir(&self.root);
         Ok(command)
     }

@@ -180,7 +180,7 @@ async fn losses(client: &Client, job: &str) -> Result<Value> {
 
 #[tokio::test]
 async fn a_run_paused_and_killed_on_its_way_equals_an_undisturbed_one() -> Result<()> {
-    let spec = json!({"training": {"num_train_epochs": 40, "logging_steps": 7, "save_steps": 50, "eval_split": 0.1}});
+    let spec = json!({"training": {"num_train_epochs": 200, "logging_steps": 7, "save_steps": 50, "eval_split": 0.1}});
     let folders = Folders::new()?;
     let mut server = folders.serve().await?;
     let data = server.client.upload("train.jsonl", jsonl(200)).await?;
@@ -228,7 +228,8 @@ async fn a_damaged_checkpoint_is_passed_over() -> Result<()> {
         json!({"training": {"num_train_epochs": 10000, "logging_steps": 5, "save_steps": 20}});
     let id = server.client.submit(&data, spec).await?;
     server.client.wait_for_step(&id, 100).await?;
-    server.kill().await?;
+    done(&server.client, &id, "pause").await?;
+    ensure!(server.terminate().await?.success());
     let checkpoints = folders.data().join("jobs").join(&id).join("checkpoints");
     let mut known: Vec<_> = fs::read_dir(&checkpoints)?
         .map(|entry| Ok(entry?.path()))
@@ -243,8 +244,9 @@ async fn a_damaged_checkpoint_is_passed_over() -> Result<()> {
     fs::write(&weights, bytes)?;
 
     let server = folders.serve().await?;
+    done(&server.client, &id, "resume").await?;
     server.client.wait_for_step(&id, 1).await?;
-    let path = format!("/v1/fine_tuning/jobs/{id}/events?limit=200");
+    let path = format!("/v1/fine_tuning/jobs/{id}/events?limit=10000");
     let events = server.client.get(&path).await?.to_string();
     let step = |path: &std::path::Path| -> Option<u64> {
         path.file_name()?

@@ -123,7 +123,8 @@ impl Feed {
     async fn ends_with(&self, event: &Event) -> Result<bool, StoreError> {
         match &self.scope {
             Scope::Job(id) if event.state().is_some_and(JobState::is_terminal) => {
-                Ok(self.store.last_event_seq(id).await? == event.seq)
+                // A job that has been deleted meanwhile has no events any more.
+                Ok(self.store.last_event_seq(id).await? <= event.seq)
             }
             _ => Ok(false),
         }

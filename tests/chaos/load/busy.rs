@@ -20,7 +20,7 @@ const CLIENTS: u64 = 8;
 pub(crate) async fn training(size: Size) -> Result<Passed> {
     let (cancels, seconds) = match size {
         Size::Reduced => (3, 4),
-        Size::Full => (30, 40),
+        Size::Full(_) => (30, 40),
     };
     let mut folders = Folders::new()?;
     folders.threads = std::thread::available_parallelism()?.get();
@@ -58,7 +58,7 @@ pub(crate) async fn training(size: Size) -> Result<Passed> {
     }
     let figures =
         format!("{CLIENTS} clients, GET of a list {gets}; cancel of a running job {stops}");
-    if size == Size::Full {
+    if size.is_full() {
         let held = gets.p99() <= GET_MS && stops.share(1.0) <= CANCEL_MS;
         ensure!(
             held,

@@ -37,19 +37,23 @@ impl Line {
 
     /// Asks for a stream of events; [`Line::next_id`] reads it.
     pub(crate) async fn follow(&mut self, path: &str) -> Result<()> {
-        self.follow_from(path, "").await
+        match self.follow_from(path, "").await? {
+            true => Ok(()),
+            false => bail!("there is nothing to follow"),
+        }
     }
 
-    /// The same, after an event that has been seen; 0 = none.
-    pub(crate) async fn follow_after(&mut self, path: &str, seen: u64) -> Result<()> {
+    /// The same, after an event that has been seen; 0 = none. False: that was the last one.
+    pub(crate) async fn follow_after(&mut self, path: &str, seen: u64) -> Result<bool> {
         self.follow_from(path, &format!("Last-Event-ID: {seen}\r\n"))
             .await
     }
 
-    async fn follow_from(&mut self, path: &str, header: &str) -> Result<()> {
+    async fn follow_from(&mut self, path: &str, header: &str) -> Result<bool> {
         self.write("GET", path, header, "").await?;
         match self.head().await? {
-            (200, _) => Ok(()),
+            (200, _) => Ok(true),
+            (204, _) => Ok(false),
             (status, _) => bail!("a stream was answered with {status}"),
         }
     }

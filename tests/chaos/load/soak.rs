@@ -25,7 +25,7 @@ const GROWTH_MIB: f64 = 8.0;
 pub(crate) async fn soak(size: Size) -> Result<Passed> {
     let (minutes, kills) = match size {
         Size::Reduced => (0.3, 2),
-        Size::Full => (10.0, 4),
+        Size::Full(_) => (10.0, 4),
     };
     let references = References::make().await?;
     let mut world = World::running().await?;

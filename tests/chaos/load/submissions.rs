@@ -30,7 +30,7 @@ const P99_MS: f64 = 150.0;
 pub(crate) async fn at_once(size: Size) -> Result<Passed> {
     let each = match size {
         Size::Reduced => 10,
-        Size::Full => 100,
+        Size::Full(_) => 100,
     };
     let folders = Folders::new()?;
     let server = folders.serve().await?;
@@ -81,7 +81,7 @@ pub(crate) async fn at_once(size: Size) -> Result<Passed> {
         "{} submissions by {CLIENTS} clients: {rate:.0} a second, {times}; none lost or doubled by a kill; memory {memory:.0} MiB",
         promised.len()
     );
-    if size == Size::Full {
+    if size.is_full() {
         ensure!(
             rate >= RATE && times.p99() <= P99_MS,
             "below the target of {RATE} a second and p99 {P99_MS} ms: {figures}"

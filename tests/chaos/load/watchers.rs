@@ -43,7 +43,7 @@ type Arrivals = Vec<(u64, Instant)>;
 pub(crate) async fn many(size: Size) -> Result<Passed> {
     let (watchers, seconds) = match size {
         Size::Reduced => (200, 5),
-        Size::Full => (1000, 30),
+        Size::Full(_) => (1000, 30),
     };
     let folders = Folders::new()?;
     let server = folders.serve().await?;
@@ -77,7 +77,7 @@ pub(crate) async fn many(size: Size) -> Result<Passed> {
         "{watchers} watchers, {:.0} events a second out, no gap: lag behind the first watcher {lags}; {each:.0} KiB a watcher",
         events as f64 / seconds as f64
     );
-    if size == Size::Full {
+    if size.is_full() {
         ensure!(
             lags.p99() <= LAG_MS && each <= KIB_EACH,
             "below the targets ({LAG_MS} ms, {KIB_EACH} KiB): {figures}"
@@ -163,7 +163,7 @@ fn lags_of(arrivals: &Arrivals, firsts: &Firsts) -> Result<Times> {
 pub(crate) async fn stalled(size: Size) -> Result<Passed> {
     let (others, seconds) = match size {
         Size::Reduced => (20, 6),
-        Size::Full => (100, 50),
+        Size::Full(_) => (100, 50),
     };
     let folders = Folders::new()?;
     let server = folders.serve().await?;
@@ -206,7 +206,7 @@ pub(crate) async fn stalled(size: Size) -> Result<Passed> {
     let figures = format!(
         "10 watchers alone {alone}; beside {others} that read nothing and {others} that read a byte a second {beside}; {closed} of those closed after {seconds} s; memory +{growth:.1} MiB"
     );
-    if size == Size::Full {
+    if size.is_full() {
         ensure!(
             seconds as f64 > STALLED_SECONDS && closed >= others,
             "watchers that read nothing are kept: {figures}"
@@ -240,7 +240,7 @@ async fn neglect(addr: String, path: String, pause: Option<Duration>) -> Result<
 pub(crate) async fn telling_costs(size: Size) -> Result<Passed> {
     let (pairs, epochs) = match size {
         Size::Reduced => (1, 50),
-        Size::Full => (5, 600),
+        Size::Full(_) => (5, 600),
     };
     let folders = Folders::new()?;
     let server = folders.serve().await?;
@@ -266,7 +266,7 @@ pub(crate) async fn telling_costs(size: Size) -> Result<Passed> {
         (ratios[0] - 1.0) * 100.0,
         (ratios[ratios.len() - 1] - 1.0) * 100.0
     );
-    if size == Size::Full {
+    if size.is_full() {
         ensure!(median <= 1.01, "more than 1 %: {figures}");
     }
     Ok(Passed::new(figures))

@@ -21,6 +21,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tell how the server is doing
+         * @description Figures in Prometheus' text format. Those named `_total` count from the start of the server.
+         */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/openapi.json": {
         parameters: {
             query?: never;
@@ -157,7 +177,8 @@ export interface paths {
         put?: never;
         /**
          * Create a fine-tuning job
-         * @description The answer comes after the job is kept; it then is validated, waits for a worker and runs.
+         * @description The answer comes after the job is kept; it then is validated, waits for a worker and runs. With `dry_run` nothing is kept: the
+         *     answer is the job's plan, or the error that the job would get.
          */
         post: operations["create_job"];
         delete?: never;
@@ -177,10 +198,18 @@ export interface paths {
         get: operations["find_job"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete a fine-tuning job
+         * @description Only one that has ended. It goes with its model, its checkpoints, its events and its result files; the files it was trained on stay.
+         */
+        delete: operations["delete_job"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change a fine-tuning job
+         * @description Of two queued jobs that with the higher priority runs first, of equals the older one. A running job is not interrupted.
+         */
+        patch: operations["change_job"];
         trace?: never;
     };
     "/v1/fine_tuning/jobs/{id}/adapter.zip": {
@@ -345,6 +374,67 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/fine_tuning/jobs/{id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause a fine-tuning job
+         * @description A running job leaves a checkpoint and its worker; one whose files are being validated is paused after that. The answer waits up to
+         *     two seconds for it and shows the state of that moment. Pausing a paused job is no error.
+         */
+        post: operations["pause_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume a paused fine-tuning job
+         * @description It goes back into the queue, and on from its checkpoint exactly as if it had not been paused.
+         */
+        post: operations["resume_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry a failed fine-tuning job
+         * @description It goes back into the queue for a new attempt from its last whole checkpoint; a job whose validation failed is validated again.
+         */
+        post: operations["retry_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -394,6 +484,14 @@ export interface components {
             bytes: number;
             /** @description Hex. */
             sha256: string;
+        };
+        /** @description What may be changed of a job that has been submitted. */
+        ChangeFineTuningJob: {
+            /**
+             * Format: int32
+             * @description Higher runs first.
+             */
+            priority: number;
         };
         /** @description What is to be trained. Unknown fields are refused. */
         CreateFineTuningJob: {
@@ -519,6 +617,11 @@ export interface components {
             eval_steps?: components["schemas"]["Interval"] | null;
             save_steps?: components["schemas"]["Interval"] | null;
             /**
+             * Format: double
+             * @description Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
+             */
+            save_minutes?: number;
+            /**
              * Format: int64
              * @description Checkpoints kept; the best and the last are kept in any case.
              */
@@ -570,6 +673,32 @@ export interface components {
             object: string;
             /** @description Always true. */
             deleted: boolean;
+        };
+        /** @description The answer to the deletion of a job. */
+        DeletedJob: {
+            id: string;
+            /** @description Always `fine_tuning.job`. */
+            object: string;
+            /** @description Always true. */
+            deleted: boolean;
+        };
+        /** @description Bytes on the disk that a run takes. */
+        Disk: {
+            /**
+             * Format: int64
+             * @description One checkpoint.
+             */
+            checkpoint: number;
+            /**
+             * Format: int64
+             * @description All checkpoints that are there at a time: those kept, the best, and the one being written.
+             */
+            checkpoints: number;
+            /**
+             * Format: int64
+             * @description The result: adapter or model, and the tokenizer's files.
+             */
+            artifacts: number;
         };
         /** @description The body of every error, in OpenAI's shape. */
         ErrorBody: {
@@ -677,8 +806,8 @@ export interface components {
             } | null;
         };
         /**
-         * @description A fine-tuning job: OpenAI's fields, and taper's `tuning`, `training`, `metrics`, `plan`, `attempt`, `priority`,
-         *     `queue_position` and `started_at`.
+         * @description A fine-tuning job: OpenAI's fields, and taper's `tuning`, `training`, `metrics`, `plan`, `attempt`, `bytes`, `priority`,
+         *     `queue_position`, `estimated_start` and `started_at`.
          */
         FineTuningJob: {
             /** @description `ftjob-…` */
@@ -747,6 +876,11 @@ export interface components {
              */
             attempt: number;
             /**
+             * Format: int64
+             * @description Its checkpoints and results on the server's disk.
+             */
+            bytes: number;
+            /**
              * Format: int32
              * @description Higher runs first.
              */
@@ -756,6 +890,11 @@ export interface components {
              * @description 1 for the next job to run; only while it is queued.
              */
             queue_position: number | null;
+            /**
+             * Format: int64
+             * @description When it will start, about; only while it is queued, and null when the jobs before it do not tell how long they take.
+             */
+            estimated_start: number | null;
         };
         /** @description OpenAI's names for three settings. */
         Hyperparameters: {
@@ -930,6 +1069,39 @@ export interface components {
              */
             loraplus_lr_ratio: number | null;
         };
+        /** @description Bytes that a run takes at its peak, by what takes them. */
+        Memory: {
+            /**
+             * Format: int64
+             * @description The model and its adapters.
+             */
+            weights: number;
+            /**
+             * Format: int64
+             * @description Gradients of the trained parameters.
+             */
+            gradients: number;
+            /**
+             * Format: int64
+             * @description The optimizer's two moments of each trained parameter.
+             */
+            optimizer: number;
+            /**
+             * Format: int64
+             * @description What the heaviest pass keeps for its way back.
+             */
+            activations: number;
+            /**
+             * Format: int64
+             * @description Scores over the vocabulary and their gradients, as far as they are in memory at a time.
+             */
+            logits: number;
+            /**
+             * Format: int64
+             * @description The program, the data, the tokenizer, and what loading or exporting takes beyond all of these.
+             */
+            overhead: number;
+        };
         /** @description A tuning method with its settings. */
         Method: {
             /** @enum {string} */
@@ -1017,6 +1189,28 @@ export interface components {
             total_parameters: number;
             /** @description Class names in the order of their ids; empty without classes. */
             classes: string[];
+            /**
+             * Format: int64
+             * @description Tokens of the heaviest pass, virtual ones included: the one that the peak of the memory belongs to.
+             */
+            heaviest_batch_tokens: number;
+            memory: components["schemas"]["Memory"];
+            disk: components["schemas"]["Disk"];
+            /**
+             * Format: double
+             * @description Time that the steps and the evaluations will take, about, on a machine that does nothing else.
+             */
+            estimated_seconds: number;
+        };
+        /** @description What a job would do and take. */
+        PlanObject: components["schemas"]["Plan"] & {
+            /** @description Always `fine_tuning.job.plan`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description Bytes of memory at the peak: the sum of `memory`.
+             */
+            memory_bytes: number;
         };
         /**
          * @description Where the vectors of prompt tuning start from; the names are PEFT's.
@@ -1050,6 +1244,8 @@ export interface components {
              */
             seq: number;
         };
+        /** @description What the create route answers. */
+        Submitted: components["schemas"]["FineTuningJob"] | components["schemas"]["PlanObject"];
         /** @description Settings of OpenAI's supervised method. */
         SupervisedMethod: {
             hyperparameters: components["schemas"]["Hyperparameters"];
@@ -1107,6 +1303,11 @@ export interface components {
             logging_steps: components["schemas"]["Interval"];
             eval_steps: components["schemas"]["Interval"] | null;
             save_steps: components["schemas"]["Interval"] | null;
+            /**
+             * Format: double
+             * @description Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
+             */
+            save_minutes: number;
             /**
              * Format: int64
              * @description Checkpoints kept; the best and the last are kept in any case.
@@ -1168,6 +1369,35 @@ export interface operations {
         requestBody?: never;
         responses: {
             /** @description It does */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The figures */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1515,7 +1745,10 @@ export interface operations {
     };
     create_job: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Answer with the plan and keep nothing. */
+                dry_run?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1526,13 +1759,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The job */
+            /** @description The job, or with `dry_run` its plan */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["FineTuningJob"];
+                    "application/json": components["schemas"]["Submitted"];
                 };
             };
             /** @description An error */
@@ -1574,6 +1807,65 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the job */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedJob"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the job */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeFineTuningJob"];
+            };
+        };
+        responses: {
+            /** @description The job */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
         };
@@ -1871,6 +2163,102 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobMetrics"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    pause_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the job */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    resume_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the job */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    retry_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the job */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
             /** @description An error */

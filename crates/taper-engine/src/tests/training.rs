@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
-use taper_core::{Command, Control, Outcome, RunEvent, RunSpec, Stop, TrainError, Trainer as _};
+use taper_core::{
+    CheckpointFiles, Command, Control, Level, Outcome, PublishRefused, RunEvent, RunSink, RunSpec,
+    Stop, TrainError, Trainer as _,
+};
 
 use super::{Fixture, Recorder};
 use crate::{Engine, checkpoint::Weights};
@@ -128,6 +131,72 @@ fn lora_leaves_the_base_alone_and_writes_no_more_than_the_adapter() {
         names.contains(&"base_model.model.classifier.bias"),
         "{names:?}"
     );
+}
+
+#[test]
+fn a_checkpoint_with_any_part_damaged_missing_or_swapped_is_refused() {
+    let fixture = Fixture::new(0.0);
+    let run = fixture.run("damaged", 40, small());
+    let (_, recorder) = train(&run);
+    let (engine, dir) = (Engine::new(), &recorder.checkpoints[4].dir);
+    assert_eq!(engine.verify(&run, dir), Ok(()));
+    let parts = files(dir);
+    assert_eq!(parts.len(), 4);
+    for (name, bytes) in &parts {
+        let path = dir.join(name);
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 4;
+        let other = fs::read(recorder.checkpoints[5].dir.join(name)).unwrap();
+        for damaged in [
+            flipped,
+            bytes[..bytes.len() - 1].to_vec(),
+            Vec::new(),
+            other,
+        ] {
+            fs::write(&path, damaged).unwrap();
+            assert!(engine.verify(&run, dir).is_err(), "{name}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(engine.verify(&run, dir).is_err(), "without {name}");
+        fs::write(&path, bytes).unwrap();
+    }
+    // A whole folder in the place of another.
+    let swapped = run.checkpoint_dir(100);
+    fs::rename(dir, &swapped).unwrap();
+    let refused = engine.verify(&run, &swapped).unwrap_err();
+    assert_eq!(refused.0, "it is that of step 5");
+}
+
+/// Keeps no checkpoint.
+struct Forgetful(Recorder);
+
+impl RunSink for Forgetful {
+    fn event(&mut self, event: RunEvent) {
+        self.0.event(event);
+    }
+
+    fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused> {
+        self.0.checkpoints.push(checkpoint);
+        Err(PublishRefused::NotKept("no space".to_owned()))
+    }
+}
+
+#[test]
+fn a_run_goes_on_without_the_checkpoints_that_cannot_be_kept() {
+    let fixture = Fixture::new(0.0);
+    let run = fixture.run("forgotten", 40, small());
+    let mut sink = Forgetful(Recorder::default());
+    Engine::new()
+        .train(&run, &mut sink, &Control::new())
+        .unwrap();
+    let tried = sink.0.checkpoints;
+    // The last one is tried once more at the end.
+    assert_eq!(tried.len(), 10);
+    assert!(tried.iter().all(|checkpoint| !checkpoint.dir.exists()));
+    let warnings = sink.0.events.iter().filter(
+        |event| matches!(event, RunEvent::Message(Level::Warn, text) if text.ends_with("no space")),
+    );
+    assert_eq!(warnings.count(), 10);
 }
 
 #[test]

@@ -6,11 +6,11 @@ mod saver;
 
 use std::time::Instant;
 
-use taper_core::{Command, Control, Outcome, RunSink, RunSpec, Stop};
+use taper_core::{Control, Outcome, RunSink, RunSpec, Stop};
 
 use self::saver::Saver;
 use crate::{
-    Result,
+    Error, Result,
     checks::Checks,
     data::{Batch, epoch_order},
     device,
@@ -152,16 +152,19 @@ impl<'a> Trainer<'a> {
             || patience.is_some_and(|most| self.progress.evaluations_without_progress >= most)
     }
 
-    /// Looks at the control between two steps: a pause leaves a checkpoint behind.
     fn obey(&mut self) -> Result<()> {
-        if self.control.command() == Command::Pause {
-            if self.progress.step > 0 {
-                self.save()?;
-                self.settle_checkpoint()?;
+        self.control.check().map_err(|stop| self.leave(stop))
+    }
+
+    /// Ends the run at a user's wish: a pause leaves a checkpoint behind.
+    fn leave(&mut self, stop: Stop) -> Error {
+        if stop == Stop::Paused && self.progress.step > 0 {
+            let saved = self.save().and_then(|()| self.settle_checkpoint());
+            if let Err(error) = saved {
+                return error;
             }
-            return Err(Stop::Paused.into());
         }
-        Ok(self.control.check()?)
+        stop.into()
     }
 
     /// One optimizer step: forward and backward over the micro-batches, clip, update.
@@ -177,8 +180,13 @@ impl<'a> Trainer<'a> {
             .map(|row| self.data.training.answers(*row))
             .sum::<u64>();
         let active = self.rates.active(self.progress.step);
+        let before = self.progress.window.clone();
         for (micro, rows) in batches.iter().enumerate() {
-            self.control.check_cancelled()?;
+            if let Err(stop) = self.control.check() {
+                // With much accumulation a step takes long; the next start makes it again from its beginning.
+                self.progress.window = before;
+                return Err(self.leave(stop));
+            }
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
             self.accumulate(rows, pass, answers, &active)?;
         }

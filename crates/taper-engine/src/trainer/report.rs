@@ -101,14 +101,15 @@ impl Trainer<'_> {
 
     /// Evaluates and reports; tells whether the model is the best so far and has to be kept.
     pub(super) fn evaluate(&mut self) -> Result<bool> {
-        let evaluation = self.evaluation();
-        if matches!(evaluation, Err(Error::Stopped(Stop::Paused))) && self.progress.step > 0 {
-            // The steps since the last checkpoint must not be lost; the evaluation is made up for when the run goes on.
-            self.progress.evaluation_due = true;
-            self.save()?;
-            self.settle_checkpoint()?;
-        }
-        let Some(evaluation) = evaluation? else {
+        let evaluation = match self.evaluation() {
+            Err(Error::Stopped(stop)) => {
+                // It is made up for when the run goes on.
+                self.progress.evaluation_due = true;
+                return Err(self.leave(stop));
+            }
+            evaluation => evaluation?,
+        };
+        let Some(evaluation) = evaluation else {
             return Ok(false);
         };
         self.progress.evaluation_due = false;

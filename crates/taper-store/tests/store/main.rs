@@ -7,6 +7,7 @@ mod events;
 mod files;
 mod jobs;
 mod lifetime;
+mod model;
 mod startup;
 
 use serde_json::json;
