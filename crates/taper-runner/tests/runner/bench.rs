@@ -6,7 +6,7 @@ use taper_core::{
     SpecError, TrainError, Trainer,
 };
 use taper_runner::{Patience, Retention, Runner, RunnerConfig};
-use taper_store::{Job, Store};
+use taper_store::{Job, Limits, Store};
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -14,9 +14,12 @@ type Check = dyn Fn(&RunSpec, &Control) -> Result<Plan, TrainError> + Send + Syn
 type Train =
     dyn Fn(&RunSpec, &mut dyn RunSink, &Control) -> Result<Outcome, TrainError> + Send + Sync;
 
+type Takes = dyn Fn(&RunSpec) -> Memory + Send + Sync;
+
 /// A trainer that does what a test says.
 pub(crate) struct Script {
     check: Box<Check>,
+    takes: Box<Takes>,
     train: Box<Train>,
 }
 
@@ -30,6 +33,7 @@ impl Script {
     ) -> Self {
         Self {
             check: Box::new(|_, _| Ok(plan())),
+            takes: Box::new(|_| Memory::default()),
             train: Box::new(train),
         }
     }
@@ -39,6 +43,15 @@ impl Script {
         check: impl Fn(&RunSpec, &Control) -> Result<Plan, TrainError> + Send + Sync + 'static,
     ) -> Self {
         self.check = Box::new(check);
+        self
+    }
+
+    /// With jobs that take this much memory.
+    pub(crate) fn taking(
+        mut self,
+        takes: impl Fn(&RunSpec) -> Memory + Send + Sync + 'static,
+    ) -> Self {
+        self.takes = Box::new(takes);
         self
     }
 }
@@ -51,8 +64,8 @@ impl Trainer for Script {
         Ok(spec)
     }
 
-    fn memory_bound(&self, _: &RunSpec) -> Result<Memory, SpecError> {
-        Ok(Memory::default())
+    fn memory_bound(&self, run: &RunSpec) -> Result<Memory, SpecError> {
+        Ok((self.takes)(run))
     }
 
     fn verify(&self, _: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
@@ -63,7 +76,11 @@ impl Trainer for Script {
     }
 
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError> {
-        (self.check)(run, control)
+        let plan = (self.check)(run, control)?;
+        Ok(Plan {
+            memory: (self.takes)(run),
+            ..plan
+        })
     }
 
     fn train(
@@ -121,11 +138,35 @@ impl Bench {
         Self::with_workers(script, 1).await
     }
 
+    /// With a runner that steps in, and little space.
+    pub(crate) async fn guarded(script: Script, patience: Patience, limits: Limits) -> Self {
+        let dir = models();
+        let data = dir.path().join("data");
+        let store = Store::open_within(&data, limits).await.unwrap();
+        let config = RunnerConfig {
+            patience,
+            ..config(dir.path(), 1)
+        };
+        let runner = Runner::start(store.clone(), Arc::new(script), config);
+        let runner = runner.await.unwrap();
+        Self { dir, store, runner }
+    }
+
+    /// With this many bytes of memory for jobs.
+    pub(crate) async fn within(script: Script, workers: usize, memory: u64) -> Self {
+        let dir = models();
+        let store = Store::open(&dir.path().join("data")).await.unwrap();
+        let config = RunnerConfig {
+            memory_limit: Some(memory),
+            ..config(dir.path(), workers)
+        };
+        let runner = Runner::start(store.clone(), Arc::new(script), config);
+        let runner = runner.await.unwrap();
+        Self { dir, store, runner }
+    }
+
     pub(crate) async fn with_workers(script: Script, workers: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let model = dir.path().join("models/base");
-        fs::create_dir_all(&model).unwrap();
-        fs::write(model.join("config.json"), "{}").unwrap();
+        let dir = models();
         let store = Store::open(&dir.path().join("data")).await.unwrap();
         let runner = start(dir.path(), &store, script, workers).await;
         Self { dir, store, runner }
@@ -166,6 +207,22 @@ impl Bench {
         waited.unwrap_or_else(|_| panic!("the job did not become {state}"))
     }
 
+    /// Waits until a job's log holds a message.
+    pub(crate) async fn wait_for_event(&self, job: &Job, message: &str) {
+        let mut events = self.store.subscribe();
+        let told = async {
+            loop {
+                let log = self.store.events_after(&job.id, 0, 100).await.unwrap();
+                if log.iter().any(|event| event.message == message) {
+                    return;
+                }
+                assert_ne!(events.recv().await.err(), Some(RecvError::Closed));
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), told).await;
+        waited.unwrap_or_else(|_| panic!("the log never said: {message}"));
+    }
+
     /// Names in a job's own folder.
     pub(crate) fn left_behind(&self, job: &Job) -> Vec<String> {
         let entries = fs::read_dir(self.store.run_dir(&job.id)).unwrap();
@@ -177,16 +234,28 @@ impl Bench {
     }
 }
 
-async fn start(dir: &Path, store: &Store, script: Script, workers: usize) -> Runner {
-    let config = RunnerConfig {
+/// A directory with a model.
+fn models() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("models/base");
+    fs::create_dir_all(&model).unwrap();
+    fs::write(model.join("config.json"), "{}").unwrap();
+    dir
+}
+
+fn config(dir: &Path, workers: usize) -> RunnerConfig {
+    RunnerConfig {
         models_dir: dir.join("models"),
         devices: vec![Device::Cpu; workers],
         threads: 2,
         memory_limit: None,
         patience: Patience::default(),
         retention: Retention::default(),
-    };
-    Runner::start(store.clone(), Arc::new(script), config)
+    }
+}
+
+async fn start(dir: &Path, store: &Store, script: Script, workers: usize) -> Runner {
+    Runner::start(store.clone(), Arc::new(script), config(dir, workers))
         .await
         .unwrap()
 }

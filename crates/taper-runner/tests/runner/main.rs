@@ -3,8 +3,10 @@
 #![cfg(test)]
 
 mod actions;
+mod admission;
 mod bench;
 mod cancel;
 mod lifecycle;
 mod restart;
 mod submit;
+mod watchdog;
