@@ -103,6 +103,12 @@ impl Parameters {
         self.list.iter().map(|p| p.elements as u64).sum()
     }
 
+    /// Number of values of the largest one.
+    pub(crate) fn largest(&self) -> u64 {
+        let sizes = self.list.iter().map(|p| p.elements as u64);
+        sizes.max().unwrap_or(0)
+    }
+
     /// Every parameter's tensor by name.
     pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
         self.list

@@ -108,6 +108,11 @@ impl Value {
         }
     }
 
+    /// Whether keeping it costs no memory.
+    pub(crate) fn can_be_made_again(&self) -> bool {
+        self.again.is_some()
+    }
+
     /// The same value, to be made again by `make` where a backward needs it: for what costs little time and much memory.
     pub(crate) fn made_by(self, make: impl Fn() -> Result<Vec<f32>> + 'static) -> Self {
         Self {

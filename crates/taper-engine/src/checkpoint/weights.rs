@@ -7,7 +7,7 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, View};
 use serde::Deserialize;
 
 use super::digest::digest;
@@ -23,8 +23,15 @@ const LARGEST_HEADER_BYTES: u64 = 16 << 20;
 /// The tensors of one safetensors file or of several shards, read on demand.
 pub(crate) struct Weights {
     files: Vec<Mapped>,
-    /// Shape of each tensor and the number of its file.
-    places: BTreeMap<String, (Vec<usize>, usize)>,
+    places: BTreeMap<String, Stored>,
+}
+
+/// Where a tensor lies, and what it is.
+struct Stored {
+    shape: Vec<usize>,
+    format: Dtype,
+    /// Number of its file.
+    file: usize,
 }
 
 /// A safetensors file in memory.
@@ -71,10 +78,12 @@ impl Weights {
         let mut places = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
             for (name, view) in file.tensors()?.iter() {
-                if places
-                    .insert(name.to_owned(), (view.shape().to_vec(), number))
-                    .is_some()
-                {
+                let stored = Stored {
+                    shape: view.shape().to_vec(),
+                    format: view.dtype(),
+                    file: number,
+                };
+                if places.insert(name.to_owned(), stored).is_some() {
                     return Err(Error::model(format!(
                         "the tensor {name} is in two of the weight files"
                     )));
@@ -104,7 +113,13 @@ impl Weights {
 
     /// The shape of a tensor; `None` when it is not there.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.places.get(name).map(|(shape, _)| shape.as_slice())
+        self.places.get(name).map(|stored| stored.shape.as_slice())
+    }
+
+    /// Whether a tensor is stored in bf16.
+    pub(crate) fn is_bf16(&self, name: &str) -> bool {
+        let stored = self.places.get(name);
+        stored.is_some_and(|stored| stored.format == Dtype::BF16)
     }
 
     /// A tensor as f32 on `device`.
@@ -120,43 +135,28 @@ impl Weights {
     /// # Errors
     /// A name that is not in the files, a number format that is not a float.
     pub(crate) fn stored(&self, name: &str, device: &Device) -> Result<Tensor> {
-        self.view(name, |file, view| {
-            let dtype = float(file, name, view.dtype())?;
-            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)?;
-            Ok(tensor)
-        })
-    }
-
-    /// The number format of a tensor in its file.
-    ///
-    /// # Errors
-    /// A name that is not in the files, a number format that is not a float.
-    pub(crate) fn dtype(&self, name: &str) -> Result<DType> {
-        self.view(name, |file, view| float(file, name, view.dtype()))
-    }
-
-    fn view<T>(
-        &self,
-        name: &str,
-        read: impl FnOnce(&Mapped, TensorView<'_>) -> Result<T>,
-    ) -> Result<T> {
         let missing = || Error::model(format!("the weights have no tensor {name}"));
-        let (_, number) = self.places.get(name).ok_or_else(missing)?;
-        let file = &self.files[*number];
+        let stored = self.places.get(name).ok_or_else(missing)?;
+        let file = &self.files[stored.file];
         let tensors = file.tensors()?;
-        read(file, tensors.tensor(name).map_err(|_| missing())?)
-    }
-}
-
-fn float(file: &Mapped, name: &str, dtype: Dtype) -> Result<DType> {
-    match dtype {
-        Dtype::F32 => Ok(DType::F32),
-        Dtype::F16 => Ok(DType::F16),
-        Dtype::BF16 => Ok(DType::BF16),
-        other => Err(Error::model(format!(
-            "{}: the tensor {name} is {other:?}; supported: F32, F16, BF16",
-            file.name
-        ))),
+        let view = tensors.tensor(name).map_err(|_| missing())?;
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => {
+                return Err(Error::model(format!(
+                    "{}: the tensor {name} is {other:?}; supported: F32, F16, BF16",
+                    file.name
+                )));
+            }
+        };
+        Ok(Tensor::from_raw_buffer(
+            view.data(),
+            dtype,
+            view.shape(),
+            device,
+        )?)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
 pub(super) const F32: u64 = 4;
 
 /// A tensor that has a shape and no memory of its own.
-pub(crate) fn outline(shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
-    Ok(Tensor::zeros((), dtype, &Device::Cpu)?.broadcast_as(shape)?)
+pub(crate) fn outline(shape: impl Into<Shape>, format: DType) -> Result<Tensor> {
+    Ok(Tensor::zeros((), format, &Device::Cpu)?.broadcast_as(shape)?)
 }
 
 /// Arithmetic, by how fast it goes.
@@ -59,14 +59,17 @@ pub(super) enum Way {
 pub(super) struct Entry<'a> {
     pub(super) inputs: &'a [&'a Value],
     pub(super) output: Shape,
-    /// Whether its own parameters are trained.
+    /// Whether parameters of its own are trained. Their gradients are not counted here: they outlive the pass.
     pub(super) trains: bool,
-    /// Values whose tensors it holds until its backward.
+    /// Values whose tensors it holds until its backward; those that can be made again are not held.
     pub(super) keeps: &'a [&'a Value],
+    /// Whether it holds its output too.
+    pub(super) keeps_output: bool,
     /// Numbers that it holds until its backward and nobody else does.
     pub(super) own: usize,
-    /// Numbers that it needs while it runs.
+    /// Numbers that it needs while it runs, and while its backward does.
     pub(super) scratch: usize,
+    pub(super) scratch_back: usize,
     pub(super) way: Way,
     pub(super) forward: Work,
     pub(super) backward: Work,
@@ -76,6 +79,7 @@ pub(super) struct Entry<'a> {
 struct Step {
     keeps: Vec<TensorId>,
     own: u64,
+    scratch: u64,
     /// Bytes of this operation's output, which are those of its gradient.
     output: u64,
     /// Node and bytes of each input that needs a gradient.
@@ -102,21 +106,31 @@ struct Counts {
 /// Bytes at the highest moment of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Peak {
-    pub(crate) total: u64,
-    /// How much of it is the scratch of a single operation: the scores over the vocabulary.
+    pub(crate) activations: u64,
+    /// Scores over the vocabulary and the like, which a single operation needs.
     pub(crate) scratch: u64,
 }
 
+impl Peak {
+    pub(crate) fn total(self) -> u64 {
+        self.activations + self.scratch
+    }
+}
+
 impl Counts {
-    fn rises_to(&mut self, total: u64, scratch: u64) {
-        if total > self.peak.total {
-            self.peak = Peak { total, scratch };
+    fn rises_to(&mut self, activations: u64, scratch: u64) {
+        let moment = Peak {
+            activations,
+            scratch,
+        };
+        if moment.total() > self.peak.total() {
+            self.peak = moment;
         }
     }
 
-    fn hold(&mut self, value: &Value) -> TensorId {
-        let id = value.tensor.id();
-        let held = self.held.entry(id).or_insert((bytes(&value.tensor), 0));
+    fn hold(&mut self, tensor: &Tensor) -> TensorId {
+        let id = tensor.id();
+        let held = self.held.entry(id).or_insert((bytes(tensor), 0));
         if held.1 == 0 {
             self.kept += held.0;
         }
@@ -143,18 +157,26 @@ impl Counter {
         counts.work = counts.work.plus(entry.forward);
         if !tape.records(entry.inputs, entry.trains) {
             let inputs: u64 = entry.inputs.iter().map(|value| bytes(&value.tensor)).sum();
-            counts.rises_to(counts.kept + inputs + output + scratch, scratch);
+            counts.rises_to(counts.kept + inputs + output, scratch);
             return Ok(Value::constant(tensor));
         }
         counts.work = counts.work.plus(entry.backward);
-        let keeps = entry.keeps.iter().map(|value| counts.hold(value)).collect();
+        let kept = entry
+            .keeps
+            .iter()
+            .filter(|value| !value.can_be_made_again());
+        let mut keeps: Vec<_> = kept.map(|value| counts.hold(&value.tensor)).collect();
+        if entry.keeps_output {
+            keeps.push(counts.hold(&tensor));
+        }
         let own = entry.own as u64 * F32;
         counts.kept += own;
-        counts.rises_to(counts.kept + output + scratch, scratch);
+        counts.rises_to(counts.kept + output, scratch);
         let gradient = |value: &&Value| Some((value.node()?, bytes(&value.tensor)));
         counts.steps.push(Step {
             keeps,
             own,
+            scratch: entry.scratch_back as u64 * F32,
             output,
             inputs: entry.inputs.iter().filter_map(gradient).collect(),
             way: entry.way,
@@ -179,7 +201,7 @@ impl Counter {
                     Way::Fresh | Way::Into | Way::Moved => *bytes,
                 };
             }
-            counts.rises_to(counts.kept + alive + made, 0);
+            counts.rises_to(counts.kept + alive + made, step.scratch);
             alive -= arrived.min(alive);
             for (input, bytes) in step.inputs {
                 if gradients.insert(input, bytes).is_none() {

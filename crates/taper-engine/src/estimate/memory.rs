@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// The program itself, its threads and its allocator.
-const PROGRAM: u64 = 40 << 20;
+const PROGRAM: u64 = 80 << 20;
+/// What the allocator takes for each byte of buffers that come and go.
+const ALLOCATOR: f64 = 1.15;
 /// What a tokenizer takes for each byte of its file.
 const TOKENIZER: f64 = 8.0;
 /// What rows and their tokens take for each byte of their files.
@@ -27,9 +29,12 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     fn bytes(self) -> u64 {
-        let grown = |bytes: u64, factor: f64| (bytes as f64 * factor) as u64;
         PROGRAM + grown(self.data, DATA) + grown(self.tokenizer, TOKENIZER)
     }
+}
+
+fn grown(bytes: u64, factor: f64) -> u64 {
+    (bytes as f64 * factor) as u64
 }
 
 /// Memory at the run's peak, which is that of its heaviest pass unless loading, evaluating, saving or exporting takes more.
@@ -46,27 +51,28 @@ pub(crate) fn memory(
     let weights = model.weight_bytes();
     let memory = Memory {
         weights,
+        // They come when the activations go, but what these leave is not at once given back.
         gradients: trained,
         optimizer: 2 * trained,
-        activations: pass.total - pass.scratch,
+        activations: grown(pass.activations, ALLOCATOR),
         logits: pass.scratch,
         overhead: 0,
     };
-    let state = weights + 3 * trained;
+    let state = weights + 2 * trained;
     let (evaluation, _) = evaluation_pass(model, &evaluation_batch(data, rows))?;
     let exported = if run.spec.tuning.method.is_adapter() {
         around.weights
     } else {
-        weights
+        model.total_parameters() * F32
     };
     let others = [
-        // The files are read through the page cache.
+        // The weights are read through the page cache.
         weights + around.weights,
-        state + evaluation.total,
-        // A checkpoint is written from a copy of the moments.
-        state + 2 * trained,
-        // What was exported is loaded beside the trained model and compared.
-        state + weights + exported,
+        state + evaluation.total(),
+        // One tensor is written at a time.
+        state + model.parameters.largest() * F32,
+        // What was exported is loaded when the trained model has gone.
+        weights + exported + evaluation.total(),
     ];
     let more = others.into_iter().max().unwrap_or(0);
     Ok(Memory {
@@ -102,7 +108,8 @@ pub(crate) fn evaluation_batch(data: &Encoded, rows: &[usize]) -> Batch {
 
 /// One batch of an evaluation.
 pub(crate) fn evaluation_pass(model: &Model, batch: &Batch) -> Result<(Peak, Work)> {
-    counted(model, Tape::idle(Path::Fused).counting(), None, batch)
+    let tape = Tape::idle(Path::Fused).counting();
+    counted(model, tape, None, batch)
 }
 
 fn counted(model: &Model, tape: Tape, noise: Option<Noise>, batch: &Batch) -> Result<(Peak, Work)> {

@@ -3,7 +3,7 @@
 use super::ledger::{Counter, Entry, Way, Work};
 use crate::{
     Result,
-    ops::{Adapter, Heads, Linear, Norm},
+    ops::{Heads, Linear, Norm},
     param::Param,
     tape::{Tape, Value},
 };
@@ -28,6 +28,20 @@ fn size(value: &Value) -> usize {
     value.tensor.elem_count()
 }
 
+fn trained(tape: &Tape, param: &Param) -> bool {
+    tape.slot(param).is_some()
+}
+
+/// A recorded value that costs no memory to keep.
+fn made_again(value: Value) -> Value {
+    if value.needs_gradient() {
+        // An outline has no values, so nobody asks for them.
+        value.made_by(|| Ok(Vec::new()))
+    } else {
+        value
+    }
+}
+
 impl<'a> Entry<'a> {
     /// An operation that reads its inputs, writes as many numbers as it has in its output, and keeps nothing.
     fn plain(inputs: &'a [&'a Value], output: impl Into<candle_core::Shape>) -> Self {
@@ -38,8 +52,10 @@ impl<'a> Entry<'a> {
             output,
             trains: false,
             keeps: &[],
+            keeps_output: false,
             own: 0,
             scratch: 0,
+            scratch_back: 0,
             way: Way::Fresh,
             forward: Work::elements(touched),
             backward: Work::elements(touched),
@@ -57,30 +73,28 @@ impl Counter {
     ) -> Result<Value> {
         let (rows, inputs) = x.tensor.dims2()?;
         let product = 2 * rows * inputs * outputs;
-        let trained = tape.slot(&layer.weight).is_some();
-        let trains = trained
-            || layer
-                .bias
-                .as_ref()
-                .is_some_and(|bias| tape.slot(bias).is_some())
-            || layer
-                .adapter
-                .as_ref()
-                .is_some_and(|adapter| adapter.is_trained(tape));
-        let (rank, adapted) = match &layer.adapter {
-            Some(adapter) => {
+        let weight = trained(tape, &layer.weight);
+        let bias = layer.bias.as_ref().is_some_and(|bias| trained(tape, bias));
+        let (a, b, rank) = layer
+            .adapter
+            .as_ref()
+            .map_or(Ok((false, false, 0)), |adapter| {
                 let rank = adapter.a.tensor.dims2()?.0;
-                (rank, 2 * rows * rank * (inputs + outputs))
-            }
-            None => (0, 0),
-        };
-        let back = product * (usize::from(trained) + usize::from(x.needs_gradient()));
+                Ok::<_, crate::Error>((trained(tape, &adapter.a), trained(tape, &adapter.b), rank))
+            })?;
+        let adapted = 2 * rows * rank * (inputs + outputs);
+        let back = product * (usize::from(weight) + usize::from(x.needs_gradient()));
+        // Only a gradient of a weight needs the input.
+        let needs_x = weight || a;
+        let keeps: &[&Value] = if needs_x { &[x] } else { &[] };
+        let again = needs_x && x.can_be_made_again();
         self.enter(
             tape,
             Entry {
-                trains,
-                keeps: &[x],
+                trains: weight || bias || a || b,
+                keeps,
                 own: rows * rank,
+                scratch_back: if again { rows * inputs } else { 0 },
                 way: Way::Into,
                 forward: Work::products(product + adapted),
                 backward: Work::products(back + 2 * adapted),
@@ -111,7 +125,8 @@ impl Counter {
             tape,
             Entry {
                 keeps: &[q, k, v],
-                own: tokens * width + tokens * heads.count,
+                keeps_output: true,
+                own: tokens * heads.count,
                 forward: work(2.0),
                 backward: work(5.0),
                 ..Entry::plain(&[q, k, v], (tokens, width))
@@ -120,15 +135,16 @@ impl Counter {
     }
 
     pub(crate) fn norm(&self, tape: &Tape, x: &Value, norm: &Norm) -> Result<Value> {
-        self.enter(
+        let normed = self.enter(
             tape,
             Entry {
-                trains: norm.is_trained(tape),
+                trains: norm.trained(tape),
                 keeps: &[x],
                 own: norm.figures(size(x)),
                 ..Entry::plain(&[x], x.tensor.shape())
             },
-        )
+        )?;
+        Ok(made_again(normed))
     }
 
     pub(crate) fn add_layer_norm(
@@ -141,22 +157,23 @@ impl Counter {
         self.enter(
             tape,
             Entry {
-                trains: norm.is_trained(tape),
+                trains: norm.trained(tape),
                 own: size(branch) + norm.figures(size(branch)),
                 ..Entry::plain(&[branch, residual], branch.tensor.shape())
             },
         )
     }
 
-    /// An operation on single numbers that keeps its inputs.
+    /// An operation on single numbers that keeps its inputs, from which its output is made again.
     pub(crate) fn elementwise(&self, tape: &Tape, inputs: &[&Value]) -> Result<Value> {
-        self.enter(
+        let made = self.enter(
             tape,
             Entry {
                 keeps: inputs,
                 ..Entry::plain(inputs, inputs[0].tensor.shape())
             },
-        )
+        )?;
+        Ok(made_again(made))
     }
 
     /// An operation that works in the memory of its first input.
@@ -175,7 +192,7 @@ impl Counter {
         self.enter(
             tape,
             Entry {
-                trains: tape.slot(table).is_some(),
+                trains: trained(tape, table),
                 ..Entry::plain(&[], (rows, width))
             },
         )
@@ -185,26 +202,25 @@ impl Counter {
         self.enter(
             tape,
             Entry {
-                trains: tape.slot(table).is_some(),
+                trains: trained(tape, table),
                 way: Way::Moved,
                 ..Entry::plain(&[x], x.tensor.shape())
             },
         )
     }
 
-    /// An operation that moves rows or columns into a matrix of another size; keeps its input where `keeps`.
+    /// An operation that moves rows or columns into a matrix of another size; `added` are rows of its own.
     pub(crate) fn arrange(
         &self,
         tape: &Tape,
         x: &Value,
         shape: (usize, usize),
-        trains: bool,
+        added: Option<&Param>,
     ) -> Result<Value> {
         self.enter(
             tape,
             Entry {
-                trains,
-                keeps: &[x],
+                trains: added.is_some_and(|rows| trained(tape, rows)),
                 way: Way::Into,
                 ..Entry::plain(&[x], shape)
             },
@@ -215,7 +231,6 @@ impl Counter {
         self.enter(
             tape,
             Entry {
-                keeps: &[logits],
                 own: size(logits),
                 ..Entry::plain(&[logits], ())
             },
@@ -231,16 +246,14 @@ impl Counter {
         chunk: usize,
     ) -> Result<Value> {
         let ((rows, width), (vocabulary, _)) = (states.tensor.dims2()?, table.tensor.dims2()?);
-        let trained = tape.slot(table).is_some();
+        let trained = trained(tape, table);
         let product = 2 * rows * width * vocabulary;
-        let table = if trained { vocabulary * width } else { 0 };
         self.enter(
             tape,
             Entry {
                 trains: trained,
-                keeps: &[states],
                 own: rows * width,
-                scratch: chunk.min(rows) * vocabulary + table,
+                scratch: chunk.min(rows) * vocabulary,
                 forward: Work::products(product),
                 backward: Work {
                     elements: (3 * rows * vocabulary) as f64,
@@ -252,16 +265,10 @@ impl Counter {
     }
 }
 
-impl Adapter {
-    fn is_trained(&self, tape: &Tape) -> bool {
-        tape.slot(&self.a).is_some() || tape.slot(&self.b).is_some()
-    }
-}
-
 impl Norm {
-    fn is_trained(&self, tape: &Tape) -> bool {
+    fn trained(&self, tape: &Tape) -> bool {
         let beta = self.beta.as_ref();
-        tape.slot(&self.gamma).is_some() || beta.is_some_and(|beta| tape.slot(beta).is_some())
+        trained(tape, &self.gamma) || beta.is_some_and(|beta| trained(tape, beta))
     }
 
     /// Numbers kept of each row.

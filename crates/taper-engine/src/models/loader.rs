@@ -113,11 +113,21 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn stored(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+    /// A tensor of the checkpoint in this format, or only its outline.
+    fn stored(&self, name: &str, shape: &[usize], format: DType) -> Result<Tensor> {
         if self.outlines {
-            return outline(shape, dtype);
+            outline(shape, format)
+        } else {
+            Ok(self.weights.stored(name, self.device)?.to_dtype(format)?)
         }
-        Ok(self.weights.stored(name, self.device)?.to_dtype(dtype)?)
+    }
+
+    /// The format of a weight that products read: on the CPU these widen bf16 as they go, which halves what a frozen base takes.
+    fn compact(&self, name: &str) -> DType {
+        match self.find(name) {
+            Some(stored) if self.device.is_cpu() && self.weights.is_bf16(&stored) => DType::BF16,
+            _ => DType::F32,
+        }
     }
 
     /// A new tensor of the values that `make` gives.
@@ -152,11 +162,11 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When the checkpoint does not have it in this shape.
     pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
-        self.base(name, shape, |_| DType::F32)
+        self.base(name, shape, DType::F32)
     }
 
-    /// A weight of the base model; `frozen` says in which format it is kept where it stays frozen, from that of its file.
-    fn base(&mut self, name: &str, shape: &[usize], frozen: fn(DType) -> DType) -> Result<Param> {
+    /// A weight of the base model, in the format `frozen` where it stays frozen.
+    fn base(&mut self, name: &str, shape: &[usize], frozen: DType) -> Result<Param> {
         let stored = self
             .find(name)
             .ok_or_else(|| Error::model(format!("the model's weights have no tensor {name}")))?;
@@ -178,11 +188,7 @@ impl<'a> Loader<'a> {
             let tensor = self.stored(&stored, shape, DType::F32)?;
             return self.parameters.add(name, tensor);
         }
-        let dtype = match self.device.is_cpu() {
-            true => frozen(self.weights.dtype(&stored)?),
-            false => DType::F32,
-        };
-        let tensor = self.stored(&stored, shape, dtype)?;
+        let tensor = self.stored(&stored, shape, frozen)?;
         self.frozen.push((name.to_owned(), tensor.clone()));
         Ok(Param::frozen(tensor))
     }
@@ -206,7 +212,9 @@ impl<'a> Loader<'a> {
 
     /// A linear layer of the base model, with an adapter if the method wants one here.
     pub(crate) fn linear(&mut self, path: &str, shape: LinearShape) -> Result<Linear> {
-        let weight = self.base(&format!("{path}.weight"), &shape.weight(), compact)?;
+        let name = format!("{path}.weight");
+        let format = self.compact(&name);
+        let weight = self.base(&name, &shape.weight(), format)?;
         let bias = if shape.bias {
             Some(self.weight(&format!("{path}.bias"), &[shape.outputs])?)
         } else {
@@ -321,13 +329,5 @@ impl<'a> Loader<'a> {
             initial_prompt(prompt, self.folder, &words.tensor, self.seed)?
         };
         Ok(Some(self.parameters.add(PROMPT, start)?))
-    }
-}
-
-/// The format of a weight that products read: on the CPU these widen bf16 as they go, which halves what a frozen base takes.
-fn compact(stored: DType) -> DType {
-    match stored {
-        DType::BF16 => DType::BF16,
-        _ => DType::F32,
     }
 }

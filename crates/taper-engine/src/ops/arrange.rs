@@ -17,7 +17,7 @@ pub(crate) fn select_rows(tape: &Tape, x: &Value, rows: Vec<u32>) -> Result<Valu
     }
     let (_, width) = x.tensor.dims2()?;
     if let Some(counter) = &tape.counter {
-        return counter.arrange(tape, x, (rows.len(), width), false);
+        return counter.arrange(tape, x, (rows.len(), width), None);
     }
     let mut y = vec![0.0; rows.len() * width];
     kernels::embedding(&mut y, &slice(&x.tensor)?, &rows);
@@ -49,7 +49,7 @@ pub(crate) fn prepend(tape: &Tape, x: &Value, prompt: &Param, offsets: &[usize])
     let (virtual_tokens, width) = prompt.tensor.dims2()?;
     let rows = x.rows()? + virtual_tokens * (offsets.len() - 1);
     if let Some(counter) = &tape.counter {
-        return counter.arrange(tape, x, (rows, width), tape.slot(prompt).is_some());
+        return counter.arrange(tape, x, (rows, width), Some(prompt));
     }
     let mut y = Vec::with_capacity(rows * width);
     {
@@ -107,7 +107,7 @@ fn column_part(
         ));
     }
     if let Some(counter) = &tape.counter {
-        return counter.arrange(tape, x, (rows, width), false);
+        return counter.arrange(tape, x, (rows, width), None);
     }
     let start = part * width;
     let y: Vec<f32> = slice(&x.tensor)?

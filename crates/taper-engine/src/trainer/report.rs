@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taper_core::{Metrics, RunEvent, Sample, Stop, TaskType};
+use taper_core::{Metrics, RunEvent, Sample, TaskType};
 
 use super::Trainer;
 use crate::{
