@@ -63,7 +63,12 @@ pub fn openapi() -> openapi::OpenApi {
 
 /// Every operation may also answer with an error.
 fn with_errors(mut item: PathItem) -> PathItem {
-    let operations = [&mut item.get, &mut item.post, &mut item.delete];
+    let operations = [
+        &mut item.get,
+        &mut item.post,
+        &mut item.patch,
+        &mut item.delete,
+    ];
     for operation in operations.into_iter().flatten() {
         let body = Content::new(Some(reference("ErrorBody")));
         let mut error = Response::new("An error");

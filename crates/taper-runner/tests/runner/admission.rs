@@ -40,8 +40,8 @@ async fn what_cannot_fit_is_refused_with_three_ways() {
         assert_eq!(error.first().code, code::INSUFFICIENT_MEMORY);
         let message = error.to_string();
         for part in [
-            "needs 13 KiB at its peak (weights 10 B",
-            "jobs may take 3 KiB",
+            "needs 13 KiB (weights 10 B",
+            "at its peak, but jobs may take 3 KiB",
             "it needs 3 KiB with training.per_device_train_batch_size 4 and gradient_accumulation_steps 4",
             "it needs 3 KiB with training.max_length 128",
             "it needs 3 KiB with tuning.type lora",

@@ -89,7 +89,9 @@ impl Trainer for Script {
         sink: &mut dyn RunSink,
         control: &Control,
     ) -> Result<Outcome, TrainError> {
-        (self.train)(run, sink, control)
+        let outcome = (self.train)(run, sink, control)?;
+        fs::create_dir_all(run.output_dir()).unwrap();
+        Ok(outcome)
     }
 }
 
