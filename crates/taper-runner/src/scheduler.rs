@@ -144,18 +144,18 @@ impl Slot {
                 Err(error) => failed(job, RUNNING, internal(error.to_string())),
             },
             // Where a user has paused or cancelled it, the store follows that.
-            Err(TrainError::Stopped(Stop::Paused)) => match self.shared.store.shortage() {
-                Some(shortage) => watchdog::held(job, shortage),
-                None => {
-                    let message = "The server is stopping; the job will go on after its next start";
-                    ended(job, JobState::Queued, message)
-                }
-            },
+            Err(TrainError::Stopped(Stop::Paused)) if self.shared.stopping.is_cancelled() => {
+                let message = "The server is stopping; the job will go on after its next start";
+                ended(job, JobState::Queued, message)
+            }
+            Err(TrainError::Stopped(Stop::Paused)) => {
+                watchdog::held(job, self.shared.store.shortage())
+            }
             Err(TrainError::Stopped(Stop::Cancelled)) => {
                 ended(job, JobState::Cancelled, "The job was cancelled")
             }
             Err(error) => match watchdog::shortage_behind(&self.shared, &error).await {
-                Some(shortage) => watchdog::held(job, shortage),
+                Some(shortage) => watchdog::held(job, Some(shortage)),
                 None => failed(job, RUNNING, error),
             },
         }

@@ -150,17 +150,21 @@ pub(crate) async fn shortage_behind(shared: &Shared, error: &TrainError) -> Opti
     }
 }
 
-/// Puts a run back into the queue, where it waits for space.
-pub(crate) fn held(job: &Job, shortage: Shortage) -> Transition {
+/// Puts a run back into the queue, where it waits for space; `None` = there is some again.
+pub(crate) fn held(job: &Job, shortage: Option<Shortage>) -> Transition {
+    let message = match shortage {
+        Some(shortage) => format!(
+            "There is no space: {shortage}. The job waits in the queue and goes on from its checkpoint once there is"
+        ),
+        None => "There was no space for a moment; the job goes on from its checkpoint".to_owned(),
+    };
     Transition {
         job: job.id.clone(),
         from: &[JobState::Running],
         attempt: Some(job.attempt),
         to: JobState::Queued,
         level: Level::Warn,
-        message: format!(
-            "There is no space: {shortage}. The job waits in the queue and goes on from its checkpoint once there is"
-        ),
+        message,
         change: Change::default(),
     }
 }
