@@ -10,6 +10,7 @@ mod job;
 mod metrics;
 mod openai;
 mod schedule;
+mod start;
 mod state;
 mod trainer;
 mod training;
@@ -17,9 +18,11 @@ pub mod tuning;
 
 pub use error::{FieldError, SpecError, code};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};
+pub use fields::Fields;
 pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
 pub use schedule::SchedulerType;
+pub use start::{StartFrom, StartWeights};
 pub use state::{JobState, UnknownState};
 pub use trainer::{
     CheckpointFiles, Command, Control, DataFile, Device, Outcome, Plan, PublishRefused, RunSink,

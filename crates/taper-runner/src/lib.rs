@@ -5,6 +5,7 @@
 //! for a free slot, `worker.rs` trains it on a thread of its own, `report.rs` carries what it tells to the store, and
 //! `scheduler.rs` ends it. `cancel.rs` may cut in anywhere.
 
+mod base;
 mod cancel;
 mod controls;
 mod error;

@@ -9,25 +9,34 @@
 
 mod artifacts;
 mod checkpoints;
+mod chunked;
 mod curves;
 mod error;
 mod events;
+mod expiry;
 mod files;
 mod jobs;
 mod layout;
 mod page;
+mod requests;
 mod store;
 mod transition;
+mod tuned;
 mod upload;
+mod webhooks;
 mod writer;
 
 pub use artifacts::Artifact;
 pub use checkpoints::Checkpoint;
+pub use chunked::{ChunkedUpload, NewUpload, UploadPart, UploadState};
 pub use curves::{Curve, CurveQuery};
 pub use error::StoreError;
-pub use files::{FileFilter, FileRecord};
-pub use jobs::{Job, JobError, JobFilter, TunedModel};
+pub use files::{FileFilter, FileRecord, NewFile};
+pub use jobs::{Job, JobError, JobFilter, MetadataFilter};
 pub use page::{Order, Page};
+pub use requests::{NewJob, Once};
 pub use store::Store;
 pub use transition::{Change, JobResult, Recovered, Transition};
+pub use tuned::{TunedFrom, TunedModel};
 pub use upload::Upload;
+pub use webhooks::{Delivery, Outcome};

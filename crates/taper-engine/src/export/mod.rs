@@ -7,7 +7,6 @@ mod figures;
 mod model;
 mod tensorboard;
 
-#[cfg(test)]
 pub(crate) use adapter::read_adapter;
 
 use std::{collections::BTreeMap, fs, path::Path};

@@ -1,11 +1,12 @@
 use axum::{Json, extract::State};
 use taper_core::JobSpec;
-use taper_store::JobFilter;
+use taper_store::{JobFilter, MetadataFilter, NewJob};
 use utoipa::IntoParams;
 
 use crate::{
     error::ApiError,
     extract::{JsonBody, Path},
+    once::Marks,
     query::{FromPairs, Pairs, Query},
     state::AppState,
     wire::{CreateFineTuningJob, FineTuningJob, List},
@@ -18,15 +19,27 @@ use crate::{
     post,
     path = "/v1/fine_tuning/jobs",
     tag = "fine-tuning",
-    request_body = CreateFineTuningJob,
+    request_body(content = CreateFineTuningJob, example = json!({
+        "model": "all-MiniLM-L6-v2", "training_file": "file-019abc", "suffix": "reviews",
+        "tuning": {"type": "lora", "r": 8}, "training": {"num_train_epochs": 1, "eval_split": 0.1},
+    })),
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
 pub(crate) async fn create_job(
     State(state): State<AppState>,
+    Marks(once): Marks,
     JsonBody(body): JsonBody,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    let spec = JobSpec::parse(&body)?;
-    Ok(Json(state.runner.submit(spec).await?.into()))
+    let once = once.asking(&[&body.to_string()]);
+    if let Some(id) = state.store.made_before(&once).await?
+        && let Some(job) = state.store.job(&id).await?
+    {
+        return Ok(Json(job.into()));
+    }
+    let (spec, once) = (JobSpec::parse(&body)?, Some(once));
+    Ok(Json(
+        state.runner.submit(NewJob { spec, once }).await?.into(),
+    ))
 }
 
 #[derive(IntoParams)]
@@ -37,15 +50,15 @@ pub(crate) struct JobPage {
     /// Most elements of the page; 20 unless told.
     #[param(minimum = 1, maximum = 10_000, value_type = Option<u32>)]
     limit: u32,
-    /// Only jobs whose metadata hold these pairs, written `metadata[key]=value`.
+    /// Only jobs whose metadata hold these pairs, written `metadata[key]=value`; `metadata=null` = only jobs without metadata.
     #[param(value_type = Option<std::collections::HashMap<String, String>>, style = DeepObject, explode)]
-    metadata: Vec<(String, String)>,
+    metadata: MetadataFilter,
 }
 
 impl FromPairs for JobPage {
     fn read(pairs: &mut Pairs) -> Self {
         Self {
-            metadata: pairs.map("metadata"),
+            metadata: pairs.metadata(),
             after: pairs.text("after"),
             limit: pairs.limit(20),
         }

@@ -9,3 +9,4 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod service;
 pub(crate) mod streams;
+pub(crate) mod uploads;

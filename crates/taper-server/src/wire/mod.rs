@@ -10,6 +10,7 @@ mod job;
 mod list;
 mod metrics;
 mod model;
+mod upload;
 
 pub use artifact::ArtifactObject;
 pub use checkpoint::FineTuningCheckpoint;
@@ -19,4 +20,7 @@ pub use file::{DeletedFile, FileObject, UploadForm};
 pub use job::{FineTuningError, FineTuningJob, Hyperparameters, MethodObject, SupervisedMethod};
 pub use list::List;
 pub use metrics::{CurveBuckets, JobMetrics};
-pub use model::ModelObject;
+pub use model::{DeletedModel, ModelObject};
+pub use upload::{
+    CompleteUpload, CreateUpload, ExpiresAfter, UploadObject, UploadPartForm, UploadPartObject,
+};
