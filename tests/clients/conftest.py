@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from openai import OpenAI
 
@@ -50,7 +50,7 @@ class Server:
 
 def connect(url, **options):
     """The official client; every answer that it gets is held against the types that OpenAI publishes."""
-    checking = httpx.Client(event_hooks={"response": [shapes.check]}, timeout=60)
+    checking = httpx2.Client(event_hooks={"response": [shapes.check]}, timeout=60)
     options = {"max_retries": 0, **options}
     return OpenAI(base_url=f"{url}/v1", api_key="unused", http_client=checking, **options)
 

@@ -37,7 +37,7 @@ def check(response):
     """Validates an answer; called by the client's HTTP library for each."""
     request = response.request
     assert response.headers["x-request-id"].startswith("req_"), request.url
-    if "json" not in response.headers["content-type"]:
+    if response.headers["content-type"] != "application/json":
         return
     response.read()
     if response.status_code != 200:
