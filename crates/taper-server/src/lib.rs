@@ -15,6 +15,7 @@ mod feed;
 mod housekeeping;
 mod json;
 mod lifetime;
+mod links;
 mod once;
 mod openapi;
 mod query;

@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use crate::{doors, error::ErrorBody, router};
+use crate::{doors, error::ErrorBody, links, router};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -64,6 +64,7 @@ pub fn openapi() -> openapi::OpenApi {
         .into_iter()
         .map(|(path, item)| (path.replace("{*", "{"), with_errors(&path, item)))
         .collect();
+    links::add(&mut api);
     api
 }
 

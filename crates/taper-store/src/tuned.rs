@@ -96,7 +96,7 @@ impl Store {
             }
         };
         blocking("cannot remove a model", move || {
-            folders.iter().try_for_each(|dir| remove(dir))
+            folders.iter().try_for_each(remove)
         })
         .await?;
         Ok(true)
