@@ -489,7 +489,7 @@ export interface components {
         };
         /** @description What is to be trained. Unknown fields are refused. */
         CreateFineTuningJob: {
-            /** @description The name of a model folder, as in `GET /v1/models`. */
+            /** @description A name of `GET /v1/models`, or of a checkpoint: `ft:…:ckpt-step-N`. */
             model: string;
             /** @description Id of an uploaded file of purpose `fine-tune`. */
             training_file: string;

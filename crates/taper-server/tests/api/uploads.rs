@@ -67,7 +67,7 @@ async fn a_file_comes_in_parts() {
     let file = text(&done["file"]["id"]);
     let content = app.get(&format!("/v1/files/{file}/content")).await;
     assert_eq!(content.text().await, "hello world");
-    assert_eq!(app.uploads(), [file.clone()], "the parts are gone");
+    assert_eq!(app.uploads(), [file.as_str()], "the parts are gone");
 
     // A client that did not get the answer asks again; another wish is refused (B94).
     let again = complete(&app, &upload, asked).await.json().await;
