@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use crate::{doors, error::ErrorBody, links, router};
+use crate::{doors, error::ErrorBody, links, router, wire::StreamedEvent};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,7 +20,7 @@ use crate::{doors, error::ErrorBody, links, router};
         title = "taper",
         description = "Fine-tuning of transformers as jobs: OpenAI's files and fine-tuning API, and taper's additions to it."
     ),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, StreamedEvent)),
     tags(
         (name = "files", description = "Data of jobs and what jobs have made"),
         (name = "uploads", description = "Files that come in parts"),
@@ -45,6 +45,9 @@ const REQUESTS: [&str; 9] = [
     "OpenAiHyperparameters",
     "UploadForm",
 ];
+
+/// What goes over a stream has only the fields that are needed.
+const MESSAGE: &str = "StreamMessage";
 
 /// The description without its routes.
 pub(crate) fn head() -> openapi::OpenApi {
@@ -167,7 +170,7 @@ fn finish_schemas(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
         }
         if REQUESTS.contains(&name.as_str()) {
             name_requests(schema);
-        } else if !name.starts_with("Create") {
+        } else if !name.starts_with("Create") && name != MESSAGE {
             complete(schema);
         }
     }

@@ -1161,6 +1161,23 @@ export interface components {
          * @enum {string}
          */
         SchedulerType: "linear" | "cosine" | "constant" | "constant_with_warmup";
+        /** @description One message of an event stream, as its fields stand on the wire. */
+        StreamMessage: {
+            /** @description What `Last-Event-ID` takes. Absent from messages that are no events of a job. */
+            id?: string | null;
+            /** @description Absent, or `reset`: the client's place is not known, and the history follows from its start. */
+            event?: string | null;
+            /**
+             * @description JSON: a `FineTuningEvent`, in the stream of all jobs a `StreamedEvent`. With `reset` an empty object; `[DONE]` after the last event
+             *     of a job.
+             */
+            data?: string | null;
+            /**
+             * Format: int64
+             * @description Milliseconds that a client waits before it connects again.
+             */
+            retry?: number | null;
+        };
         /** @description An event of any job, as the stream of all jobs carries it. */
         StreamedEvent: components["schemas"]["FineTuningEvent"] & {
             /** @description Id of the job. */
@@ -1451,7 +1468,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["StreamedEvent"];
+                    "text/event-stream": components["schemas"]["StreamMessage"];
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */
@@ -2849,7 +2866,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["FineTuningEvent"];
+                    "text/event-stream": components["schemas"]["StreamMessage"];
                 };
             };
             /** @description The job has ended and the client has seen all of it */

@@ -15,7 +15,7 @@ mod upload;
 pub use artifact::ArtifactObject;
 pub use checkpoint::FineTuningCheckpoint;
 pub use create::{CreateFineTuningJob, OpenAiHyperparameters, OpenAiMethod, OpenAiSupervised};
-pub use event::{FineTuningEvent, StreamedEvent};
+pub use event::{FineTuningEvent, StreamMessage, StreamedEvent};
 pub use file::{DeletedFile, FileObject, UploadForm};
 pub use job::{FineTuningError, FineTuningJob, Hyperparameters, MethodObject, SupervisedMethod};
 pub use list::List;
