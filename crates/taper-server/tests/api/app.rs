@@ -48,8 +48,8 @@ impl TestApp {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("config.json"), "{}").unwrap();
         }
-        let store = Store::open_within(&dir.path().join("data"), limits);
-        let store = store.await.unwrap();
+        let data = dir.path().join("data");
+        let store = Store::open_within(&data, limits).await.unwrap();
         let runner = RunnerConfig {
             models_dir: dir.path().join("models"),
             devices: vec![Device::Cpu],
