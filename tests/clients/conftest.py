@@ -1,35 +1,77 @@
-"""The server under test: the real binary, with a tiny model, on a free port."""
+"""The server under test: the real binary, with a tiny model, on a free port, and somebody who listens to its webhooks."""
 
+import base64
 import os
 import subprocess
 from pathlib import Path
 
+import httpx2
 import pytest
 from openai import OpenAI
 
+import shapes
 import tiny_bert
+from receiver import Receiver
 
 BINARY = os.environ.get("TAPER_BIN") or Path(__file__).parents[2] / "target" / "release" / "taper"
 MODEL = "acme/tiny-bert"
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+
+
+class Server:
+    """A server that can be ended and started again over the same folder."""
+
+    def __init__(self, folder, *options, **environment):
+        self.folder, self.options = folder, options
+        self.environment = {**os.environ, **environment}
+        tiny_bert.write(folder / "models" / MODEL)
+        self.start()
+
+    def start(self):
+        folders = ["--data-dir", self.folder / "data", "--models-dir", self.folder / "models"]
+        command = [BINARY, "serve", *folders, "--listen", "127.0.0.1:0", *self.options]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment)
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on http://"), self.log()
+        self.url = line.removeprefix("listening on ").strip()
+
+    def log(self):
+        return (self.folder / "log").read_text()
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(timeout=30) == 0, self.log()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def connect(url, **options):
+    """The official client; every answer that it gets is held against the types that OpenAI publishes."""
+    checking = httpx2.Client(event_hooks={"response": [shapes.check]}, timeout=60)
+    options = {"max_retries": 0, **options}
+    return OpenAI(base_url=f"{url}/v1", api_key="unused", http_client=checking, **options)
 
 
 @pytest.fixture(scope="session")
-def base_url(tmp_path_factory):
+def receiver():
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, receiver):
     folder = tmp_path_factory.mktemp("taper")
-    tiny_bert.write(folder / "models" / MODEL)
-    command = [BINARY, "serve", "--data-dir", folder / "data", "--models-dir", folder / "models", "--listen", "127.0.0.1:0"]
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    line = server.stdout.readline()
-    assert line.startswith("listening on http://"), (folder / "log").read_text()
-    yield line.removeprefix("listening on ").strip() + "/v1"
-    server.terminate()
-    assert server.wait(timeout=30) == 0, (folder / "log").read_text()
+    server = Server(folder, "--webhook", receiver.url, TAPER_WEBHOOK_SECRET=SECRET)
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def client(base_url):
-    with OpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=60) as client:
+def client(server):
+    with connect(server.url) as client:
         yield client
 
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 import tiny_bert
-from conftest import MODEL
+from conftest import MODEL, connect
 
 ENDED = {"succeeded", "failed", "cancelled"}
 LORA = {"type": "lora", "r": 4, "lora_alpha": 8}
@@ -32,9 +32,9 @@ def wait(client, job, states=ENDED, seconds=120):
 
 
 @pytest.fixture(scope="module")
-def finished(base_url):
+def finished(server):
     """A job that has succeeded, shared by the tests that only read."""
-    with openai.OpenAI(base_url=base_url, api_key="unused") as client:
+    with connect(server.url) as client:
         rows = tiny_bert.reviews(120)
         train = client.files.create(file=("train.jsonl", tiny_bert.jsonl(rows[:90])), purpose="fine-tune")
         valid = client.files.create(file=("valid.jsonl", tiny_bert.jsonl(rows[90:])), purpose="fine-tune")

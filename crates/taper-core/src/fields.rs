@@ -7,7 +7,7 @@ use crate::error::{FieldError, code};
 /// Reads a JSON object field by field and notes every finding with the field's path, so that one answer tells all errors.
 ///
 /// Fields asked for are known; [`Fields::finish`] reports the others, with the nearest known name.
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     path: String,
     object: Option<&'a Map<String, Value>>,
     known: Vec<&'static str>,
@@ -16,7 +16,7 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Reads `object`; `path` is its own path in the body, empty for the body itself.
-    pub(crate) fn new(path: &str, object: &'a Map<String, Value>) -> Self {
+    pub fn new(path: &str, object: &'a Map<String, Value>) -> Self {
         Self {
             path: path.to_owned(),
             object: Some(object),
@@ -37,20 +37,21 @@ impl<'a> Fields<'a> {
         Self::at(&self.path, name)
     }
 
-    pub(crate) fn reject(&mut self, name: &str, message: impl Display) {
+    /// Notes that a field is wrong; `message` goes on after its name.
+    pub fn reject(&mut self, name: &str, message: impl Display) {
         let param = self.path_of(name);
         let message = format!("'{param}' {message}");
         self.errors.push(FieldError::invalid(param, message));
     }
 
     /// The value of a field; `null` counts as absent, as with OpenAI's clients.
-    pub(crate) fn value(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub fn value(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.object?.get(name).filter(|value| !value.is_null())
     }
 
     /// A whole number in a range.
-    pub(crate) fn integer(
+    pub fn integer(
         &mut self,
         name: &'static str,
         range: std::ops::RangeInclusive<i64>,
@@ -105,7 +106,8 @@ impl<'a> Fields<'a> {
         read
     }
 
-    pub(crate) fn string(&mut self, name: &'static str) -> Option<&'a str> {
+    /// A text.
+    pub fn string(&mut self, name: &'static str) -> Option<&'a str> {
         let value = self.value(name)?;
         let read = value.as_str();
         if read.is_none() {
@@ -115,7 +117,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One word of a closed list.
-    pub(crate) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
+    pub fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
         let value = self.value(name)?;
         let found = value
             .as_str()
@@ -134,7 +136,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An object inside this one.
-    pub(crate) fn object(&mut self, name: &'static str) -> Option<&'a Map<String, Value>> {
+    pub fn object(&mut self, name: &'static str) -> Option<&'a Map<String, Value>> {
         let value = self.value(name)?;
         let read = value.as_object();
         if read.is_none() {
@@ -147,7 +149,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Notes that a required field is absent, unless something about it was noted already.
-    pub(crate) fn require(&mut self, name: &str, present: bool) {
+    pub fn require(&mut self, name: &str, present: bool) {
         let param = self.path_of(name);
         if !present && !self.errors.iter().any(|e| e.param == param) {
             let message = format!("missing required parameter: '{param}'");
@@ -157,7 +159,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reports the fields that nobody asked for and hands the findings over.
-    pub(crate) fn finish(mut self) -> Vec<FieldError> {
+    pub fn finish(mut self) -> Vec<FieldError> {
         for name in self.object.into_iter().flat_map(Map::keys) {
             if self.known.contains(&name.as_str()) {
                 continue;

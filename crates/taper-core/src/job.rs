@@ -12,7 +12,7 @@ use crate::{
 /// What a user wants trained: the create body of a fine-tuning job, checked and with its defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// Name of a model folder.
+    /// Name of a model folder, or of what an earlier job has made.
     pub model: String,
     /// Id of an uploaded file.
     pub training_file: String,
@@ -109,12 +109,20 @@ impl JobSpec {
         })
     }
 
+    /// The base model's name: of a model that a job has made, the one that stands in its name.
+    fn base(&self) -> &str {
+        let tuned = self.model.strip_prefix("ft:");
+        tuned
+            .and_then(|name| name.split(':').next())
+            .unwrap_or(&self.model)
+    }
+
     /// The name of the tuned model of a job: `ft:{base}:{organisation}:{suffix}:{mark}`, as OpenAI forms it.
     pub fn tuned_model_name(&self, job_id: &str) -> String {
         let suffix = self.suffix.as_deref().unwrap_or_default();
         // The end of an id is random; its beginning is the time.
         let mark = &job_id[job_id.len().saturating_sub(8)..];
-        format!("ft:{}:default:{suffix}:{mark}", self.model)
+        format!("ft:{}:default:{suffix}:{mark}", self.base())
     }
 
     /// Fills in the defaults that depend on the model and the data, so that the job's answer shows every value in force.

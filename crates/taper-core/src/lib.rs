@@ -12,6 +12,7 @@ mod metrics;
 mod openai;
 mod plan;
 mod schedule;
+mod start;
 mod state;
 mod trainer;
 mod training;
@@ -20,10 +21,12 @@ pub mod tuning;
 pub use change::JobChange;
 pub use error::{FieldError, SpecError, code};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};
+pub use fields::Fields;
 pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
 pub use plan::{Bytes, Disk, Memory, Plan};
 pub use schedule::SchedulerType;
+pub use start::{StartFrom, StartWeights};
 pub use state::{Action, JobState, UnknownState, Wish};
 pub use trainer::{
     CheckpointFiles, CheckpointRefused, Command, Control, DataFile, Device, Outcome,

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobSpec, Memory, Metrics, Plan, RunEvent, SpecError};
+use crate::{JobSpec, Memory, Metrics, Plan, RunEvent, SpecError, StartFrom};
 
 /// All that the runner knows of training. The engine implements it; tests of the runner and the server script it.
 pub trait Trainer: Send + Sync {
@@ -69,7 +69,10 @@ pub struct RunSpec {
     /// Grows with every start of the job; reports of an older attempt are refused.
     pub attempt: u32,
     pub spec: JobSpec,
+    /// The folder of the base model.
     pub model_dir: PathBuf,
+    /// Weights to begin with instead of fresh ones.
+    pub start_from: Option<StartFrom>,
     pub training_file: DataFile,
     pub validation_file: Option<DataFile>,
     /// The job's own folder; checkpoints go to `checkpoints/`, the result to `output/`, through a `.tmp` name each.

@@ -2,17 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use taper_core::RunSpec;
+use taper_core::{RunSpec, StartFrom, StartWeights};
 
-use crate::{Result, checkpoint::ModelFolder};
+use crate::{
+    Result,
+    checkpoint::{ModelFolder, Weights},
+    export::ADAPTER_WEIGHTS,
+    state::PARAMETERS,
+};
 
-/// Hashes of settings, data and base model; hex.
+/// Hashes of settings, data, base model and the weights that the run began with; hex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fingerprint {
     settings: String,
     training_file: String,
     validation_file: Option<String>,
     base_model: String,
+    /// What was put on top of the base; `None` = fresh weights.
+    start_from: Option<String>,
 }
 
 impl Fingerprint {
@@ -27,6 +34,7 @@ impl Fingerprint {
             training_file: run.training_file.sha256.clone(),
             validation_file: run.validation_file.as_ref().map(|file| file.sha256.clone()),
             base_model: hex(&folder.digest()?),
+            start_from: run.start_from.as_ref().map(digest_of).transpose()?,
         })
     }
 
@@ -43,6 +51,7 @@ impl Fingerprint {
                 "files of the base model",
                 self.base_model == other.base_model,
             ),
+            ("weights to begin with", self.start_from == other.start_from),
         ];
         let differing: Vec<&str> = parts
             .into_iter()
@@ -51,6 +60,14 @@ impl Fingerprint {
             .collect();
         (!differing.is_empty()).then(|| differing.join(" and "))
     }
+}
+
+fn digest_of(start: &StartFrom) -> Result<String> {
+    let file = match &start.weights {
+        StartWeights::Adapter(dir) => dir.join(ADAPTER_WEIGHTS),
+        StartWeights::Checkpoint(dir) => dir.join(PARAMETERS),
+    };
+    Ok(hex(&Weights::open(&file)?.digest()))
 }
 
 fn hex(digest: &[u8]) -> String {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use taper_core::{
-    Control, DataFile, Defaults, FieldError, JobSpec, Method, RunSpec, TaskType, Training,
+    Control, DataFile, Defaults, FieldError, JobSpec, Method, RunSpec, StartWeights, TaskType,
+    Training,
 };
 
 use crate::{
@@ -15,9 +16,11 @@ use crate::{
         Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
         read_rows, units,
     },
+    export::read_adapter,
     methods::LayerRates,
     models::{Model, check_method},
     opened::{Models, OpenModel},
+    state,
 };
 
 /// The data of a run, tokenized, and the model folder it is for.
@@ -152,7 +155,11 @@ pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Resul
         target_modules: folder.arch.default_target_modules(),
         model_max_length: max_length(folder, &run.spec.tuning.method),
     };
-    Ok(run.spec.clone().resolve(&defaults)?)
+    let spec = run.spec.clone().resolve(&defaults)?;
+    if let Some(start) = &run.start_from {
+        start.check(&spec.tuning.method, rows.classes.names())?;
+    }
+    Ok(spec)
 }
 
 /// # Errors
@@ -272,16 +279,22 @@ impl Prepared {
         run.spec.training.steps(self.units.len() as u64)
     }
 
-    /// Loads the model for this data.
+    /// Loads the model for this data, with the weights that the run begins with.
     pub(crate) fn model(&self, run: &RunSpec, device: &Device) -> Result<Model> {
         let spec = &run.spec;
-        Model::load(
+        let model = Model::load(
             &self.folder,
             &spec.tuning.method,
             self.task,
             self.classes.len(),
             device,
             spec.training.seed,
-        )
+        )?;
+        match run.start_from.as_ref().map(|start| &start.weights) {
+            None => {}
+            Some(StartWeights::Adapter(dir)) => model.set(&read_adapter(dir)?.1)?,
+            Some(StartWeights::Checkpoint(dir)) => state::begin_with(dir, &model.parameters)?,
+        }
+        Ok(model)
     }
 }

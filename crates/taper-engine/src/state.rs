@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use candle_core::Device;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use taper_core::{CheckpointRefused, RunSpec};
 
@@ -19,7 +19,7 @@ use crate::{
     param::{Parameters, update},
 };
 
-const PARAMETERS: &str = "parameters.safetensors";
+pub(crate) const PARAMETERS: &str = "parameters.safetensors";
 const MOMENTS: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 /// The sha256 of each of the others, in hex.
@@ -139,21 +139,30 @@ pub(crate) fn verify(fingerprint: &Fingerprint, dir: &Path) -> Result<(), Checkp
     read_verified(fingerprint, dir).map(drop)
 }
 
-fn read_verified(fingerprint: &Fingerprint, dir: &Path) -> Result<State, CheckpointRefused> {
-    let unreadable =
-        |name: &str, error: String| CheckpointRefused(format!("{name} cannot be read: {error}"));
-    let read = |name: &str| fs::read(dir.join(name)).map_err(|e| unreadable(name, e.to_string()));
-    let sums: BTreeMap<String, String> = serde_json::from_slice(&read(MANIFEST)?)
-        .map_err(|e| unreadable(MANIFEST, e.to_string()))?;
+fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, CheckpointRefused> {
+    let content = fs::read(dir.join(name)).map_err(|error| unreadable(name, &error))?;
+    serde_json::from_slice(&content).map_err(|error| unreadable(name, &error))
+}
+
+fn unreadable(name: &str, error: &dyn std::error::Error) -> CheckpointRefused {
+    CheckpointRefused(format!("{name} cannot be read: {error}"))
+}
+
+fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
+    let sums: BTreeMap<String, String> = read_json(dir, MANIFEST)?;
     for name in FILES {
-        let sum = sha256(&dir.join(name)).map_err(|e| unreadable(name, e.to_string()))?;
+        let sum = sha256(&dir.join(name)).map_err(|error| unreadable(name, &error))?;
         if sums.get(name) != Some(&sum) {
             let reason = format!("{name} is not as it was written: its sum is another");
             return Err(CheckpointRefused(reason));
         }
     }
-    let state: State =
-        serde_json::from_slice(&read(STATE)?).map_err(|e| unreadable(STATE, e.to_string()))?;
+    Ok(())
+}
+
+fn read_verified(fingerprint: &Fingerprint, dir: &Path) -> Result<State, CheckpointRefused> {
+    check_sums(dir)?;
+    let state: State = read_json(dir, STATE)?;
     if let Some(what) = state.fingerprint.difference(fingerprint) {
         let reason = format!("it was made with other {what}, so the run cannot go on from it");
         return Err(CheckpointRefused(reason));
@@ -202,6 +211,15 @@ pub(crate) fn restore_best(
     parameters: &Parameters,
 ) -> Result<()> {
     verify(fingerprint, dir).map_err(|refused| unusable(dir, refused.0))?;
+    restore_parameters(dir, parameters)
+}
+
+/// Gives a new run the weights of a checkpoint of another one.
+///
+/// # Errors
+/// A checkpoint that is not whole, or does not have these weights.
+pub(crate) fn begin_with(dir: &Path, parameters: &Parameters) -> Result<()> {
+    check_sums(dir).map_err(|refused| unusable(dir, refused.0))?;
     restore_parameters(dir, parameters)
 }
 

@@ -8,6 +8,10 @@ pub enum RunnerError {
     Spec(#[from] SpecError),
     #[error("the model '{0}' does not exist")]
     NoModel(String),
+    #[error(
+        "the model '{0}' lies in the models directory, which only the server's administrator changes"
+    )]
+    NotDeletable(String),
     #[error("the job '{0}' does not exist")]
     NoJob(String),
     #[error("job {id} is {state}; a job can be {} while it is {}", action.done(), states(*action))]

@@ -7,6 +7,7 @@
 
 mod actions;
 mod admission;
+mod base;
 mod controls;
 mod error;
 mod models;

@@ -25,11 +25,16 @@ impl Runner {
         let dir = self.shared.config.models_dir.clone();
         let listed = tokio::task::spawn_blocking(move || base_models(&dir)).await;
         let mut models = listed.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        models.extend(self.tuned(None).await?);
+        let tuned = self.shared.store.tuned_models().await?;
+        models.extend(
+            tuned
+                .into_iter()
+                .map(|it| Model::tuned(it.name, it.created_at)),
+        );
         Ok(models)
     }
 
-    /// Finds a model by its id.
+    /// Finds a model by its id; checkpoints have ids as well.
     ///
     /// # Errors
     /// [`RunnerError::NoModel`] when there is none of that name.
@@ -37,24 +42,39 @@ impl Runner {
         if let Some(dir) = find_folder(&self.shared.config.models_dir, id) {
             return Ok(Model::folder(id.to_owned(), &dir));
         }
-        self.tuned(Some(id))
-            .await?
-            .pop()
-            .ok_or_else(|| RunnerError::NoModel(id.to_owned()))
+        let tuned = self.shared.store.tuned(id).await?;
+        let tuned = tuned.ok_or_else(|| RunnerError::NoModel(id.to_owned()))?;
+        let created = match tuned.checkpoint {
+            Some(checkpoint) => checkpoint.created_at,
+            None => tuned.job.finished_at.unwrap_or(tuned.job.created_at),
+        };
+        Ok(Model::tuned(id.to_owned(), created))
     }
 
-    async fn tuned(&self, name: Option<&str>) -> Result<Vec<Model>, RunnerError> {
-        let models = self.shared.store.tuned_models(name).await?;
-        let model = |tuned: taper_store::TunedModel| Model {
-            id: tuned.name,
-            created: tuned.created_at,
-            owned_by: "user".to_owned(),
-        };
-        Ok(models.into_iter().map(model).collect())
+    /// Deletes what a job has made, a model or a checkpoint.
+    ///
+    /// # Errors
+    /// [`RunnerError::NoModel`]; [`RunnerError::NotDeletable`] for a folder of the models directory; a model in use.
+    pub async fn delete_model(&self, id: &str) -> Result<(), RunnerError> {
+        if find_folder(&self.shared.config.models_dir, id).is_some() {
+            return Err(RunnerError::NotDeletable(id.to_owned()));
+        }
+        match self.shared.store.delete_model(id).await? {
+            true => Ok(()),
+            false => Err(RunnerError::NoModel(id.to_owned())),
+        }
     }
 }
 
 impl Model {
+    fn tuned(id: String, created: i64) -> Self {
+        Self {
+            id,
+            created,
+            owned_by: "user".to_owned(),
+        }
+    }
+
     fn folder(id: String, dir: &Path) -> Self {
         let modified = dir.metadata().and_then(|metadata| metadata.modified()).ok();
         let since = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());

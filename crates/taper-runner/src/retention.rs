@@ -38,25 +38,36 @@ impl Shared {
     async fn expire(&self) -> Result<(), StoreError> {
         let Retention { checkpoints, jobs } = self.config.retention;
         if let Some(age) = jobs {
-            while let Some(old) = some(self.store.ended_before(age, BATCH).await?) {
-                for job in old {
-                    self.store.delete_job(&job).await?;
-                    tracing::info!(job.id = %job, "a job was kept long enough and is deleted");
-                }
-            }
+            while self.delete_old(age).await? {}
         }
         if let Some(age) = checkpoints {
-            while let Some(old) = some(self.store.with_checkpoints_before(age, BATCH).await?) {
-                for job in old {
-                    self.store.delete_checkpoints(&job).await?;
-                    tracing::info!(job.id = %job, "a job's checkpoints were kept long enough and are deleted");
-                }
-            }
+            while self.delete_old_checkpoints(age).await? {}
         }
         Ok(())
     }
-}
 
-fn some(jobs: Vec<String>) -> Option<Vec<String>> {
-    Some(jobs).filter(|jobs| !jobs.is_empty())
+    /// Deletes some jobs; false when none is left that may go. One from which an open job starts waits for a later round.
+    async fn delete_old(&self, age: Duration) -> Result<bool, StoreError> {
+        let mut any = false;
+        for job in self.store.ended_before(age, BATCH).await? {
+            match self.store.delete_job(&job).await {
+                Err(StoreError::ModelInUse { .. }) => continue,
+                deleted => any |= deleted?,
+            }
+            tracing::info!(job.id = %job, "a job was kept long enough and is deleted");
+        }
+        Ok(any)
+    }
+
+    /// The same for the checkpoints of jobs.
+    async fn delete_old_checkpoints(&self, age: Duration) -> Result<bool, StoreError> {
+        let mut any = false;
+        for job in self.store.with_checkpoints_before(age, BATCH).await? {
+            if self.store.delete_checkpoints(&job).await? {
+                any = true;
+                tracing::info!(job.id = %job, "a job's checkpoints were kept long enough and are deleted");
+            }
+        }
+        Ok(any)
+    }
 }

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
 use taper_core::{Control, DataFile, FieldError, JobSpec, Plan, RunSpec, SpecError, code};
-use taper_store::{FileRecord, Job, StoreError};
+use taper_store::{FileRecord, Job, NewJob, StoreError};
 
-use crate::{Runner, RunnerError, admission, models, runner::Shared};
+use crate::{Runner, RunnerError, admission, base::Base, runner::Shared};
 
 const PURPOSE: &str = "fine-tune";
 
 /// Where everything lies that a specification names.
 pub(crate) struct Sources {
-    model_dir: PathBuf,
+    base: Base,
     training_file: DataFile,
     validation_file: Option<DataFile>,
 }
@@ -19,14 +19,15 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::Spec`] with the field that is wrong.
-    pub async fn submit(&self, spec: JobSpec) -> Result<Job, RunnerError> {
+    pub async fn submit(&self, job: impl Into<NewJob>) -> Result<Job, RunnerError> {
+        let NewJob { spec, once } = job.into();
         let shared = &self.shared;
         if shared.stopping.is_cancelled() {
             return Err(RunnerError::Stopping);
         }
         let spec = shared.inspect(spec).await?.spec;
         let training_file = spec.training_file.clone();
-        let job = match shared.store.create_job(spec).await {
+        let job = match shared.store.create_job(NewJob { spec, once }).await {
             Err(StoreError::UnknownFile(id)) => {
                 let param = if id == training_file {
                     "training_file"
@@ -79,10 +80,8 @@ impl Shared {
     /// Finds the files and the model folder that a specification names, and tells all that is wrong with them.
     pub(crate) async fn find_sources(&self, spec: &JobSpec) -> Result<Sources, RunnerError> {
         let mut findings = Vec::new();
-        let model_dir = models::find_folder(&self.config.models_dir, &spec.model);
-        if model_dir.is_none() {
-            findings.push(self.no_base(&spec.model).await?);
-        }
+        let base = self.find_base(&spec.model).await?;
+        let base = base.map_err(|finding| findings.push(finding)).ok();
         let training_file = self
             .find_file("training_file", &spec.training_file, &mut findings)
             .await?;
@@ -91,25 +90,14 @@ impl Shared {
             None => None,
         };
         SpecError::check(findings)?;
-        match (model_dir, training_file) {
-            (Some(model_dir), Some(training_file)) => Ok(Sources {
-                model_dir,
+        match (base, training_file) {
+            (Some(base), Some(training_file)) => Ok(Sources {
+                base,
                 training_file,
                 validation_file,
             }),
             _ => unreachable!("what is missing is a finding"),
         }
-    }
-
-    /// Why a name is no folder that a job can start from.
-    async fn no_base(&self, name: &str) -> Result<FieldError, StoreError> {
-        if self.store.tuned_models(Some(name)).await?.is_empty() {
-            return Ok(FieldError::model_not_found(name));
-        }
-        let message = format!(
-            "the model '{name}' was made by a job; this version starts jobs from folders of the models directory alone, so name its base"
-        );
-        Ok(FieldError::new("model", code::UNSUPPORTED, message))
     }
 
     async fn find_file(
@@ -145,7 +133,8 @@ impl Shared {
             job_id: String::new(),
             attempt: 0,
             spec,
-            model_dir: sources.model_dir,
+            model_dir: sources.base.dir,
+            start_from: sources.base.start_from,
             training_file: sources.training_file,
             validation_file: sources.validation_file,
             run_dir: PathBuf::new(),

@@ -2,6 +2,8 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use sha2::{Digest, Sha256};
 
+use crate::Webhooks;
+
 /// What the server must know of its surroundings.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -15,6 +17,8 @@ pub struct ServerConfig {
     pub upload_limit: u64,
     /// How often a silent event stream shows that it lives.
     pub keep_alive: Duration,
+    /// Where ends of jobs are told; `None` = nowhere.
+    pub webhooks: Option<Webhooks>,
 }
 
 impl ServerConfig {
@@ -31,6 +35,7 @@ impl ServerConfig {
             token: None,
             upload_limit: Self::UPLOAD_LIMIT,
             keep_alive: Self::KEEP_ALIVE,
+            webhooks: None,
         }
     }
 }

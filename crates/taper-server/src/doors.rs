@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use crate::{ServerConfig, error::ApiError};
 
-/// `'unsafe-inline'` stands for styles alone: uPlot and Svelte set them on elements. Scripts come from the binary only.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
+/// `'unsafe-inline'` stands for styles alone: uPlot and Svelte set them on elements; `data:` for the icons of Swagger UI. Scripts come
+/// from the binary only.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 const SECURITY_HEADERS: [(HeaderName, &str); 4] = [

@@ -81,6 +81,15 @@ impl ApiError {
         Self::not_found("file", id, "/v1/files")
     }
 
+    /// 404 for an upload; uploads are not listed anywhere.
+    pub(crate) fn no_upload(id: &str) -> Self {
+        let message = format!(
+            "no such upload: '{}'; begin one with POST /v1/uploads",
+            readable(id)
+        );
+        Self::new(StatusCode::NOT_FOUND, message).about("id")
+    }
+
     /// 404 for an artifact of a job that there is.
     pub(crate) fn no_artifact(job: &str, path: &str) -> Self {
         let list = format!("/v1/fine_tuning/jobs/{job}/artifacts");
@@ -215,6 +224,20 @@ impl From<StoreError> for ApiError {
             StoreError::UnknownFile(_) => Self::bad_request(error.to_string())
                 .about("training_file")
                 .coded(code::FILE_NOT_FOUND),
+            StoreError::ModelInUse { .. } => {
+                Self::bad_request(error.to_string()).coded("model_in_use")
+            }
+            StoreError::KeyReused(_) => {
+                Self::invalid("Idempotency-Key", error.to_string()).coded("idempotency_key_reused")
+            }
+            StoreError::UploadClosed { .. } => {
+                Self::bad_request(error.to_string()).coded("invalid_state")
+            }
+            StoreError::UploadTooLong { .. } => Self::invalid("data", error.to_string()),
+            StoreError::UploadIncomplete { .. } | StoreError::UnknownPart(_) => {
+                Self::invalid("part_ids", error.to_string())
+            }
+            StoreError::WrongSum { .. } => Self::invalid("md5", error.to_string()),
             StoreError::Closed => Self::ending(),
             StoreError::NoSpace(shortage) => Self::no_space(shortage),
             StoreError::NotCommitted => Self::not_committed(error),
@@ -235,6 +258,7 @@ impl From<RunnerError> for ApiError {
             RunnerError::NoModel(id) => Self::not_found("model", &id, "/v1/models")
                 .about("model")
                 .coded(code::MODEL_NOT_FOUND),
+            RunnerError::NotDeletable(_) => Self::bad_request(error.to_string()).about("id"),
             RunnerError::NoJob(id) => Self::no_job(&id),
             RunnerError::WrongState { .. } => {
                 Self::bad_request(error.to_string()).coded("invalid_state")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use utoipa::{
     OpenApi,
     openapi::{
@@ -11,7 +12,7 @@ use utoipa::{
     },
 };
 
-use crate::{error::ErrorBody, router};
+use crate::{doors, error::ErrorBody, links, router, wire::StreamedEvent};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,9 +20,10 @@ use crate::{error::ErrorBody, router};
         title = "taper",
         description = "Fine-tuning of transformers as jobs: OpenAI's files and fine-tuning API, and taper's additions to it."
     ),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, StreamedEvent)),
     tags(
         (name = "files", description = "Data of jobs and what jobs have made"),
+        (name = "uploads", description = "Files that come in parts"),
         (name = "fine-tuning", description = "Jobs"),
         (name = "models", description = "What jobs start from and what they make"),
         (name = "service", description = "The server itself"),
@@ -32,13 +34,20 @@ struct Head;
 /// Objects that a request may leave incomplete, while answers show them with every value in force.
 const SETTINGS: [&str; 4] = ["Tuning", "Method", "Lora", "Training"];
 /// Objects of requests alone.
-const REQUESTS: [&str; 5] = [
+const REQUESTS: [&str; 9] = [
+    "CompleteUpload",
+    "CreateUpload",
+    "ExpiresAfter",
+    "UploadPartForm",
     "CreateFineTuningJob",
     "OpenAiMethod",
     "OpenAiSupervised",
     "OpenAiHyperparameters",
     "UploadForm",
 ];
+
+/// What goes over a stream has only the fields that are needed.
+const MESSAGE: &str = "StreamMessage";
 
 /// The description without its routes.
 pub(crate) fn head() -> openapi::OpenApi {
@@ -56,13 +65,59 @@ pub fn openapi() -> openapi::OpenApi {
     api.security = Some(vec![SecurityRequirement::default(), with_key]);
     api.paths.paths = std::mem::take(&mut api.paths.paths)
         .into_iter()
-        .map(|(path, item)| (path.replace("{*", "{"), with_errors(item)))
+        .map(|(path, item)| (path.replace("{*", "{"), with_errors(&path, item)))
         .collect();
+    links::add(&mut api);
     api
 }
 
+/// What an error means, and how it looks: status, when it comes, message, param, code.
+type Explained = (
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+);
+
+const INVALID: Explained = (
+    "400",
+    "Something about the request is wrong, or the state of the thing does not allow it",
+    "'limit' must be a whole number from 1 to 10000, not 0",
+    Some("limit"),
+    Some("invalid_value"),
+);
+const NO_KEY: Explained = (
+    "401",
+    "The server asks for a key, and the request has none or a wrong one",
+    "send one header Authorization: Bearer KEY; a key in the query is not read",
+    None,
+    Some("invalid_api_key"),
+);
+const NOT_FOUND: Explained = (
+    "404",
+    "There is nothing of that id",
+    "no such file: 'file-1'; GET /v1/files lists what there is",
+    Some("id"),
+    None,
+);
+const TOO_LARGE: Explained = (
+    "413",
+    "The body is too large",
+    "the body is larger than 1048576 bytes, the most this route takes",
+    None,
+    None,
+);
+const MEDIA_TYPE: Explained = (
+    "415",
+    "The body is of another media type",
+    "this route takes JSON; send the header Content-Type: application/json",
+    None,
+    None,
+);
+
 /// Every operation may also answer with an error.
-fn with_errors(mut item: PathItem) -> PathItem {
+fn with_errors(path: &str, mut item: PathItem) -> PathItem {
     let operations = [
         &mut item.get,
         &mut item.post,
@@ -70,15 +125,41 @@ fn with_errors(mut item: PathItem) -> PathItem {
         &mut item.delete,
     ];
     for operation in operations.into_iter().flatten() {
-        let body = Content::new(Some(reference("ErrorBody")));
-        let mut error = Response::new("An error");
-        error
-            .content
-            .insert("application/json".to_owned(), RefOr::T(body));
+        let mut errors = Vec::new();
+        if doors::is_api(path) {
+            errors.extend([INVALID, NO_KEY]);
+        }
+        if path.contains('{') {
+            errors.push(NOT_FOUND);
+        }
+        if operation.request_body.is_some() {
+            errors.extend([TOO_LARGE, MEDIA_TYPE]);
+        }
         let responses = &mut operation.responses.responses;
-        responses.insert("default".to_owned(), RefOr::T(error));
+        for explained in errors {
+            let status = explained.0.to_owned();
+            responses.insert(status, RefOr::T(error(explained.1, Some(explained))));
+        }
+        responses.insert("default".to_owned(), RefOr::T(error("Another error", None)));
     }
     item
+}
+
+fn error(description: &str, example: Option<Explained>) -> Response {
+    let mut body = Content::new(Some(reference("ErrorBody")));
+    body.example = example.map(|(status, _, message, param, code)| {
+        let kind = if status == "401" {
+            "authentication_error"
+        } else {
+            "invalid_request_error"
+        };
+        json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    });
+    let mut error = Response::new(description);
+    error
+        .content
+        .insert("application/json".to_owned(), RefOr::T(body));
+    error
 }
 
 fn finish_schemas(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
@@ -94,7 +175,7 @@ fn finish_schemas(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
         }
         if REQUESTS.contains(&name.as_str()) {
             name_requests(schema);
-        } else if !name.starts_with("Create") {
+        } else if !name.starts_with("Create") && name != MESSAGE {
             complete(schema);
         }
     }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use taper_core::{FieldError, SpecError, code};
+use taper_store::MetadataFilter;
 
 use crate::error::{ApiError, readable};
 
@@ -118,8 +119,22 @@ impl Pairs {
         Some(list)
     }
 
+    /// OpenAI's filter: `metadata[key]=value`, or `metadata=null`.
+    pub(crate) fn metadata(&mut self) -> MetadataFilter {
+        let pairs = self.map("metadata");
+        match self.text("metadata").as_deref() {
+            Some("null") if pairs.is_empty() => return MetadataFilter::Empty,
+            Some(_) => self.reject(
+                "metadata",
+                "'metadata' takes metadata[key]=value, or null by itself".to_owned(),
+            ),
+            None => {}
+        }
+        MetadataFilter::Pairs(pairs)
+    }
+
     /// The pairs `name[key]=value`.
-    pub(crate) fn map(&mut self, name: &'static str) -> Vec<(String, String)> {
+    fn map(&mut self, name: &'static str) -> Vec<(String, String)> {
         let (taken, left) = std::mem::take(&mut self.pairs)
             .into_iter()
             .partition(|(key, _)| inner_key(name, key).is_some());

@@ -12,6 +12,7 @@ use axum::{
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
     doors,
@@ -19,6 +20,7 @@ use crate::{
     openapi,
     routes::{
         archive, artifacts, events, files, jobs, metrics, models, service, streams, telemetry,
+        uploads,
     },
     state::AppState,
 };
@@ -29,6 +31,10 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(files::create_file, files::list_files))
         .routes(routes!(files::find_file, files::delete_file))
         .routes(routes!(files::download_file))
+        .routes(routes!(uploads::create_upload))
+        .routes(routes!(uploads::add_upload_part))
+        .routes(routes!(uploads::complete_upload))
+        .routes(routes!(uploads::cancel_upload))
         .routes(routes!(jobs::create_job, jobs::list_jobs))
         .routes(routes!(jobs::find_job, jobs::change_job, jobs::delete_job))
         .routes(routes!(jobs::cancel_job))
@@ -44,7 +50,7 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(artifacts::download_artifact))
         .routes(routes!(archive::download_archive))
         .routes(routes!(models::list_models))
-        .routes(routes!(models::find_model))
+        .routes(routes!(models::find_model, models::delete_model))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(telemetry::metrics))
@@ -56,7 +62,8 @@ pub fn router(state: AppState) -> Router {
     let (api, _) = table().split_for_parts();
     let page = taper_dashboard::router();
     let config = Arc::clone(&state.config);
-    api.method_not_allowed_fallback(method_not_allowed)
+    api.merge(docs())
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback(move |request| page_or_error(page, request))
         .layer(
             ServiceBuilder::new()
@@ -67,6 +74,11 @@ pub fn router(state: AppState) -> Router {
                 .layer(from_fn_with_state(config, doors::authenticate)),
         )
         .with_state(state)
+}
+
+/// Swagger UI over the description of the API; all of it comes from the binary.
+fn docs() -> SwaggerUi {
+    SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]).validator_url("none"))
 }
 
 async fn method_not_allowed(method: Method) -> ApiError {

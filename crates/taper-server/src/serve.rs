@@ -2,7 +2,7 @@ use std::{io, time::Duration};
 
 use tokio::net::TcpListener;
 
-use crate::{router::router, state::AppState};
+use crate::{housekeeping, router::router, state::AppState, webhooks};
 
 /// How long requests under way may take after the server was told to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -24,6 +24,10 @@ pub async fn serve(
             ending.cancel();
         }
     };
+    let tidy = housekeeping::run(state.store.clone(), ending.clone());
+    tokio::spawn(tidy);
+    let targets = state.config.webhooks.clone();
+    tokio::spawn(webhooks::run(state.store.clone(), targets, ending.clone()));
     let server = axum::serve(listener, router(state)).with_graceful_shutdown(told);
     tokio::select! {
         ended = server => ended,

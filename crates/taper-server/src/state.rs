@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use taper_core::JobState;
 use taper_runner::Runner;
-use taper_store::{FileRecord, Job, Store};
+use taper_store::{ChunkedUpload, FileRecord, Job, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{ServerConfig, error::ApiError};
@@ -31,6 +31,12 @@ impl AppState {
     pub(crate) async fn job(&self, id: &str) -> Result<Job, ApiError> {
         let job = self.store.job(id).await?;
         job.ok_or_else(|| ApiError::no_job(id))
+    }
+
+    /// Finds the upload that a path names.
+    pub(crate) async fn upload(&self, id: &str) -> Result<ChunkedUpload, ApiError> {
+        let upload = self.store.upload(id).await?;
+        upload.ok_or_else(|| ApiError::no_upload(id))
     }
 
     /// Finds the file that a path names.

@@ -7,16 +7,17 @@ use axum::{
     http::StatusCode,
 };
 use taper_core::{FieldError, code};
-use taper_store::{FileRecord, Store, Upload};
+use taper_store::{FileRecord, NewFile, Once, Store, Upload, UploadPart};
 
 use crate::{
     error::{ApiError, readable},
     extract::has_media_type,
+    lifetime::Lifetime,
     state::AppState,
 };
 
 /// Purposes that OpenAI's upload takes.
-const PURPOSES: [&str; 6] = [
+pub(crate) const PURPOSES: [&str; 6] = [
     "fine-tune",
     "assistants",
     "batch",
@@ -24,9 +25,13 @@ const PURPOSES: [&str; 6] = [
     "user_data",
     "evals",
 ];
+const FIELDS: [&str; 4] = ["purpose", "file", Lifetime::ANCHOR, Lifetime::SECONDS];
+/// OpenAI's limit on one part of a chunked upload.
+const PART_LIMIT: u64 = 64 << 20;
 /// What a form may have besides the file: boundaries, headers, the purpose.
 const FORM_BYTES: u64 = 1 << 20;
-const PURPOSE_BYTES: usize = 64;
+/// What a text field of a form may have.
+const TEXT_BYTES: usize = 64;
 const NAME_CHARS: usize = 255;
 
 /// An upload form that is still on its way.
@@ -63,73 +68,139 @@ struct Received {
     filename: String,
 }
 
+/// What the form says of the file.
+#[derive(Default)]
+struct Said {
+    purpose: Option<String>,
+    lifetime: Lifetime,
+}
+
 impl Incoming {
     /// Takes the parts in the order in which they come, the file straight to the disk. On an error nothing is left behind.
-    pub(crate) async fn keep(mut self, store: &Store) -> Result<FileRecord, ApiError> {
-        let (mut purpose, mut file) = (None, None);
+    pub(crate) async fn keep(mut self, store: &Store, once: Once) -> Result<FileRecord, ApiError> {
+        let (mut said, mut file) = (Said::default(), None);
         loop {
             let next = self.form.next_field().await;
             let Some(part) = next.map_err(|error| broken(&error, self.limit))? else {
                 break;
             };
             match part.name() {
-                Some("purpose") if purpose.is_none() => {
-                    purpose = Some(read_purpose(part, self.limit).await?);
+                Some(name) if let Some(place) = said.place(name) => {
+                    *place = Some(read_text(part, self.limit).await?);
                 }
                 Some("file") if file.is_none() => {
                     file = Some(read_file(part, store, self.limit).await?);
                 }
-                name => return Err(unwanted(name.unwrap_or_default())),
+                name => return Err(unwanted(name.unwrap_or_default(), &FIELDS)),
             }
         }
-        let purpose = purpose.ok_or_else(|| missing("purpose"))?;
+        let purpose = said.purpose.ok_or_else(|| missing("purpose"))?;
+        check_purpose(&purpose)?;
         let file = file.ok_or_else(|| missing("file"))?;
-        Ok(file.upload.finish(&file.filename, &purpose).await?)
+        let new = NewFile {
+            filename: file.filename,
+            purpose,
+            expires_after: said.lifetime.read()?,
+            once: Some(once),
+        };
+        Ok(file.upload.finish(new).await?)
+    }
+
+    /// Takes the one part of a chunked upload that the form holds.
+    pub(crate) async fn keep_part(
+        mut self,
+        store: &Store,
+        upload: &str,
+        once: Once,
+    ) -> Result<UploadPart, ApiError> {
+        let mut data = None;
+        loop {
+            let next = self.form.next_field().await;
+            let Some(part) = next.map_err(|error| broken(&error, self.limit))? else {
+                break;
+            };
+            match part.name() {
+                Some("data") if data.is_none() => {
+                    let limit = self.limit.min(PART_LIMIT);
+                    let begun = store.begin_part().await?;
+                    data = Some(read_bytes(part, begun, ("data", limit)).await?);
+                }
+                name => return Err(unwanted(name.unwrap_or_default(), &["data"])),
+            }
+        }
+        let data = data.ok_or_else(|| missing("data"))?;
+        Ok(data.finish_part(upload, Some(once)).await?)
     }
 }
 
-async fn read_purpose(mut part: Field<'_>, limit: u64) -> Result<String, ApiError> {
+impl Said {
+    /// Where the text of a field goes, if it is one and has not come yet.
+    fn place(&mut self, name: &str) -> Option<&mut Option<String>> {
+        let place = match name {
+            "purpose" => &mut self.purpose,
+            Lifetime::ANCHOR => &mut self.lifetime.anchor,
+            Lifetime::SECONDS => &mut self.lifetime.seconds,
+            _ => return None,
+        };
+        place.is_none().then_some(place)
+    }
+}
+
+async fn read_text(mut part: Field<'_>, limit: u64) -> Result<String, ApiError> {
     let mut text = Vec::new();
     while let Some(bytes) = part.chunk().await.map_err(|error| broken(&error, limit))? {
         text.extend_from_slice(&bytes);
-        if text.len() > PURPOSE_BYTES {
+        if text.len() > TEXT_BYTES {
             break;
         }
     }
-    let text = String::from_utf8_lossy(&text).into_owned();
-    if PURPOSES.contains(&text.as_str()) {
-        return Ok(text);
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+pub(crate) fn check_purpose(text: &str) -> Result<(), FieldError> {
+    if PURPOSES.contains(&text) {
+        return Ok(());
     }
     let message = format!(
         "'purpose' must be one of {}, not '{}'; data of jobs has \"fine-tune\"",
         PURPOSES.join(", "),
-        readable(&text)
+        readable(text)
     );
-    Err(ApiError::invalid("purpose", message))
+    Err(FieldError::invalid("purpose", message))
 }
 
-async fn read_file(mut part: Field<'_>, store: &Store, limit: u64) -> Result<Received, ApiError> {
+async fn read_file(part: Field<'_>, store: &Store, limit: u64) -> Result<Received, ApiError> {
     let Some(filename) = part.file_name().map(file_name) else {
         let message =
             "'file' must be a file with a name, not a text field; with curl: -F file=@data.jsonl";
         return Err(ApiError::invalid("file", message));
     };
-    let mut upload = store.begin_upload().await?;
+    let upload = store.begin_upload().await?;
+    let upload = read_bytes(part, upload, ("file", limit)).await?;
+    Ok(Received { upload, filename })
+}
+
+/// Brings the bytes of a part, which has a name and the most bytes it may have, to the disk.
+async fn read_bytes(
+    mut part: Field<'_>,
+    mut upload: Upload,
+    (name, limit): (&str, u64),
+) -> Result<Upload, ApiError> {
     while let Some(bytes) = part.chunk().await.map_err(|error| broken(&error, limit))? {
         if upload.bytes() + bytes.len() as u64 > limit {
-            return Err(ApiError::too_large("the file", limit).about("file"));
+            return Err(ApiError::too_large(&format!("the {name}"), limit).about(name));
         }
         upload.write(&bytes).await?;
     }
     if upload.bytes() == 0 {
-        let message = "'file' is empty; upload a file with at least one row";
-        return Err(ApiError::invalid("file", message));
+        let message = format!("'{name}' is empty; send at least one byte");
+        return Err(ApiError::invalid(name, message));
     }
-    Ok(Received { upload, filename })
+    Ok(upload)
 }
 
 /// A client's file name as it may be shown: without folders and control characters, and not too long. It is never a path here.
-fn file_name(given: &str) -> String {
+pub(crate) fn file_name(given: &str) -> String {
     let name = given.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = name
         .chars()
@@ -147,23 +218,16 @@ fn missing(name: &str) -> ApiError {
     FieldError::new(name, code::MISSING, message).into()
 }
 
-fn unwanted(name: &str) -> ApiError {
-    let shown = readable(name);
-    match name {
-        "purpose" | "file" => ApiError::invalid(name, format!("'{name}' may stand only once")),
-        _ if name.starts_with("expires_after") => FieldError::new(
-            "expires_after",
-            code::UNSUPPORTED,
-            "'expires_after' is not supported by this version: files do not expire; leave it out",
-        )
-        .into(),
-        _ => FieldError::new(
-            shown.clone(),
-            code::UNKNOWN,
-            format!("unknown parameter: '{shown}'; known here: purpose, file"),
-        )
-        .into(),
+fn unwanted(name: &str, known: &[&str]) -> ApiError {
+    if known.contains(&name) {
+        return ApiError::invalid(name, format!("'{name}' may stand only once"));
     }
+    let shown = readable(name);
+    let message = format!(
+        "unknown parameter: '{shown}'; known here: {}",
+        known.join(", ")
+    );
+    FieldError::new(shown, code::UNKNOWN, message).into()
 }
 
 fn broken(error: &MultipartError, limit: u64) -> ApiError {

@@ -6,6 +6,7 @@ use crate::{
     jobs::{self, find},
     layout,
     store::blocking,
+    tuned::Scope,
     writer::{Command, Tx},
 };
 
@@ -24,6 +25,9 @@ impl Store {
     }
 
     /// Forgets an ended job with its model, its events and its folder; false when there is none that has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelInUse`] while a job that has not ended starts from what it has made.
     pub async fn delete_job(&self, job: &str) -> Result<bool, StoreError> {
         let id = job.to_owned();
         // The rows go first: a folder without a row is swept at the next start, a row without a folder would be a lie.
@@ -93,6 +97,10 @@ impl Tx<'_> {
         let Some(job) = job.filter(|job| Action::Delete.from().contains(&job.state)) else {
             return Ok(None);
         };
+        let model = job.spec.tuned_model_name(&job.id);
+        self.require_unused(&model, Scope::Checkpoints).await?;
+        // Its end is read off its events, which go with it.
+        self.fill_webhooks().await?;
         for file in &job.result_files {
             sqlx::query("delete from files where id = ?")
                 .bind(file)

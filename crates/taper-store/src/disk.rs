@@ -141,6 +141,7 @@ impl Store {
     async fn used_bytes(&self) -> Result<u64, StoreError> {
         let known: i64 = sqlx::query_scalar(
             "select (select coalesce(sum(bytes), 0) from files)
+                  + (select coalesce(sum(bytes), 0) from upload_parts)
                   + (select coalesce(sum(bytes), 0) from checkpoints)
                   + (select coalesce(sum(bytes), 0) from artifacts)",
         )

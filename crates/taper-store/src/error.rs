@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use crate::Shortage;
+use crate::{Shortage, UploadState};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,28 @@ pub enum StoreError {
     UnknownFile(String),
     #[error("the file {file} is in use by job {job}; cancel the job or wait until it has ended")]
     FileInUse { file: String, job: String },
+    #[error("the model {model} is in use by job {job}; cancel the job or wait until it has ended")]
+    ModelInUse { model: String, job: String },
+    #[error(
+        "the Idempotency-Key '{0}' was sent before with another request; send a new key with a new request"
+    )]
+    KeyReused(String),
+    #[error("the upload {id} is {state}; begin another one with POST /v1/uploads")]
+    UploadClosed { id: String, state: UploadState },
+    #[error(
+        "with this part the upload {id} would have {found} bytes, but it was begun for {declared}; cancel it and begin another one"
+    )]
+    UploadTooLong {
+        id: String,
+        declared: u64,
+        found: u64,
+    },
+    #[error("the parts have {found} bytes together, but the upload was begun for {declared}")]
+    UploadIncomplete { declared: u64, found: u64 },
+    #[error("the upload has no part '{0}', or it is named twice")]
+    UnknownPart(String),
+    #[error("the bytes have the MD5 sum {found}, not {declared}; send the parts again")]
+    WrongSum { declared: String, found: String },
     #[error("job {job} is not running under attempt {attempt}")]
     StaleAttempt { job: String, attempt: u32 },
 }

@@ -1,11 +1,11 @@
 use std::path::{Path, PathBuf};
 
-use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::JobSpec;
 use tokio::{fs::File, io::AsyncReadExt};
 
 use crate::{
-    Order, Page, Store, StoreError,
+    Once, Order, Page, Store, StoreError,
     layout::open_regular,
     store::blocking,
     writer::{Command, Tx},
@@ -27,6 +27,31 @@ pub struct FileRecord {
     pub purpose: String,
     /// Hex.
     pub sha256: String,
+    /// When it goes by itself, unless an open job names it.
+    pub expires_at: Option<i64>,
+}
+
+/// What is known of a file before its bytes are whole.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    pub filename: String,
+    pub purpose: String,
+    /// Seconds that it is to live.
+    pub expires_after: Option<u64>,
+    /// Marks of the request that brings it; their digest is made from the file.
+    pub once: Option<Once>,
+}
+
+impl NewFile {
+    /// A file that does not expire.
+    pub fn new(filename: &str, purpose: &str) -> Self {
+        Self {
+            filename: filename.to_owned(),
+            purpose: purpose.to_owned(),
+            expires_after: None,
+            once: None,
+        }
+    }
 }
 
 /// Which files to list.
@@ -49,6 +74,7 @@ impl FileRecord {
             filename: row.try_get("filename")?,
             purpose: row.try_get("purpose")?,
             sha256: row.try_get("sha256")?,
+            expires_at: row.try_get("expires_at")?,
         })
     }
 }
@@ -56,11 +82,7 @@ impl FileRecord {
 impl Store {
     /// Finds a file by its id.
     pub async fn file(&self, id: &str) -> Result<Option<FileRecord>, StoreError> {
-        let row = sqlx::query("select * from files where id = ?")
-            .bind(id)
-            .fetch_optional(&mut *self.reader().await?)
-            .await?;
-        Ok(row.as_ref().map(FileRecord::read).transpose()?)
+        find(&mut *self.reader().await?, id).await
     }
 
     /// Lists files.
@@ -137,7 +159,9 @@ impl Store {
                 n => upload.write(&chunk[..n]).await?,
             }
         }
-        upload.keep(filename, "fine-tune-results").await
+        upload
+            .lay_by(&NewFile::new(filename, "fine-tune-results"))
+            .await
     }
 }
 
@@ -160,11 +184,33 @@ pub fn open_listed(path: &Path, bytes: u64) -> Result<std::fs::File, StoreError>
     }
 }
 
+pub(crate) async fn find(
+    connection: &mut SqliteConnection,
+    id: &str,
+) -> Result<Option<FileRecord>, StoreError> {
+    let row = sqlx::query("select * from files where id = ?")
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.as_ref().map(FileRecord::read).transpose()?)
+}
+
 impl Tx<'_> {
-    pub(crate) async fn add_file(&mut self, file: FileRecord) -> Result<FileRecord, StoreError> {
+    /// Makes a file known. A request that has brought one before gets that one, under its own id.
+    pub(crate) async fn add_file(
+        &mut self,
+        file: FileRecord,
+        once: Option<&Once>,
+    ) -> Result<FileRecord, StoreError> {
+        if let Some(id) = self.made_before(once).await?
+            && let Some(known) = find(self.connection, &id).await?
+        {
+            return Ok(known);
+        }
+        self.remember(once, &file.id).await?;
         let row = sqlx::query_scalar(
-            "insert into files (id, bytes, created_at, filename, purpose, sha256)
-             values (?, ?, ?, ?, ?, ?) returning row",
+            "insert into files (id, bytes, created_at, filename, purpose, sha256, expires_at)
+             values (?, ?, ?, ?, ?, ?, ?) returning row",
         )
         .bind(&file.id)
         .bind(file.bytes as i64)
@@ -172,6 +218,7 @@ impl Tx<'_> {
         .bind(&file.filename)
         .bind(&file.purpose)
         .bind(&file.sha256)
+        .bind(file.expires_at)
         .fetch_one(&mut *self.connection)
         .await?;
         Ok(FileRecord { row, ..file })

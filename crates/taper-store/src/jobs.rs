@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, Plan, Wish};
 
 use crate::{
-    Page, Store, StoreError,
+    NewJob, Page, Store, StoreError,
     events::JobKey,
     queue::locate,
     retention::weigh,
@@ -69,16 +69,22 @@ pub struct JobFilter {
     /// The id of the last job of the page before.
     pub after: Option<String>,
     pub limit: u32,
-    /// Pairs that a job's metadata must all hold.
-    pub metadata: Vec<(String, String)>,
+    pub metadata: MetadataFilter,
 }
 
-/// A model that a succeeded job has made.
+/// What a job's metadata must be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TunedModel {
-    pub name: String,
-    /// Unix seconds.
-    pub created_at: i64,
+pub enum MetadataFilter {
+    /// It must hold all these pairs.
+    Pairs(Vec<(String, String)>),
+    /// It must hold none at all.
+    Empty,
+}
+
+impl Default for MetadataFilter {
+    fn default() -> Self {
+        Self::Pairs(Vec::new())
+    }
 }
 
 impl Job {
@@ -89,7 +95,7 @@ impl Job {
         }
     }
 
-    fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+    pub(crate) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
         let what = || format!("job {id}");
         let text = |column| row.try_get::<String, _>(column);
@@ -128,14 +134,14 @@ impl Job {
 }
 
 impl Store {
-    /// Puts a job in, in state `validating_files`, with its first event.
+    /// Puts a job in, in state `validating_files`, with its first event. A request that has made one before gets that one.
     ///
     /// # Errors
-    /// [`StoreError::UnknownFile`] when a file it names has gone meanwhile; [`StoreError::NoSpace`].
-    pub async fn create_job(&self, spec: JobSpec) -> Result<Job, StoreError> {
+    /// [`StoreError::UnknownFile`] when a file it names has gone meanwhile; [`StoreError::KeyReused`]; [`StoreError::NoSpace`].
+    pub async fn create_job(&self, job: impl Into<NewJob>) -> Result<Job, StoreError> {
         self.require_space()?;
-        self.write(|reply| Command::CreateJob(Box::new(spec), reply))
-            .await
+        let job = Box::new(job.into());
+        self.write(|reply| Command::CreateJob(job, reply)).await
     }
 
     /// Finds a job by its id.
@@ -162,10 +168,19 @@ impl Store {
             let row = row.ok_or_else(|| StoreError::UnknownCursor(after.clone()))?;
             query.push(" and row < ").push_bind(row);
         }
-        for (key, value) in &filter.metadata {
-            query.push(" and exists (select 1 from json_each(spec, '$.metadata') where key = ");
-            query.push_bind(key.clone()).push(" and value = ");
-            query.push_bind(value.clone()).push(")");
+        match &filter.metadata {
+            MetadataFilter::Empty => {
+                query.push(" and not exists (select 1 from json_each(spec, '$.metadata'))");
+            }
+            MetadataFilter::Pairs(pairs) => {
+                for (key, value) in pairs {
+                    query.push(
+                        " and exists (select 1 from json_each(spec, '$.metadata') where key = ",
+                    );
+                    query.push_bind(key.clone()).push(" and value = ");
+                    query.push_bind(value.clone()).push(")");
+                }
+            }
         }
         query
             .push(" order by row desc limit ")
@@ -186,25 +201,6 @@ impl Store {
                 .await?;
         Ok(ids)
     }
-
-    /// The models that jobs have made, newest first; with `name`, that one alone.
-    pub async fn tuned_models(&self, name: Option<&str>) -> Result<Vec<TunedModel>, StoreError> {
-        let rows = sqlx::query(
-            "select fine_tuned_model, finished_at from jobs
-             where fine_tuned_model is not null and (?1 is null or fine_tuned_model = ?1)
-             order by row desc",
-        )
-        .bind(name)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
-        let read = |row: &SqliteRow| {
-            Ok(TunedModel {
-                name: row.try_get("fine_tuned_model")?,
-                created_at: row.try_get("finished_at")?,
-            })
-        };
-        rows.iter().map(read).collect()
-    }
 }
 
 pub(crate) async fn find(
@@ -219,7 +215,13 @@ pub(crate) async fn find(
 }
 
 impl Tx<'_> {
-    pub(crate) async fn create_job(&mut self, spec: JobSpec) -> Result<Job, StoreError> {
+    pub(crate) async fn create_job(&mut self, new: NewJob) -> Result<Job, StoreError> {
+        let NewJob { spec, once } = new;
+        if let Some(id) = self.made_before(once.as_ref()).await?
+            && let Some(job) = find(self.connection, &id).await?
+        {
+            return Ok(job);
+        }
         self.require_files(&spec).await?;
         let id = new_id("ftjob");
         let row = sqlx::query(
@@ -238,6 +240,7 @@ impl Tx<'_> {
             NewEvent::message(Level::Warn, message)
         }));
         self.log(&job.key(), &events).await?;
+        self.remember(once.as_ref(), &id).await?;
         Ok(job)
     }
 }

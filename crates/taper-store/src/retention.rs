@@ -3,8 +3,9 @@ use std::time::Duration;
 use sqlx::SqliteConnection;
 
 use crate::{
-    Job, Store, StoreError, layout,
+    Job, Store, StoreError, jobs, layout,
     store::{blocking, now},
+    tuned::Scope,
     writer::{Command, Tx},
 };
 
@@ -39,20 +40,22 @@ impl Store {
         Ok(jobs)
     }
 
-    /// Deletes the checkpoints of a job that has ended: rows first, then folders; the next start removes what a crash leaves.
-    pub async fn delete_checkpoints(&self, job: &str) -> Result<(), StoreError> {
+    /// Deletes the checkpoints of a job that has ended: rows first, then folders; the next start removes what a crash leaves. False
+    /// when there are none, or a job that has not ended starts from what this one has made.
+    pub async fn delete_checkpoints(&self, job: &str) -> Result<bool, StoreError> {
         let id = job.to_owned();
         let deleted = self
             .write(|reply| Command::DeleteCheckpoints(id, reply))
             .await?;
         if !deleted {
-            return Ok(());
+            return Ok(false);
         }
         let folder = self.run_dir(job).join("checkpoints");
         blocking("cannot remove a job's checkpoints", move || {
             layout::remove(&folder)
         })
-        .await
+        .await?;
+        Ok(true)
     }
 }
 
@@ -79,15 +82,21 @@ pub(crate) async fn weigh(
 }
 
 impl Tx<'_> {
-    /// False when the job has not ended.
+    /// False when there are none that may go.
     pub(crate) async fn delete_checkpoints(&mut self, job: &str) -> Result<bool, StoreError> {
-        let deleted = sqlx::query(
-            "delete from checkpoints where job = (select row from jobs where id = ?
-             and state in ('succeeded', 'failed', 'cancelled'))",
-        )
-        .bind(job)
-        .execute(&mut *self.connection)
-        .await?;
+        let job = jobs::find(self.connection, job).await?;
+        let Some(job) = job.filter(|job| job.state.is_terminal()) else {
+            return Ok(false);
+        };
+        let model = job.spec.tuned_model_name(&job.id);
+        match self.require_unused(&model, Scope::Checkpoints).await {
+            Err(StoreError::ModelInUse { .. }) => return Ok(false),
+            unused => unused?,
+        }
+        let deleted = sqlx::query("delete from checkpoints where job = ?")
+            .bind(job.row)
+            .execute(&mut *self.connection)
+            .await?;
         Ok(deleted.rows_affected() > 0)
     }
 }

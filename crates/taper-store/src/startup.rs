@@ -196,11 +196,12 @@ pub(crate) async fn epoch(connection: &mut SqliteConnection) -> Result<i32, sqlx
 
 /// Removes from the disk what the database does not know. Ended jobs have been swept when they ended.
 async fn sweep(layout: &Layout, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let files: HashSet<String> = sqlx::query_scalar("select id from files")
-        .fetch_all(&mut *connection)
-        .await?
-        .into_iter()
-        .collect();
+    let files: HashSet<String> =
+        sqlx::query_scalar("select id from files union all select id from upload_parts")
+            .fetch_all(&mut *connection)
+            .await?
+            .into_iter()
+            .collect();
     let open = sqlx::query(
         "select jobs.id, checkpoints.folder from jobs left join checkpoints on checkpoints.job = jobs.row
          where state in ('validating_files', 'queued', 'running', 'paused')",

@@ -171,7 +171,7 @@ impl Tx<'_> {
     async fn keep_result(&mut self, job: &Job, result: &JobResult) -> Result<(), StoreError> {
         let mut files = Vec::new();
         for file in &result.result_files {
-            files.push(self.add_file(file.clone()).await?.id);
+            files.push(self.add_file(file.clone(), None).await?.id);
         }
         sqlx::query(
             "update jobs set fine_tuned_model = ?, trained_tokens = ?, result_files = ? where row = ?",

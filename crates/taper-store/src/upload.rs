@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use tokio::{fs::File, io::AsyncWriteExt};
 
 use crate::{
-    FileRecord, Store, StoreError,
+    FileRecord, NewFile, Store, StoreError,
     layout::private_new,
     store::{blocking, new_id, now},
     writer::Command,
@@ -42,8 +42,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSpace`], here and while bytes come.
     pub async fn begin_upload(&self) -> Result<Upload, StoreError> {
+        self.begin(new_id("file")).await
+    }
+
+    pub(crate) async fn begin(&self, id: String) -> Result<Upload, StoreError> {
         self.require_space()?;
-        let id = new_id("file");
         let path = self.layout().file(&format!("{id}.part"));
         let part = Leftover(Some(path.clone()));
         let file = blocking("cannot make a file for an upload", move || {
@@ -76,41 +79,75 @@ impl Upload {
         self.bytes
     }
 
-    /// Makes the file durable, then known.
-    pub async fn finish(self, filename: &str, purpose: &str) -> Result<FileRecord, StoreError> {
-        let (filename, purpose) = (filename.to_owned(), purpose.to_owned());
+    /// Hex, of the bytes taken so far.
+    pub(crate) fn sha256(&self) -> String {
+        format!("{:x}", self.hash.clone().finalize())
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Makes the file durable, then known. A request that has brought it before gets the file of that time.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReused`] when the request's key stands for another file.
+    pub async fn finish(self, new: NewFile) -> Result<FileRecord, StoreError> {
         // A task of its own: a caller that goes away between the rename and the commit must not take the file with it.
-        let task = tokio::spawn(self.publish(filename, purpose));
+        let task = tokio::spawn(self.publish(new));
         task.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Makes the file durable; until its row is written it is a leftover that the next start sweeps.
-    pub(crate) async fn keep(
-        mut self,
-        filename: &str,
-        purpose: &str,
-    ) -> Result<FileRecord, StoreError> {
-        let file = self.seal(filename.to_owned(), purpose.to_owned()).await?;
-        self.part.0 = None;
-        Ok(file)
+    pub(crate) async fn lay_by(mut self, new: &NewFile) -> Result<FileRecord, StoreError> {
+        self.settle().await?;
+        self.keep();
+        Ok(self.record(new))
     }
 
-    async fn publish(
-        mut self,
-        filename: String,
-        purpose: String,
-    ) -> Result<FileRecord, StoreError> {
-        let file = self.seal(filename, purpose).await?;
-        let known = self
-            .store
-            .write(|reply| Command::AddFile(file, reply))
+    async fn publish(mut self, new: NewFile) -> Result<FileRecord, StoreError> {
+        self.settle().await?;
+        let file = self.record(&new);
+        let once = new.once.map(|once| {
+            let lifetime = new.expires_after.unwrap_or_default().to_string();
+            once.asking(&[&file.filename, &file.purpose, &lifetime, &file.sha256])
+        });
+        let store = self.store.clone();
+        let known = store
+            .write(|reply| Command::AddFile(file, once, reply))
             .await?;
-        self.part.0 = None;
+        if known.id == self.id {
+            self.keep();
+        }
         Ok(known)
     }
 
-    /// Brings the file to the disk under its own name.
-    async fn seal(&mut self, filename: String, purpose: String) -> Result<FileRecord, StoreError> {
+    /// The row of the file as it is now.
+    pub(crate) fn record(&self, new: &NewFile) -> FileRecord {
+        let created_at = now();
+        FileRecord {
+            row: 0,
+            id: self.id.clone(),
+            bytes: self.bytes,
+            created_at,
+            filename: new.filename.clone(),
+            purpose: new.purpose.clone(),
+            sha256: self.sha256(),
+            expires_at: new.expires_after.map(|after| created_at + after as i64),
+        }
+    }
+
+    /// Leaves the file where it is: it has become known.
+    pub(crate) fn keep(&mut self) {
+        self.part.0 = None;
+    }
+
+    /// Brings the bytes to the disk, under the name that they are to have.
+    pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
         let durable = async {
             self.file.flush().await?;
             self.file.sync_all().await
@@ -127,15 +164,6 @@ impl Upload {
             fs::rename(&part, &target).inspect_err(|_| drop(fs::remove_file(&part)))?;
             fs::File::open(folder)?.sync_all()
         })
-        .await?;
-        Ok(FileRecord {
-            row: 0,
-            id: self.id.clone(),
-            bytes: self.bytes,
-            created_at: now(),
-            filename,
-            purpose,
-            sha256: format!("{:x}", self.hash.clone().finalize()),
-        })
+        .await
     }
 }

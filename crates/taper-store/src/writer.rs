@@ -1,15 +1,20 @@
 use std::{sync::Arc, time::Instant};
 
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
-use taper_core::{Event, JobSpec, Wish};
+use taper_core::{Event, Wish};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    Checkpoint, FileRecord, Job, Recovered, StoreError, Transition,
+    Checkpoint, ChunkedUpload, FileRecord, Job, NewJob, Once, Recovered, StoreError, Transition,
+    UploadPart,
     checkpoints::{Publication, Refusal},
+    chunked::{Completion, NewUpload},
     events::Report,
+    expiry::Leftovers,
     startup::{self, Opened},
     telemetry::Counters,
+    tuned::Gone,
+    webhooks::Outcome,
 };
 
 /// The most commands that share one commit. An fsync costs milliseconds, so sharing it is what makes the writer fast.
@@ -19,9 +24,9 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// All that may be asked of the writer.
 pub(crate) enum Command {
-    AddFile(FileRecord, Reply<FileRecord>),
+    AddFile(FileRecord, Option<Once>, Reply<FileRecord>),
     DeleteFile(String, Reply<bool>),
-    CreateJob(Box<JobSpec>, Reply<Job>),
+    CreateJob(Box<NewJob>, Reply<Job>),
     Transition(Box<Transition>, Reply<Option<Job>>),
     /// With the bytes of memory that are free.
     Claim(u64, Reply<Option<Job>>),
@@ -35,6 +40,15 @@ pub(crate) enum Command {
     /// Answers whether there were any.
     DeleteCheckpoints(String, Reply<bool>),
     RefuseCheckpoints(Refusal, Reply<()>),
+    CreateUpload(NewUpload, Option<Once>, Reply<ChunkedUpload>),
+    AddPart(UploadPart, Option<Once>, Reply<UploadPart>),
+    CompleteUpload(Completion, Reply<(ChunkedUpload, Vec<String>)>),
+    CancelUpload(String, Reply<(ChunkedUpload, Vec<String>)>),
+    Expire(Reply<Leftovers>),
+    DeleteModel(String, Reply<Option<Gone>>),
+    SetWebhooks(Vec<String>, Reply<()>),
+    FillWebhooks(Reply<()>),
+    SettleWebhook(i64, Outcome, Reply<()>),
     /// Commits nothing, and so tells whether commits work.
     Ready(Reply<()>),
     Close(Reply<()>),
@@ -203,9 +217,11 @@ impl Tx<'_> {
 
     async fn run(&mut self, command: Command) -> Done {
         match command {
-            Command::AddFile(file, reply) => Done::new(reply, self.add_file(file).await),
+            Command::AddFile(file, once, reply) => {
+                Done::new(reply, self.add_file(file, once.as_ref()).await)
+            }
             Command::DeleteFile(id, reply) => Done::new(reply, self.delete_file(&id).await),
-            Command::CreateJob(spec, reply) => Done::new(reply, self.create_job(*spec).await),
+            Command::CreateJob(job, reply) => Done::new(reply, self.create_job(*job).await),
             Command::Transition(it, reply) => Done::new(reply, self.transition(&it).await),
             Command::Wish(id, wish, reply) => Done::new(reply, self.wish(&id, wish).await),
             Command::Prioritize(id, priority, reply) => {
@@ -220,6 +236,21 @@ impl Tx<'_> {
             Command::Recover(reply) => Done::new(reply, self.recover().await),
             Command::Append(report, reply) => Done::new(reply, self.append(report).await),
             Command::PublishCheckpoint(it, reply) => Done::new(reply, self.publish(it).await),
+            Command::CreateUpload(new, once, reply) => {
+                Done::new(reply, self.create_upload(new, once.as_ref()).await)
+            }
+            Command::AddPart(part, once, reply) => {
+                Done::new(reply, self.add_part(part, once.as_ref()).await)
+            }
+            Command::CompleteUpload(it, reply) => Done::new(reply, self.complete(it).await),
+            Command::CancelUpload(id, reply) => Done::new(reply, self.cancel_upload(&id).await),
+            Command::Expire(reply) => Done::new(reply, self.expire().await),
+            Command::DeleteModel(name, reply) => Done::new(reply, self.delete_model(&name).await),
+            Command::SetWebhooks(urls, reply) => Done::new(reply, self.set_webhooks(&urls).await),
+            Command::FillWebhooks(reply) => Done::new(reply, self.fill_webhooks().await),
+            Command::SettleWebhook(row, outcome, reply) => {
+                Done::new(reply, self.settle_webhook(row, outcome).await)
+            }
             Command::Ready(reply) | Command::Close(reply) => Done::new(reply, Ok(())),
         }
     }

@@ -60,6 +60,7 @@ impl Instance {
         let http = ServerConfig {
             allow_hosts: settings.allow_host.clone(),
             token: settings.api_key.as_deref().map(Token::new),
+            webhooks: settings.webhooks()?,
             ..ServerConfig::new(addr)
         };
         let state = AppState::new(store.clone(), runner.clone(), http);

@@ -10,7 +10,9 @@ use figment::{
     Figment,
     providers::{Format, Serialized, Toml},
 };
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
+use taper_server::{WebhookSecret, Webhooks};
 
 use crate::{
     logging::LogFormat,
@@ -20,6 +22,7 @@ use crate::{
 
 const FILE: &str = "taper.toml";
 const KEY: &str = "TAPER_API_KEY";
+const WEBHOOK_SECRET: &str = "TAPER_WEBHOOK_SECRET";
 
 /// What the command line and the environment say; a flag wins over its variable.
 #[derive(Debug, Clone, Default, Args, Serialize)]
@@ -70,6 +73,11 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) allow_host: Vec<String>,
 
+    /// A URL that is told of jobs' ends, signed with TAPER_WEBHOOK_SECRET; may be repeated
+    #[arg(long, env = "TAPER_WEBHOOK", value_name = "URL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) webhook: Vec<String>,
+
     #[command(flatten)]
     pub(crate) upkeep: UpkeepFlags,
 
@@ -96,11 +104,15 @@ pub(crate) struct Settings {
     pub(crate) isolate: bool,
     pub(crate) memory_limit_mib: Option<u64>,
     pub(crate) allow_host: Vec<String>,
+    pub(crate) webhook: Vec<String>,
     pub(crate) upkeep: Upkeep,
     pub(crate) log_format: LogFormat,
     /// Comes by the environment only: a command line is visible to every user of the machine.
     #[serde(skip)]
     pub(crate) api_key: Option<String>,
+    /// By the environment only, too.
+    #[serde(skip)]
+    pub(crate) webhook_secret: Option<String>,
 }
 
 impl Default for Settings {
@@ -114,9 +126,11 @@ impl Default for Settings {
             isolate: false,
             memory_limit_mib: None,
             allow_host: Vec::new(),
+            webhook: Vec::new(),
             upkeep: Upkeep::default(),
             log_format: LogFormat::Text,
             api_key: None,
+            webhook_secret: None,
         }
     }
 }
@@ -129,7 +143,9 @@ impl Settings {
     pub(crate) fn read(flags: Flags) -> Result<Self> {
         let mut settings = Self::merge(flags)?;
         settings.allow_host.retain(|name| !name.is_empty());
-        settings.api_key = std::env::var(KEY).ok().filter(|key| !key.is_empty());
+        settings.webhook.retain(|url| !url.is_empty());
+        settings.api_key = secret(KEY);
+        settings.webhook_secret = secret(WEBHOOK_SECRET);
         if !settings.listen.ip().is_loopback() && settings.api_key.is_none() {
             bail!(
                 "{} can be reached from other machines, so a key is needed: set {KEY} to a long random word, or listen on 127.0.0.1",
@@ -163,12 +179,40 @@ impl Settings {
         }
     }
 
+    /// Where ends of jobs are told.
+    ///
+    /// # Errors
+    /// A URL that is none or needs TLS, which this binary does not speak; URLs without a secret.
+    pub(crate) fn webhooks(&self) -> Result<Option<Webhooks>> {
+        if self.webhook.is_empty() {
+            return Ok(None);
+        }
+        let Some(secret) = &self.webhook_secret else {
+            bail!(
+                "webhooks are signed: set {WEBHOOK_SECRET} to whsec_ and 32 random bytes in base64"
+            );
+        };
+        let parse = |text: &String| match Url::parse(text) {
+            Ok(url) if url.scheme() == "http" && url.has_host() => Ok(url),
+            _ => bail!(
+                "--webhook takes a URL that begins with http://, not {text}; for https put a proxy in between"
+            ),
+        };
+        let urls = self.webhook.iter().map(parse).collect::<Result<_>>()?;
+        let secret = WebhookSecret::new(secret);
+        Ok(Some(Webhooks { urls, secret }))
+    }
+
     /// Threads of each worker.
     pub(crate) fn threads_in_force(&self) -> usize {
         self.threads
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZeroUsize::get)
     }
+}
+
+fn secret(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

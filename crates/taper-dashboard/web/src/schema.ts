@@ -112,7 +112,8 @@ export interface paths {
         put?: never;
         /**
          * Upload a file
-         * @description The parts may come in any order. Any bytes are kept; what is wrong with them is told when a job names the file.
+         * @description The parts may come in any order. Any bytes are kept; what is wrong with them is told when a job names the file. A file that is to
+         *     expire stays as long as a job that has not ended names it.
          */
         post: operations["create_file"];
         delete?: never;
@@ -200,7 +201,8 @@ export interface paths {
         post?: never;
         /**
          * Delete a fine-tuning job
-         * @description Only one that has ended. It goes with its model, its checkpoints, its events and its result files; the files it was trained on stay.
+         * @description Only one that has ended, and from whose model or checkpoints no open job starts. It goes with its model, its checkpoints, its events
+         *     and its result files; the files it was trained on stay.
          */
         delete: operations["delete_job"];
         options?: never;
@@ -466,6 +468,91 @@ export interface paths {
         get: operations["find_model"];
         put?: never;
         post?: never;
+        /**
+         * Delete a tuned model
+         * @description The job that made it stays, without its model. Refused while a job that has not ended starts from it, and for folders of the models
+         *     directory.
+         */
+        delete: operations["delete_model"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin an upload in parts
+         * @description For files that are too large for one request. An upload that is not completed within an hour expires.
+         */
+        post: operations["create_upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/uploads/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel an upload
+         * @description Its parts are forgotten. Cancelling a cancelled upload is no error.
+         */
+        post: operations["cancel_upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/uploads/{id}/complete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Complete an upload
+         * @description Puts the parts together; the answer holds the file. To complete it again with the same parts is no error.
+         */
+        post: operations["complete_upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/uploads/{id}/parts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add a part to an upload
+         * @description Parts may be sent side by side; their order is told at the end.
+         */
+        post: operations["add_upload_part"];
         delete?: never;
         options?: never;
         head?: never;
@@ -493,9 +580,15 @@ export interface components {
              */
             priority: number;
         };
+        /** @description Which parts make the file, in their order. */
+        CompleteUpload: {
+            part_ids: string[];
+            /** @description Of the whole file, in hex; compared when given. */
+            md5?: string | null;
+        };
         /** @description What is to be trained. Unknown fields are refused. */
         CreateFineTuningJob: {
-            /** @description The name of a model folder, as in `GET /v1/models`. */
+            /** @description A name of `GET /v1/models`, or of a checkpoint: `ft:…:ckpt-step-N`. */
             model: string;
             /** @description Id of an uploaded file of purpose `fine-tune`. */
             training_file: string;
@@ -653,6 +746,20 @@ export interface components {
         CreateTuning: components["schemas"]["CreateMethod"] & {
             task_type?: components["schemas"]["TaskType"] | null;
         };
+        /** @description What is said of a file before its parts are sent. */
+        CreateUpload: {
+            /**
+             * Format: int64
+             * @description Of the whole file.
+             */
+            bytes: number;
+            filename: string;
+            /** @description Taken and not looked at: the ending of the name tells what the file is. */
+            mime_type: string;
+            /** @description As with `POST /v1/files`. */
+            purpose: string;
+            expires_after?: components["schemas"]["ExpiresAfter"] | null;
+        };
         /** @description A curve cut into buckets of neighbouring values; columns of equal length. Null stands for a value that is not finite. */
         CurveBuckets: {
             /** @description First step of each bucket. */
@@ -678,6 +785,14 @@ export interface components {
         DeletedJob: {
             id: string;
             /** @description Always `fine_tuning.job`. */
+            object: string;
+            /** @description Always true. */
+            deleted: boolean;
+        };
+        /** @description The answer to the deletion of a model. */
+        DeletedModel: {
+            id: string;
+            /** @description Always `model`. */
             object: string;
             /** @description Always true. */
             deleted: boolean;
@@ -715,6 +830,13 @@ export interface components {
             /** @description For programs, for instance `invalid_value`. */
             code: string | null;
         };
+        /** @description How long a file is to live. */
+        ExpiresAfter: {
+            /** @description Only `created_at`. */
+            anchor: string;
+            /** Format: int64 */
+            seconds: number;
+        };
         /** @description An uploaded file, or one that a job has made. */
         FileObject: {
             /** @description `file-…` */
@@ -736,7 +858,7 @@ export interface components {
             status: string;
             /**
              * Format: int64
-             * @description Always null: files do not expire.
+             * @description When it goes by itself; null = never.
              */
             expires_at: number | null;
             /** @description Hex; this field is taper's. */
@@ -1234,6 +1356,23 @@ export interface components {
          * @enum {string}
          */
         SchedulerType: "linear" | "cosine" | "constant" | "constant_with_warmup";
+        /** @description One message of an event stream, as its fields stand on the wire. */
+        StreamMessage: {
+            /** @description What `Last-Event-ID` takes. Absent from messages that are no events of a job. */
+            id?: string | null;
+            /** @description Absent, or `reset`: the client's place is not known, and the history follows from its start. */
+            event?: string | null;
+            /**
+             * @description JSON: a `FineTuningEvent`, in the stream of all jobs a `StreamedEvent`. With `reset` an empty object; `[DONE]` after the last event
+             *     of a job.
+             */
+            data?: string | null;
+            /**
+             * Format: int64
+             * @description Milliseconds that a client waits before it connects again.
+             */
+            retry?: number | null;
+        };
         /** @description An event of any job, as the stream of all jobs carries it. */
         StreamedEvent: components["schemas"]["FineTuningEvent"] & {
             /** @description Id of the job. */
@@ -1349,6 +1488,61 @@ export interface components {
              * @description The file itself, at most 512 MiB and not empty. JSONL, or CSV with a header; the ending of its name tells which.
              */
             file: string;
+            /** @description Only `created_at`; with the next field. */
+            "expires_after[anchor]"?: string | null;
+            /**
+             * Format: int64
+             * @description Seconds that the file is to live; absent = for ever.
+             */
+            "expires_after[seconds]"?: number | null;
+        };
+        /** @description A file that comes in parts. */
+        UploadObject: {
+            /** @description `upload-…` */
+            id: string;
+            /** @description Always `upload`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description Of the whole file.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            created_at: number;
+            /**
+             * Format: int64
+             * @description When it ends by itself unless it is completed: an hour after its creation.
+             */
+            expires_at: number;
+            filename: string;
+            purpose: string;
+            /** @description `pending`, `completed`, `cancelled` or `expired`. */
+            status: string;
+            file: components["schemas"]["FileObject"] | null;
+        };
+        /** @description The form of a part. */
+        UploadPartForm: {
+            /**
+             * Format: binary
+             * @description At most 64 MiB and not empty.
+             */
+            data: string;
+        };
+        /** @description A piece of a file. */
+        UploadPartObject: {
+            /** @description `part-…` */
+            id: string;
+            /** @description Always `upload.part`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            created_at: number;
+            upload_id: string;
         };
     };
     responses: never;
@@ -1377,7 +1571,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description An error */
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1406,7 +1600,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description An error */
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1435,7 +1629,7 @@ export interface operations {
                     "application/json": Record<string, never>;
                 };
             };
-            /** @description An error */
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1473,7 +1667,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description An error */
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1505,10 +1699,48 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["StreamedEvent"];
+                    "text/event-stream": components["schemas"]["StreamMessage"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1546,7 +1778,45 @@ export interface operations {
                     "application/json": components["schemas"]["List_FileObject"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1579,7 +1849,83 @@ export interface operations {
                     "application/json": components["schemas"]["FileObject"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1611,7 +1957,64 @@ export interface operations {
                     "application/json": components["schemas"]["FileObject"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1643,7 +2046,64 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedFile"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1694,7 +2154,64 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1712,7 +2229,7 @@ export interface operations {
                 after?: string;
                 /** @description Most elements of the page; 20 unless told. */
                 limit?: number;
-                /** @description Only jobs whose metadata hold these pairs, written `metadata[key]=value`. */
+                /** @description Only jobs whose metadata hold these pairs, written `metadata[key]=value`; `metadata=null` = only jobs without metadata. */
                 metadata?: {
                     [key: string]: string;
                 };
@@ -1732,7 +2249,45 @@ export interface operations {
                     "application/json": components["schemas"]["List_FineTuningJob"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1755,6 +2310,21 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "model": "all-MiniLM-L6-v2",
+                 *       "training_file": "file-019abc",
+                 *       "suffix": "reviews",
+                 *       "tuning": {
+                 *         "type": "lora",
+                 *         "r": 8
+                 *       },
+                 *       "training": {
+                 *         "num_train_epochs": 1,
+                 *         "eval_split": 0.1
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateFineTuningJob"];
             };
         };
@@ -1768,7 +2338,83 @@ export interface operations {
                     "application/json": components["schemas"]["Submitted"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1800,7 +2446,64 @@ export interface operations {
                     "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1832,7 +2535,64 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedJob"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1868,6 +2628,110 @@ export interface operations {
                     "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     download_archive: {
@@ -1891,7 +2755,64 @@ export interface operations {
                     "application/zip": number[];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1923,7 +2844,64 @@ export interface operations {
                     "application/json": components["schemas"]["List_ArtifactObject"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1976,7 +2954,64 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2008,7 +3043,64 @@ export interface operations {
                     "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2045,7 +3137,64 @@ export interface operations {
                     "application/json": components["schemas"]["List_FineTuningCheckpoint"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2082,7 +3231,64 @@ export interface operations {
                     "application/json": components["schemas"]["List_FineTuningEvent"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2114,7 +3320,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["FineTuningEvent"];
+                    "text/event-stream": components["schemas"]["StreamMessage"];
                 };
             };
             /** @description The job has ended and the client has seen all of it */
@@ -2124,7 +3330,64 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2165,7 +3428,64 @@ export interface operations {
                     "application/json": components["schemas"]["JobMetrics"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2197,7 +3517,64 @@ export interface operations {
                     "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2229,7 +3606,64 @@ export interface operations {
                     "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2261,7 +3695,64 @@ export interface operations {
                     "application/json": components["schemas"]["FineTuningJob"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2290,7 +3781,45 @@ export interface operations {
                     "application/json": components["schemas"]["List_ModelObject"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2322,7 +3851,629 @@ export interface operations {
                     "application/json": components["schemas"]["ModelObject"];
                 };
             };
-            /** @description An error */
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the model; a slash in it may stand as it is or as %2F */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedModel"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "bytes": 1000000,
+                 *       "filename": "train.jsonl",
+                 *       "mime_type": "text/jsonl",
+                 *       "purpose": "fine-tune"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateUpload"];
+            };
+        };
+        responses: {
+            /** @description The upload */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the upload */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The upload */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    complete_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the upload */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "part_ids": [
+                 *         "part-019abc",
+                 *         "part-019abd"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["CompleteUpload"];
+            };
+        };
+        responses: {
+            /** @description The upload */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_upload_part: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the upload */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": components["schemas"]["UploadPartForm"];
+            };
+        };
+        responses: {
+            /** @description The part */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadPartObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request has none or a wrong one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
             default: {
                 headers: {
                     [name: string]: unknown;

@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::Deserialize;
 
-use super::digest::digest;
+use super::digest::{digest, digest_of_all};
 use crate::{Error, Result, error::Doing};
 
 /// The weights in one file.
@@ -99,6 +99,11 @@ impl Weights {
             .iter()
             .map(|file| (file.name.as_str(), digest(&file.map)))
             .collect()
+    }
+
+    /// The hash of all files with their names.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        digest_of_all(self.digests())
     }
 
     /// Bytes of the files.

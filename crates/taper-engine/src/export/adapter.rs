@@ -16,6 +16,8 @@ use crate::{
 
 /// Heads that PEFT saves with every sequence classifier.
 const HEADS: [&str; 2] = ["classifier", "score"];
+/// The file of an adapter's weights.
+pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 const PEFT_VERSION: &str = "0.21.2";
 
 /// PEFT's name of a tensor of the tuned model. Virtual tokens have no prefix, and the heads beside them a shorter one.
@@ -42,7 +44,7 @@ pub(super) fn write_adapter(export: &Export<'_>, dir: &Path) -> Result<()> {
         .into_iter()
         .map(|(name, t)| (stored_name(method, &name), t))
         .collect();
-    write_safetensors(&dir.join("adapter_model.safetensors"), &tensors)
+    write_safetensors(&dir.join(ADAPTER_WEIGHTS), &tensors)
 }
 
 /// What PEFT calls `modules_to_save`: the heads of a classifier, and what the run trained beside them.
@@ -195,7 +197,7 @@ pub(crate) fn read_adapter(dir: &Path) -> Result<(Method, Vec<(String, Tensor)>)
             ));
         }
     };
-    let weights = Weights::open(&dir.join("adapter_model.safetensors"))?;
+    let weights = Weights::open(&dir.join(ADAPTER_WEIGHTS))?;
     let mut tensors = Vec::new();
     for stored in weights.names() {
         let prefixes = ["base_model.model.", "base_model.", ""];

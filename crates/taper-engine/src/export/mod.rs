@@ -7,8 +7,7 @@ mod figures;
 mod model;
 mod tensorboard;
 
-#[cfg(test)]
-pub(crate) use adapter::read_adapter;
+pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
 
 use std::{collections::BTreeMap, fs, path::Path};

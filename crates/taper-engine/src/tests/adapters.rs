@@ -95,6 +95,7 @@ fn write(golden: &Golden, dir: &Path) -> PathBuf {
         attempt: 1,
         spec,
         model_dir,
+        start_from: None,
         training_file: DataFile {
             id: "rows".to_owned(),
             filename: "rows.jsonl".to_owned(),

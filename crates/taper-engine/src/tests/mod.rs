@@ -162,6 +162,7 @@ impl Fixture {
             attempt: 1,
             spec: JobSpec::parse(&full).unwrap(),
             model_dir: self.model_dir(),
+            start_from: None,
             training_file: self.file("train.jsonl", &reviews(rows, "train")),
             validation_file: Some(self.file("valid.jsonl", &reviews(rows / 2, "valid"))),
             run_dir: self.dir.path().join(name),

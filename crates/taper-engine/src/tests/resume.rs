@@ -8,7 +8,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use taper_core::{Command, Control, RunEvent, RunSpec, Stop, TrainError, Trainer as _};
+use taper_core::{
+    Command, Control, RunEvent, RunSpec, StartFrom, StartWeights, Stop, TrainError, Trainer as _,
+};
 
 use super::{
     Fixture, Recorder,
@@ -306,6 +308,15 @@ fn a_checkpoint_of_other_settings_data_or_base_is_refused() {
     other.validation_file =
         Some(fixture.file("valid.jsonl", "{\"text\": \"bad\", \"label\": \"neg\"}\n"));
     refused(other, &first, "validation data");
+
+    let mut other = first.clone();
+    other.start_from = Some(StartFrom {
+        model: "ft:first".to_owned(),
+        method: first.spec.tuning.method.clone(),
+        classes: Vec::new(),
+        weights: StartWeights::Checkpoint(first.checkpoint_dir(STEPS)),
+    });
+    refused(other, &first, "weights to begin with");
 
     for name in ["model.safetensors", "tokenizer.json", "config.json"] {
         let path = fixture.model_dir().join(name);

@@ -243,7 +243,7 @@ async fn a_deleted_job_leaves_nothing_and_a_half_deleted_one_is_swept_at_the_nex
     bench.runner.delete(&job.id).await.unwrap();
     assert!(!table.exists() && !bench.store.run_dir(&job.id).exists());
     assert_eq!(bench.store.file(&job.result_files[0]).await.unwrap(), None);
-    assert!(bench.store.tuned_models(None).await.unwrap().is_empty());
+    assert!(bench.store.tuned_models().await.unwrap().is_empty());
     for gone in [
         bench.runner.delete(&job.id).await,
         bench.runner.retry(&job.id).await.map(drop),

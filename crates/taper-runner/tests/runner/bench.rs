@@ -268,7 +268,10 @@ pub(crate) async fn spec(store: &Store) -> JobSpec {
         .write(b"{\"text\":\"a\",\"label\":0}\n")
         .await
         .unwrap();
-    let file = upload.finish("rows.jsonl", "fine-tune").await.unwrap();
+    let file = upload
+        .finish(taper_store::NewFile::new("rows.jsonl", "fine-tune"))
+        .await
+        .unwrap();
     let body = json!({"model": "base", "training_file": file.id, "suffix": "mine"});
     JobSpec::parse(&body).unwrap()
 }

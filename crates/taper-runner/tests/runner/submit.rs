@@ -9,7 +9,10 @@ async fn what_does_not_exist_is_named_by_its_field() {
     let bench = Bench::start(Script::new(|_, _, _| done())).await;
     let mut upload = bench.store.begin_upload().await.unwrap();
     upload.write(b"x").await.unwrap();
-    let batch = upload.finish("b.jsonl", "batch").await.unwrap();
+    let batch = upload
+        .finish(taper_store::NewFile::new("b.jsonl", "batch"))
+        .await
+        .unwrap();
     let mut wrong = spec(&bench.store).await;
     wrong.model = "../base".to_owned();
     wrong.training_file = "file-none".to_owned();

@@ -59,7 +59,10 @@ async fn without_space_a_run_waits_in_the_queue_and_goes_on_by_itself() {
     bench.wait(&job, JobState::Running).await;
     let mut upload = bench.store.begin_upload().await.unwrap();
     upload.write(&vec![0; 17 << 20]).await.unwrap();
-    let file = upload.finish("large.jsonl", "fine-tune").await.unwrap();
+    let file = upload
+        .finish(taper_store::NewFile::new("large.jsonl", "fine-tune"))
+        .await
+        .unwrap();
     bench.wait(&job, JobState::Queued).await;
     let events = bench.store.events_after(&job.id, 0, 100).await.unwrap();
     let last = events.last().unwrap();

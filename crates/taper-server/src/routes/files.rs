@@ -6,6 +6,7 @@ use crate::{
     download::Download,
     error::ApiError,
     extract::Path,
+    once::Marks,
     query::{FromPairs, Pairs, Query},
     state::AppState,
     upload::Incoming,
@@ -14,7 +15,8 @@ use crate::{
 
 /// Upload a file
 ///
-/// The parts may come in any order. Any bytes are kept; what is wrong with them is told when a job names the file.
+/// The parts may come in any order. Any bytes are kept; what is wrong with them is told when a job names the file. A file that is to
+/// expire stays as long as a job that has not ended names it.
 #[utoipa::path(
     post,
     path = "/v1/files",
@@ -24,9 +26,10 @@ use crate::{
 )]
 pub(crate) async fn create_file(
     State(state): State<AppState>,
+    Marks(once): Marks,
     incoming: Incoming,
 ) -> Result<Json<FileObject>, ApiError> {
-    Ok(Json(incoming.keep(&state.store).await?.into()))
+    Ok(Json(incoming.keep(&state.store, once).await?.into()))
 }
 
 #[derive(IntoParams)]

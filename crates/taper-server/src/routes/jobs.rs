@@ -1,11 +1,12 @@
 use axum::{Json, extract::State};
 use taper_core::{JobChange, JobSpec};
-use taper_store::JobFilter;
+use taper_store::{JobFilter, MetadataFilter, NewJob};
 use utoipa::IntoParams;
 
 use crate::{
     error::ApiError,
     extract::{JsonBody, Path},
+    once::Marks,
     query::{FromPairs, Pairs, Query},
     state::AppState,
     wire::{ChangeFineTuningJob, CreateFineTuningJob, DeletedJob, FineTuningJob, List, Submitted},
@@ -20,20 +21,31 @@ use crate::{
     path = "/v1/fine_tuning/jobs",
     tag = "fine-tuning",
     params(Submission),
-    request_body = CreateFineTuningJob,
+    request_body(content = CreateFineTuningJob, example = json!({
+        "model": "all-MiniLM-L6-v2", "training_file": "file-019abc", "suffix": "reviews",
+        "tuning": {"type": "lora", "r": 8}, "training": {"num_train_epochs": 1, "eval_split": 0.1},
+    })),
     responses((status = 200, description = "The job, or with `dry_run` its plan", body = Submitted)),
 )]
 pub(crate) async fn create_job(
     State(state): State<AppState>,
     Query(query): Query<Submission>,
+    Marks(once): Marks,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Submitted>, ApiError> {
-    let spec = JobSpec::parse(&body)?;
-    Ok(Json(if query.dry_run {
-        Submitted::Plan(state.runner.plan(spec).await?.into())
-    } else {
-        Submitted::Job(Box::new(state.runner.submit(spec).await?.into()))
-    }))
+    if query.dry_run {
+        let plan = state.runner.plan(JobSpec::parse(&body)?).await?;
+        return Ok(Json(Submitted::Plan(plan.into())));
+    }
+    let once = once.asking(&[&body.to_string()]);
+    if let Some(id) = state.store.made_before(&once).await?
+        && let Some(job) = state.store.job(&id).await?
+    {
+        return Ok(Json(job.into()));
+    }
+    let (spec, once) = (JobSpec::parse(&body)?, Some(once));
+    let job = state.runner.submit(NewJob { spec, once }).await?;
+    Ok(Json(job.into()))
 }
 
 #[derive(IntoParams)]
@@ -61,15 +73,15 @@ pub(crate) struct JobPage {
     /// Most elements of the page; 20 unless told.
     #[param(minimum = 1, maximum = 10_000, value_type = Option<u32>)]
     limit: u32,
-    /// Only jobs whose metadata hold these pairs, written `metadata[key]=value`.
+    /// Only jobs whose metadata hold these pairs, written `metadata[key]=value`; `metadata=null` = only jobs without metadata.
     #[param(value_type = Option<std::collections::HashMap<String, String>>, style = DeepObject, explode)]
-    metadata: Vec<(String, String)>,
+    metadata: MetadataFilter,
 }
 
 impl FromPairs for JobPage {
     fn read(pairs: &mut Pairs) -> Self {
         Self {
-            metadata: pairs.map("metadata"),
+            metadata: pairs.metadata(),
             after: pairs.text("after"),
             limit: pairs.limit(20),
         }
@@ -207,7 +219,8 @@ pub(crate) async fn change_job(
 
 /// Delete a fine-tuning job
 ///
-/// Only one that has ended. It goes with its model, its checkpoints, its events and its result files; the files it was trained on stay.
+/// Only one that has ended, and from whose model or checkpoints no open job starts. It goes with its model, its checkpoints, its events
+/// and its result files; the files it was trained on stay.
 #[utoipa::path(
     delete,
     path = "/v1/fine_tuning/jobs/{id}",

@@ -10,3 +10,4 @@ pub(crate) mod models;
 pub(crate) mod service;
 pub(crate) mod streams;
 pub(crate) mod telemetry;
+pub(crate) mod uploads;

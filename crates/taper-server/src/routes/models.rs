@@ -4,7 +4,7 @@ use crate::{
     error::ApiError,
     extract::Path,
     state::AppState,
-    wire::{List, ModelObject},
+    wire::{DeletedModel, List, ModelObject},
 };
 
 /// List models
@@ -37,4 +37,27 @@ pub(crate) async fn find_model(
     Path(id): Path<String>,
 ) -> Result<Json<ModelObject>, ApiError> {
     Ok(Json(state.runner.model(&id).await?.into()))
+}
+
+/// Delete a tuned model
+///
+/// The job that made it stays, without its model. Refused while a job that has not ended starts from it, and for folders of the models
+/// directory.
+#[utoipa::path(
+    delete,
+    path = "/v1/models/{*id}",
+    tag = "models",
+    params(("id" = String, Path, description = "Id of the model; a slash in it may stand as it is or as %2F")),
+    responses((status = 200, description = "It is gone", body = DeletedModel)),
+)]
+pub(crate) async fn delete_model(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<DeletedModel>, ApiError> {
+    state.runner.delete_model(&id).await?;
+    Ok(Json(DeletedModel {
+        id,
+        object: "model",
+        deleted: true,
+    }))
 }

@@ -11,7 +11,7 @@ use crate::{
     feed::{self, Feed, Scope},
     query::{FromPairs, Pairs, Query},
     state::AppState,
-    wire::{FineTuningEvent, StreamedEvent},
+    wire::StreamMessage,
 };
 
 /// How long a browser waits before it connects again, as a line of the stream: alone it is no event, which other clients would
@@ -63,7 +63,7 @@ impl Resume {
         ("Last-Event-ID" = Option<String>, Header, description = "Go on after this number. One that names no event is answered with `event: reset`, then everything from the start"),
     ),
     responses(
-        (status = 200, description = "The stream", body = FineTuningEvent, content_type = "text/event-stream"),
+        (status = 200, description = "The stream", body = StreamMessage, content_type = "text/event-stream"),
         (status = 204, description = "The job has ended and the client has seen all of it"),
     ),
 )]
@@ -114,7 +114,7 @@ impl FromPairs for StreamQuery {
         StreamQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "Go on after this number. One that names no event is answered with `event: reset`"),
     ),
-    responses((status = 200, description = "The stream", body = StreamedEvent, content_type = "text/event-stream")),
+    responses((status = 200, description = "The stream", body = StreamMessage, content_type = "text/event-stream")),
 )]
 pub(crate) async fn stream_all_events(
     State(state): State<AppState>,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 /// What is to be trained. Unknown fields are refused.
 #[derive(Debug, ToSchema)]
 pub struct CreateFineTuningJob {
-    /// The name of a model folder, as in `GET /v1/models`.
+    /// A name of `GET /v1/models`, or of a checkpoint: `ft:…:ckpt-step-N`.
     pub model: String,
     /// Id of an uploaded file of purpose `fine-tune`.
     pub training_file: String,

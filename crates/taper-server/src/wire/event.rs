@@ -67,3 +67,21 @@ impl From<&Event> for StreamedEvent {
         }
     }
 }
+
+/// One message of an event stream, as its fields stand on the wire.
+#[derive(Debug, ToSchema)]
+pub struct StreamMessage {
+    /// What `Last-Event-ID` takes. Absent from messages that are no events of a job.
+    #[schema(required = false)]
+    pub id: Option<String>,
+    /// Absent, or `reset`: the client's place is not known, and the history follows from its start.
+    #[schema(required = false)]
+    pub event: Option<String>,
+    /// JSON: a `FineTuningEvent`, in the stream of all jobs a `StreamedEvent`. With `reset` an empty object; `[DONE]` after the last event
+    /// of a job.
+    #[schema(required = false)]
+    pub data: Option<String>,
+    /// Milliseconds that a client waits before it connects again.
+    #[schema(required = false)]
+    pub retry: Option<u64>,
+}

@@ -18,7 +18,7 @@ pub struct FileObject {
     pub purpose: String,
     /// Always `processed`: a file is listed once it is whole.
     pub status: &'static str,
-    /// Always null: files do not expire.
+    /// When it goes by itself; null = never.
     pub expires_at: Option<i64>,
     /// Hex; this field is taper's.
     pub sha256: String,
@@ -34,7 +34,7 @@ impl From<FileRecord> for FileObject {
             filename: file.filename,
             purpose: file.purpose,
             status: "processed",
-            expires_at: None,
+            expires_at: file.expires_at,
             sha256: file.sha256,
         }
     }
@@ -58,4 +58,15 @@ pub struct UploadForm {
     /// The file itself, at most 512 MiB and not empty. JSONL, or CSV with a header; the ending of its name tells which.
     #[schema(value_type = String, format = Binary)]
     pub file: Vec<u8>,
+    /// Only `created_at`; with the next field.
+    #[schema(required = false, rename = "expires_after[anchor]")]
+    pub expires_after_anchor: Option<String>,
+    /// Seconds that the file is to live; absent = for ever.
+    #[schema(
+        required = false,
+        rename = "expires_after[seconds]",
+        minimum = 3600,
+        maximum = 2_592_000
+    )]
+    pub expires_after_seconds: Option<u64>,
 }

@@ -11,11 +11,12 @@ mod list;
 mod metrics;
 mod model;
 mod plan;
+mod upload;
 
 pub use artifact::ArtifactObject;
 pub use checkpoint::FineTuningCheckpoint;
 pub use create::{CreateFineTuningJob, OpenAiHyperparameters, OpenAiMethod, OpenAiSupervised};
-pub use event::{FineTuningEvent, StreamedEvent};
+pub use event::{FineTuningEvent, StreamMessage, StreamedEvent};
 pub use file::{DeletedFile, FileObject, UploadForm};
 pub use job::{
     ChangeFineTuningJob, DeletedJob, FineTuningError, FineTuningJob, Hyperparameters, MethodObject,
@@ -23,5 +24,8 @@ pub use job::{
 };
 pub use list::List;
 pub use metrics::{CurveBuckets, JobMetrics};
-pub use model::ModelObject;
+pub use model::{DeletedModel, ModelObject};
 pub use plan::{PlanObject, Submitted};
+pub use upload::{
+    CompleteUpload, CreateUpload, ExpiresAfter, UploadObject, UploadPartForm, UploadPartObject,
+};

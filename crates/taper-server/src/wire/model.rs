@@ -25,3 +25,13 @@ impl From<Model> for ModelObject {
         }
     }
 }
+
+/// The answer to the deletion of a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeletedModel {
+    pub id: String,
+    /// Always `model`.
+    pub object: &'static str,
+    /// Always true.
+    pub deleted: bool,
+}

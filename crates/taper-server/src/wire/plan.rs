@@ -1,5 +1,6 @@
 use serde::Serialize;
 use taper_core::Plan;
+use taper_store::Job;
 use utoipa::ToSchema;
 
 use super::FineTuningJob;
@@ -10,6 +11,12 @@ use super::FineTuningJob;
 pub enum Submitted {
     Job(Box<FineTuningJob>),
     Plan(PlanObject),
+}
+
+impl From<Job> for Submitted {
+    fn from(job: Job) -> Self {
+        Self::Job(Box::new(job.into()))
+    }
 }
 
 /// What a job would do and take.

@@ -211,12 +211,12 @@ async fn queries() {
         (
             format!("{JOBS}?status=foo"),
             "status",
-            "known here: after, limit",
+            "known here: metadata, after, limit",
         ),
         (
-            format!("{JOBS}?metadata=null"),
+            format!("{JOBS}?metadata=none"),
             "metadata",
-            "unknown query parameter",
+            "or null by itself",
         ),
         (
             format!("{JOBS}?after=ftjob-none"),

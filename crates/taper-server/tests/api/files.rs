@@ -204,8 +204,8 @@ async fn a_refused_upload_leaves_nothing() {
         (
             vec![file, PURPOSE, expires],
             400,
-            "expires_after",
-            "not supported",
+            "expires_after[seconds]",
+            "given with the anchor",
         ),
         (
             vec![file, ("name=\"porpoise\"", "x")],

@@ -39,6 +39,15 @@ fn the_description_hangs_together() {
             );
         }
     }
+    let mut linked = BTreeSet::new();
+    for operation in api["paths"].as_object().unwrap().values() {
+        for answers in operation.as_object().unwrap().values() {
+            let links = answers["responses"]["200"]["links"].as_object();
+            let targets = links.into_iter().flat_map(serde_json::Map::keys);
+            linked.extend(targets.cloned());
+        }
+    }
+    assert!(linked.len() >= 15 && linked.is_subset(&ids), "{linked:?}");
     let job = &api["components"]["schemas"]["FineTuningJob"];
     let (fields, required) = (&job["properties"], job["required"].as_array().unwrap());
     assert_eq!(fields.as_object().unwrap().len(), required.len());

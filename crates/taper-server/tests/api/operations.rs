@@ -66,6 +66,9 @@ async fn without_space_new_things_are_refused_for_good() {
     assert_eq!(status, 507);
     assert!(message.contains("no space"), "{message}");
     assert_eq!(app.uploads(), Vec::<String>::new());
+    let upload = json!({"bytes": 9, "filename": "rows.jsonl", "purpose": "fine-tune", "mime_type": "text/jsonl"});
+    let answer = app.post_json("/v1/uploads", upload.to_string()).await;
+    assert_eq!(answer.error().await.0, 507);
     let answer = app.get(JOBS).await.json().await;
     assert_eq!(answer["data"], json!([]));
 }

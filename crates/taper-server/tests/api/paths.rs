@@ -76,10 +76,10 @@ async fn methods() {
         ("/v1/files/x/content", "GET,HEAD"),
         (JOBS, "GET,HEAD,POST"),
         ("/v1/fine_tuning/jobs/x", "GET,HEAD,PATCH,DELETE"),
-        ("/v1/fine_tuning/jobs/x/cancel", "POST"),
         ("/v1/fine_tuning/jobs/x/pause", "POST"),
         ("/v1/fine_tuning/jobs/x/resume", "POST"),
         ("/v1/fine_tuning/jobs/x/retry", "POST"),
+        ("/v1/fine_tuning/jobs/x/cancel", "POST"),
         ("/v1/fine_tuning/jobs/x/events", "GET,HEAD"),
         ("/v1/fine_tuning/jobs/x/events/stream", "GET,HEAD"),
         ("/v1/fine_tuning/jobs/x/checkpoints", "GET,HEAD"),
@@ -89,14 +89,19 @@ async fn methods() {
         ("/v1/fine_tuning/jobs/x/adapter.zip", "GET,HEAD"),
         ("/v1/events/stream", "GET,HEAD"),
         ("/v1/models", "GET,HEAD"),
-        ("/v1/models/x/y", "GET,HEAD"),
+        ("/v1/models/x/y", "GET,HEAD,DELETE"),
+        ("/v1/uploads", "POST"),
+        ("/v1/uploads/x/parts", "POST"),
+        ("/v1/uploads/x/complete", "POST"),
+        ("/v1/uploads/x/cancel", "POST"),
         ("/healthz", "GET,HEAD"),
         ("/readyz", "GET,HEAD"),
-        ("/metrics", "GET,HEAD"),
         ("/openapi.json", "GET,HEAD"),
         ("/jobs/x", "GET,HEAD"),
     ] {
-        for method in [Method::PUT, Method::OPTIONS, Method::TRACE] {
+        let methods = [Method::PUT, Method::PATCH, Method::OPTIONS, Method::TRACE];
+        let refused = |method: &Method| !allowed.contains(method.as_str());
+        for method in methods.into_iter().filter(refused) {
             let request = Request::builder().method(&method).uri(path);
             let answer = app.send(request.body(Body::empty()).unwrap()).await;
             let mut allow: Vec<_> = answer.header("allow").split(',').collect();

@@ -63,3 +63,26 @@ async fn a_server_ends_when_it_is_told() {
     assert!(rest.ends_with(b"0\r\n\r\n"), "the stream broke off");
     assert_eq!(app.get("/readyz").await.error().await.0, 503);
 }
+
+#[tokio::test]
+async fn the_description_can_be_read_without_a_network() {
+    let app = TestApp::start().await;
+    assert_eq!(app.get("/docs").await.header("location"), "/docs/");
+    let page = app.get("/docs/").await;
+    assert_eq!(page.header("content-type"), "text/html");
+    let page = page.text().await;
+    let named: Vec<_> = page
+        .split(['"', '\''])
+        .filter(|text| text.ends_with(".js") || text.ends_with(".css"))
+        .collect();
+    assert!(named.len() >= 3, "{page}");
+    for name in named {
+        assert!(!name.contains("//"), "{name} comes from elsewhere");
+        let asset = app
+            .get(&format!("/docs/{}", name.trim_start_matches("./")))
+            .await;
+        assert_eq!(asset.status, 200, "{name}");
+    }
+    let start = app.get("/docs/swagger-initializer.js").await.text().await;
+    assert!(start.contains("/openapi.json"), "{start}");
+}

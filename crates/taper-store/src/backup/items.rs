@@ -1,8 +1,10 @@
 //! What a database names on the disk.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use sqlx::{Row, SqliteConnection};
+
+use crate::{store::now, tuned::MODEL_FOLDERS};
 
 /// Something on the disk that the database lists.
 #[derive(Debug, Clone)]
@@ -128,5 +130,28 @@ pub(super) async fn forget(
         .bind(job)
         .bind(path),
     };
+    query.execute(&mut *connection).await?;
+    if let Item::Artifact { job, path, .. } = item
+        && MODEL_FOLDERS
+            .iter()
+            .any(|folder| Path::new(path).starts_with(folder))
+    {
+        // Without one of its files nothing can start from the model.
+        sqlx::query(
+            "update jobs set model_deleted_at = coalesce(model_deleted_at, ?) where id = ?",
+        )
+        .bind(now())
+        .bind(job)
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Ends uploads of which only parts have come: those lie on the disk of the server alone.
+pub(super) async fn forget_unfinished(
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query("delete from uploads where state = 'pending'");
     query.execute(connection).await.map(drop)
 }

@@ -104,6 +104,7 @@ async fn copy_items(
     mut live: Option<&mut SqliteConnection>,
 ) -> Result<Copied, StoreError> {
     let mut database = open_copy(&target.database_path()).await?;
+    items::forget_unfinished(&mut database).await?;
     let mut copied = Copied {
         jobs: items::count_jobs(&mut database).await?,
         ..Copied::default()

@@ -3,7 +3,9 @@
 use std::{fs, path::Path};
 
 use taper_core::{CheckpointFiles, JobState, Metrics};
-use taper_store::{Change, Copied, Extent, JobResult, Store, StoreError, back_up, restore};
+use taper_store::{
+    Change, Copied, Extent, JobResult, NewUpload, Store, StoreError, back_up, restore,
+};
 
 use crate::{run, store, to, upload};
 
@@ -143,4 +145,43 @@ async fn nothing_is_written_over_and_nothing_is_made_of_nothing() {
         "{refused:?}"
     );
     assert_eq!(names(space.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_upload_under_way_stays_with_its_server() {
+    let (dir, store, [done, _]) = filled().await;
+    let new = NewUpload {
+        bytes: 9,
+        filename: "rows.jsonl".to_owned(),
+        purpose: "fine-tune".to_owned(),
+        expires_after: None,
+    };
+    let upload = store.create_upload(new, None).await.unwrap();
+    let mut part = store.begin_part().await.unwrap();
+    part.write(b"{}").await.unwrap();
+    let before = store.space().await.unwrap().used;
+    part.finish_part(&upload.id, None).await.unwrap();
+    assert!(store.space().await.unwrap().used >= before + 2);
+    let backup = dir.path().join("backup");
+    let copied = back_up(dir.path(), &backup, Extent::Everything)
+        .await
+        .unwrap();
+    assert_eq!(copied.damaged, Vec::<String>::new());
+    let restored = Store::open(&backup).await.unwrap();
+    assert!(restored.upload(&upload.id).await.unwrap().is_none());
+    assert!(store.upload(&upload.id).await.unwrap().is_some());
+    assert_eq!(restored.tuned_models().await.unwrap().len(), 1);
+    restored.close().await.unwrap();
+
+    // Without its weights the model is none.
+    let weights = store
+        .run_dir(&done)
+        .join("output/adapter/adapter_model.safetensors");
+    fs::remove_file(weights).unwrap();
+    let backup = dir.path().join("another");
+    back_up(dir.path(), &backup, Extent::Everything)
+        .await
+        .unwrap();
+    let restored = Store::open(&backup).await.unwrap();
+    assert!(restored.tuned_models().await.unwrap().is_empty());
 }

@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use taper_core::JobState;
-use taper_store::{FileFilter, Order, StoreError};
+use taper_store::{FileFilter, FileRecord, NewFile, Order, StoreError};
 
 use crate::{create, spec, store, to, upload};
 
@@ -19,6 +19,37 @@ fn filter(limit: u32) -> FileFilter {
         limit,
         order: Order::Desc,
     }
+}
+
+#[tokio::test]
+async fn what_has_expired_goes_unless_a_job_needs_it() {
+    let (_dir, store) = store().await;
+    let mut files = Vec::new();
+    for expires_after in [Some(0), Some(0), Some(3600), None] {
+        let mut upload = store.begin_upload().await.unwrap();
+        upload.write(b"{}").await.unwrap();
+        let new = NewFile {
+            expires_after,
+            ..NewFile::new("rows.jsonl", "fine-tune")
+        };
+        files.push(upload.finish(new).await.unwrap());
+    }
+    let job = store.create_job(spec(&files[1])).await.unwrap();
+    store.expire().await.unwrap();
+    let is_there = async |file: &FileRecord| {
+        let known = store.file(&file.id).await.unwrap().is_some();
+        assert_eq!(store.file_path(&file.id).exists(), known);
+        known
+    };
+    let mut found = Vec::new();
+    for file in &files {
+        found.push(is_there(file).await);
+    }
+    assert_eq!(found, [false, true, true, true]);
+    let end = to(&job, &[JobState::ValidatingFiles], JobState::Cancelled);
+    store.transition(end).await.unwrap().unwrap();
+    store.expire().await.unwrap();
+    assert!(!is_there(&files[1]).await);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::fs;
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use taper_core::{CheckpointFiles, JobState, Metrics};
 use taper_store::{
-    Artifact, Change, FileRecord, Job, JobFilter, JobResult, StoreError, Transition,
+    Artifact, Change, FileRecord, Job, JobFilter, JobResult, MetadataFilter, StoreError, Transition,
 };
 
 use crate::{create, enqueue, run, store, to};
@@ -33,6 +33,7 @@ fn success(job: &Job) -> Transition {
                     filename: "step_metrics.csv".to_owned(),
                     purpose: "fine-tune-results".to_owned(),
                     sha256: "00".to_owned(),
+                    expires_at: None,
                 }],
             }),
             ..Change::default()
@@ -53,9 +54,8 @@ async fn artifacts_and_models_are_looked_up_by_what_success_wrote() {
     for path in ["", "../output/adapter", "adapter", "/etc/passwd"] {
         assert_eq!(store.artifact(&job.id, path).await.unwrap(), None);
     }
-    assert_eq!(store.tuned_models(None).await.unwrap().len(), 1);
-    let other = store.tuned_models(Some("ft:other")).await.unwrap();
-    assert!(other.is_empty());
+    assert_eq!(store.tuned_models().await.unwrap().len(), 1);
+    assert!(store.tuned("ft:other").await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn jobs_are_listed_by_page_and_by_metadata() {
         let filter = JobFilter {
             after: seen.last().cloned(),
             limit: 2,
-            metadata: vec![("team".to_owned(), "a".to_owned())],
+            metadata: MetadataFilter::Pairs(vec![("team".to_owned(), "a".to_owned())]),
         };
         let page = store.jobs(&filter).await.unwrap();
         seen.extend(page.data.into_iter().map(|job| job.id));
@@ -211,7 +211,7 @@ async fn jobs_are_listed_by_page_and_by_metadata() {
     assert_eq!(seen, ids);
     let other = JobFilter {
         limit: 2,
-        metadata: vec![("team".to_owned(), "b".to_owned())],
+        metadata: MetadataFilter::Pairs(vec![("team".to_owned(), "b".to_owned())]),
         ..JobFilter::default()
     };
     assert!(store.jobs(&other).await.unwrap().data.is_empty());

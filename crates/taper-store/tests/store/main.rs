@@ -12,7 +12,7 @@ mod startup;
 
 use serde_json::json;
 use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, RunEvent};
-use taper_store::{Change, FileRecord, Job, Store, Transition};
+use taper_store::{Change, FileRecord, Job, NewFile, Store, Transition};
 use tempfile::TempDir;
 
 /// A store in a directory of its own.
@@ -36,7 +36,10 @@ async fn upload(store: &Store, bytes: &[u8]) -> FileRecord {
     for chunk in bytes.chunks(7) {
         upload.write(chunk).await.unwrap();
     }
-    upload.finish("rows.jsonl", "fine-tune").await.unwrap()
+    upload
+        .finish(NewFile::new("rows.jsonl", "fine-tune"))
+        .await
+        .unwrap()
 }
 
 fn spec(file: &FileRecord) -> JobSpec {

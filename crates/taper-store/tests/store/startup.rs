@@ -256,7 +256,10 @@ async fn the_quota_counts_what_is_listed_and_ends_when_something_is_deleted() {
     let large = vec![0; 11 << 20];
     let mut uploading = store.begin_upload().await.unwrap();
     uploading.write(&large).await.unwrap();
-    let file = uploading.finish("rows.jsonl", "fine-tune").await.unwrap();
+    let file = uploading
+        .finish(taper_store::NewFile::new("rows.jsonl", "fine-tune"))
+        .await
+        .unwrap();
     let shortage = store.look_at_disk().await.unwrap();
     assert!(
         matches!(shortage, Some(Shortage::Quota { used, most }) if used > most && most == 10 << 20)

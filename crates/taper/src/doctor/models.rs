@@ -81,6 +81,7 @@ fn run(dir: &Path, id: &str, rows: &Rows) -> Result<RunSpec, SpecError> {
         attempt: 0,
         spec,
         model_dir: dir.join(id),
+        start_from: None,
         training_file: DataFile {
             id: "rows".to_owned(),
             filename: "rows.jsonl".to_owned(),

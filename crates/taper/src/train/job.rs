@@ -43,6 +43,7 @@ impl Train {
             attempt: 1,
             spec,
             model_dir: self.model.clone(),
+            start_from: None,
             training_file,
             validation_file,
             run_dir: PathBuf::new(),

@@ -1,0 +1,122 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FieldError, Lora, Method};
+
+/// Weights of an earlier job that a run begins with, beside the base model that both share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartFrom {
+    /// Its name, for messages.
+    pub model: String,
+    /// How the weights came about.
+    pub method: Method,
+    /// In the order of the head's outputs; empty without classes.
+    pub classes: Vec<String>,
+    pub weights: StartWeights,
+}
+
+/// Where the weights lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartWeights {
+    /// A folder in PEFT's layout.
+    Adapter(PathBuf),
+    /// A checkpoint of the run.
+    Checkpoint(PathBuf),
+}
+
+impl StartFrom {
+    /// Weights fit only the method that they were made by, with the same shapes and scales, and the same classes.
+    ///
+    /// # Errors
+    /// The first setting that differs.
+    pub fn check(&self, method: &Method, classes: &[String]) -> Result<(), FieldError> {
+        let model = &self.model;
+        if let Some(setting) = difference(method, &self.method) {
+            let message = format!(
+                "'tuning.{setting}' differs from that of the model '{model}', so its weights do not fit; give it the same value, or start from the base model"
+            );
+            return Err(FieldError::invalid(format!("tuning.{setting}"), message));
+        }
+        if self.classes != classes {
+            let message = format!(
+                "the model '{model}' tells the classes {} apart, but the training data has {}",
+                self.classes.join(", "),
+                classes.join(", ")
+            );
+            return Err(FieldError::invalid("model", message));
+        }
+        Ok(())
+    }
+}
+
+/// The setting in which two methods differ, as far as it changes what their weights mean.
+fn difference(method: &Method, earlier: &Method) -> Option<&'static str> {
+    match (method, earlier) {
+        (Method::Full, Method::Full) => None,
+        // A checkpoint has no weights of frozen layers.
+        (Method::Layerwise(a), Method::Layerwise(b)) if a.freeze_below != b.freeze_below => {
+            Some("freeze_below")
+        }
+        (Method::Layerwise(a), Method::Layerwise(b)) => {
+            (a.learning_rates != b.learning_rates).then_some("learning_rates")
+        }
+        (Method::Lora(a), Method::Lora(b)) => lora_difference(a, b),
+        (Method::PromptTuning(a), Method::PromptTuning(b)) => {
+            (a.num_virtual_tokens != b.num_virtual_tokens).then_some("num_virtual_tokens")
+        }
+        _ => Some("type"),
+    }
+}
+
+fn lora_difference(a: &Lora, b: &Lora) -> Option<&'static str> {
+    let settings = [
+        ("r", a.r == b.r),
+        ("lora_alpha", a.lora_alpha == b.lora_alpha),
+        ("use_rslora", a.use_rslora == b.use_rslora),
+        ("target_modules", a.target_modules == b.target_modules),
+        ("rank_pattern", a.rank_pattern == b.rank_pattern),
+        ("alpha_pattern", a.alpha_pattern == b.alpha_pattern),
+        (
+            "layers_to_transform",
+            a.layers_to_transform == b.layers_to_transform,
+        ),
+        ("modules_to_save", a.modules_to_save == b.modules_to_save),
+    ];
+    let differs = settings.into_iter().find(|(_, same)| !same);
+    differs.map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changes_the_meaning_of_weights_must_be_the_same() {
+        let lora = Lora {
+            r: 4,
+            ..Lora::default()
+        };
+        let start = StartFrom {
+            model: "ft:base:default::12345678".to_owned(),
+            method: Method::Lora(lora.clone()),
+            classes: vec!["bad".to_owned(), "good".to_owned()],
+            weights: StartWeights::Adapter("adapter".into()),
+        };
+        let other_dropout = Lora {
+            lora_dropout: 0.5,
+            ..lora
+        };
+        let check = |method, classes: &[String]| start.check(&method, classes);
+        assert_eq!(
+            check(Method::Lora(other_dropout), &start.classes.clone()),
+            Ok(())
+        );
+        let classes = start.classes.clone();
+        let param = |method| check(method, &classes).unwrap_err().param;
+        assert_eq!(param(Method::Lora(Lora::default())), "tuning.r");
+        assert_eq!(param(Method::Full), "tuning.type");
+        let error = check(start.method.clone(), &["good".to_owned()]).unwrap_err();
+        assert_eq!(error.param, "model");
+    }
+}

@@ -1,0 +1,59 @@
+//! How a request that is sent twice is known, so that it makes one thing: by the client's `Idempotency-Key`, or by the official
+//! clients' own word that they repeat themselves.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+use taper_store::Once;
+
+use crate::error::ApiError;
+
+const KEY: &str = "Idempotency-Key";
+const KEY_CHARS: usize = 255;
+/// OpenAI's clients count their attempts in it, from 0.
+const RETRIES: &str = "x-stainless-retry-count";
+
+/// The marks of a request, still without what it asks for.
+pub(crate) struct Marks(pub(crate) Once);
+
+impl<S: Send + Sync> FromRequestParts<S> for Marks {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let headers = &parts.headers;
+        let retries = headers.get(RETRIES).and_then(|value| value.to_str().ok());
+        let retries = retries.and_then(|text| text.parse::<u32>().ok());
+        let once = Once {
+            scope: String::new(),
+            key: key(headers)?,
+            digest: String::new(),
+            retried: retries.is_some_and(|count| count > 0),
+        };
+        let caller = [header::AUTHORIZATION, header::COOKIE]
+            .map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes()));
+        let [authorization, cookie] = caller.map(String::from_utf8_lossy);
+        let scope = once.asking(&[parts.uri.path(), &authorization, &cookie]);
+        Ok(Self(Once {
+            scope: scope.digest,
+            digest: String::new(),
+            ..scope
+        }))
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut values = headers.get_all(KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let legal = !text.is_empty() && text.len() <= KEY_CHARS;
+    if legal && text.bytes().all(|b| b.is_ascii_graphic()) && values.next().is_none() {
+        return Ok(Some(text.to_owned()));
+    }
+    let message = format!(
+        "'{KEY}' must stand once, with 1 to {KEY_CHARS} printable ASCII characters without blanks"
+    );
+    Err(ApiError::invalid(KEY, message))
+}

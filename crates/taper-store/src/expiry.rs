@@ -1,0 +1,50 @@
+use sqlx::Row;
+
+use crate::{
+    Store, StoreError, UploadState,
+    store::now,
+    writer::{Command, Tx},
+};
+
+/// Files that are to go after their rows, by id.
+pub(crate) type Leftovers = Vec<String>;
+
+impl Store {
+    /// Removes what has outlived its time: files that no open job names, uploads that were not completed, marks of old requests.
+    pub async fn expire(&self) -> Result<(), StoreError> {
+        let gone = self.write(Command::Expire).await?;
+        for id in &gone {
+            tracing::info!(id, "expired");
+        }
+        self.remove_files(gone).await
+    }
+}
+
+impl Tx<'_> {
+    pub(crate) async fn expire(&mut self) -> Result<Leftovers, StoreError> {
+        self.forget_requests().await?;
+        let mut gone = Vec::new();
+        let files: Vec<String> = sqlx::query_scalar("select id from files where expires_at <= ?")
+            .bind(now())
+            .fetch_all(&mut *self.connection)
+            .await?;
+        for id in files {
+            match self.delete_file(&id).await {
+                Ok(_) => gone.push(id),
+                // It goes once the job has ended.
+                Err(StoreError::FileInUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let uploads =
+            sqlx::query("select row from uploads where state = 'pending' and expires_at <= ?")
+                .bind(now())
+                .fetch_all(&mut *self.connection)
+                .await?;
+        for upload in uploads {
+            let row = upload.try_get("row")?;
+            gone.extend(self.end_upload(row, UploadState::Expired).await?);
+        }
+        Ok(gone)
+    }
+}

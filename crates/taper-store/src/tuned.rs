@@ -1,0 +1,225 @@
+//! Models that jobs have made: found by name, and deleted without their jobs.
+
+use std::path::PathBuf;
+
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use taper_core::JobState;
+
+use crate::{
+    Checkpoint, Job, Store, StoreError, layout,
+    store::{blocking, now},
+    writer::{Command, Tx},
+};
+
+/// Between the name of a tuned model and the step of one of its checkpoints.
+const CHECKPOINT_MARK: &str = ":ckpt-step-";
+/// Folders of a job's output that are the model; reports beside them stay.
+pub(crate) const MODEL_FOLDERS: [&str; 2] = ["adapter", "model"];
+
+/// A model that a succeeded job has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunedModel {
+    pub name: String,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+/// What a name stands for that a job has made.
+#[derive(Debug, Clone)]
+pub struct TunedFrom {
+    pub job: Job,
+    /// The state at a step, where the name tells one; else the result.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// A model whose row has gone: its job, and the checkpoint's folder if it was one.
+pub(crate) struct Gone {
+    job: String,
+    checkpoint: Option<String>,
+}
+
+/// What a name is to stand for when its users are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The model or the checkpoint of that name.
+    Name,
+    /// The model and all its checkpoints.
+    Checkpoints,
+}
+
+impl Store {
+    /// The models that jobs have made, newest first.
+    pub async fn tuned_models(&self) -> Result<Vec<TunedModel>, StoreError> {
+        let rows = sqlx::query(
+            "select fine_tuned_model, finished_at from jobs
+             where fine_tuned_model is not null and model_deleted_at is null order by row desc",
+        )
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        let read = |row: &SqliteRow| {
+            Ok(TunedModel {
+                name: row.try_get("fine_tuned_model")?,
+                created_at: row.try_get("finished_at")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Finds what a job has made, by its name: the result of a succeeded job, or a checkpoint of one that has ended.
+    pub async fn tuned(&self, name: &str) -> Result<Option<TunedFrom>, StoreError> {
+        let found = find(&mut *self.reader().await?, name).await?;
+        let Some((job, step)) = found else {
+            return Ok(None);
+        };
+        let Some(step) = step else {
+            return Ok(Some(TunedFrom {
+                job,
+                checkpoint: None,
+            }));
+        };
+        let checkpoints = self.checkpoints(&job.id, None, u32::MAX - 1).await?.data;
+        let checkpoint = checkpoints.into_iter().find(|it| it.step == step);
+        Ok(checkpoint.map(|checkpoint| TunedFrom {
+            job,
+            checkpoint: Some(checkpoint),
+        }))
+    }
+
+    /// Deletes a model that a job has made, or a checkpoint; false when there is none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelInUse`] while a job that has not ended starts from it.
+    pub async fn delete_model(&self, name: &str) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        let gone = self
+            .write(|reply| Command::DeleteModel(name, reply))
+            .await?;
+        let Some(Gone { job, checkpoint }) = gone else {
+            return Ok(false);
+        };
+        let folders: Vec<PathBuf> = match checkpoint {
+            Some(folder) => vec![self.layout().checkpoint(&job, &folder)],
+            None => {
+                let output = self.run_dir(&job).join("output");
+                MODEL_FOLDERS.map(|folder| output.join(folder)).to_vec()
+            }
+        };
+        blocking("cannot remove a model", move || {
+            folders.iter().try_for_each(|folder| layout::remove(folder))
+        })
+        .await?;
+        Ok(true)
+    }
+}
+
+/// The job that a name comes from, and the step if it names a checkpoint.
+async fn find(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Option<(Job, Option<u64>)>, StoreError> {
+    let (model, step) = match name.split_once(CHECKPOINT_MARK) {
+        Some((model, step)) => match step.parse() {
+            Ok(step) => (model, Some(step)),
+            Err(_) => return Ok(None),
+        },
+        None => (name, None),
+    };
+    let mark = model.rsplit(':').next().unwrap_or_default();
+    let rows = sqlx::query("select * from jobs where substr(id, -8) = ?")
+        .bind(mark)
+        .fetch_all(connection)
+        .await?;
+    for row in &rows {
+        let job = Job::read(row)?;
+        let is_there = match step {
+            Some(_) => job.state.is_terminal(),
+            None => {
+                let deleted: Option<i64> = row.try_get("model_deleted_at")?;
+                job.state == JobState::Succeeded && deleted.is_none()
+            }
+        };
+        if is_there && job.spec.tuned_model_name(&job.id) == model {
+            return Ok(Some((job, step)));
+        }
+    }
+    Ok(None)
+}
+
+impl Tx<'_> {
+    pub(crate) async fn delete_model(&mut self, name: &str) -> Result<Option<Gone>, StoreError> {
+        let Some((job, step)) = find(self.connection, name).await? else {
+            return Ok(None);
+        };
+        self.require_unused(name, Scope::Name).await?;
+        let Some(step) = step else {
+            self.forget_result(&job).await?;
+            return Ok(Some(Gone {
+                job: job.id,
+                checkpoint: None,
+            }));
+        };
+        let folder: Option<String> = sqlx::query_scalar(
+            "delete from checkpoints where job = ? and step = ? returning folder",
+        )
+        .bind(job.row)
+        .bind(step as i64)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        Ok(folder.map(|folder| Gone {
+            job: job.id,
+            checkpoint: Some(folder),
+        }))
+    }
+
+    async fn forget_result(&mut self, job: &Job) -> Result<(), StoreError> {
+        sqlx::query("update jobs set model_deleted_at = ? where row = ?")
+            .bind(now())
+            .bind(job.row)
+            .execute(&mut *self.connection)
+            .await?;
+        for folder in MODEL_FOLDERS {
+            sqlx::query("delete from artifacts where job = ? and path like ?")
+                .bind(job.row)
+                .bind(format!("{folder}/%"))
+                .execute(&mut *self.connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that no open job starts from a model, or from an adapter on top of it.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelInUse`]
+    pub(crate) async fn require_unused(
+        &mut self,
+        model: &str,
+        scope: Scope,
+    ) -> Result<(), StoreError> {
+        let user: Option<String> = sqlx::query_scalar(
+            "with recursive bases(job, name) as (
+                select id, json_extract(spec, '$.model') from jobs
+                where state in ('validating_files', 'queued', 'running', 'paused')
+                union
+                select bases.job, json_extract(jobs.spec, '$.model') from bases join jobs
+                on bases.name like 'ft:%' and substr(jobs.id, -8) = substr(
+                    case instr(bases.name, ?2) when 0 then bases.name else substr(bases.name, 1, instr(bases.name, ?2) - 1) end,
+                    -8)
+             )
+             select job from bases
+             where name = ?1 or (?3 and substr(name, 1, length(?1) + length(?2)) = ?1 || ?2) limit 1",
+        )
+        .bind(model)
+        .bind(CHECKPOINT_MARK)
+        .bind(scope == Scope::Checkpoints)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        match user {
+            Some(job) => Err(StoreError::ModelInUse {
+                model: model.to_owned(),
+                job,
+            }),
+            None => Ok(()),
+        }
+    }
+}
