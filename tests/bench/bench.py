@@ -71,7 +71,8 @@ def run_row(row: Row, options: argparse.Namespace, bench: Bench) -> dict[str, An
                 pair[side.value] = figures
             check(pair)
             pairs.append(pair)
-    return {"pairs": pairs, "versions": pairs[0][Side.DEFAULT_PEER.value]["versions"], "needed_flops": flops_of(row, model, pairs[0])}
+    some = {"only_rows": options.rows_of_data} if options.rows_of_data else {}
+    return {**some, "pairs": pairs, "versions": pairs[0][Side.DEFAULT_PEER.value]["versions"], "needed_flops": flops_of(row, model, pairs[0])}
 
 
 def flops_of(row: Row, model: Path, pair: dict[str, Any]) -> float:
@@ -98,10 +99,10 @@ def first_step_commands(fixtures: Path, bench: Bench, seed: int, work: Path) -> 
     """What `first_step.py` measures: the peer, a running server, and taper as a process of its own. None evaluates before it trains."""
     spec, out = work / "spec.json", work / "out"
     spec.write_text(json.dumps(ROWS["minilm-lora"].spec(seed)))
-    model, train, test = fixtures / "models" / MINILM, *(fixtures / "data" / f"{REVIEWS.name}_{part}.jsonl" for part in ("train", "test"))
+    model, train = fixtures / "models" / MINILM, fixtures / "data" / f"{REVIEWS.name}_train.jsonl"
     settings = [str(spec), "--model", str(model), "--data", str(train), "--threads", str(bench.threads)]
     return {
-        "peer": ["process", sys.executable, str(HERE / "peer.py"), *settings, "--validation", str(test), "--no-evaluation"],
+        "peer": ["process", sys.executable, str(HERE / "peer.py"), *settings, "--no-evaluation"],
         "server": ["server", str(spec), str(bench.taper), str(bench.threads), str(model), str(train)],
         "process": ["process", str(bench.taper), "train", *settings, "--out", str(out)],
     }

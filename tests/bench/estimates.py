@@ -26,8 +26,9 @@ def measure(taper: str, fixtures: Path, row: Row, work: Path) -> tuple[int, int]
     data = fixtures / "data"
     train = head(data / f"{row.data.name}_train.jsonl", work / "train.jsonl", row.data.train_rows)
     valid = head(data / f"{row.data.name}_test.jsonl", work / "valid.jsonl", VALIDATION_ROWS)
-    spec = work / "spec.json"
-    spec.write_text(json.dumps(row.spec(42, STEPS)))
+    spec, settings = work / "spec.json", row.spec(42)
+    settings["training"]["max_steps"] = STEPS
+    spec.write_text(json.dumps(settings))
     command = [taper, "train", str(spec), "--model", str(fixtures / "models" / row.model), "--data", str(train),
                "--validation", str(valid), "--threads", "2"]  # fmt: skip
     plan = subprocess.run([*command, "--dry-run", "--json"], check=True, capture_output=True).stdout

@@ -132,7 +132,8 @@ def train(options: argparse.Namespace, spec: dict[str, Any]) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     data = read(options.data)
     classes = class_names(data)
-    rows, held = (encode(part, tokenizer, classes, training["max_length"]) for part in (data, read(options.validation)))
+    rows = encode(data, tokenizer, classes, training["max_length"])
+    held = encode(read(options.validation), tokenizer, classes, training["max_length"]) if options.validation else []
     task = TaskType.SEQ_CLS if classes else TaskType.CAUSAL_LM
     model = tuned(load(options.model, classes), tuning, task)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -163,12 +164,15 @@ def workload(rows: list[Example], classes: list[str]) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spec", type=Path)
-    for name in ("--model", "--data", "--validation"):
+    for name in ("--model", "--data"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--validation", type=Path, help="what is learned is measured on it, unless --no-evaluation")
     parser.add_argument("--group-by-length", action="store_true")
     parser.add_argument("--no-evaluation", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    if not (options.validation or options.no_evaluation):
+        parser.error("--validation is missing")
     torch.set_num_threads(options.threads)
     spec = json.loads(options.spec.read_text())
     transformers.set_seed(spec["training"]["seed"])

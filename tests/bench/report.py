@@ -51,6 +51,12 @@ def share(result: Results) -> float:
     return result["needed_flops"] / result["machine"]["peak"]["gemm"] / middle(result["pairs"], Side.TAPER, "seconds")
 
 
+def title(row: Row, result: Results) -> str:
+    """A row trained on only a part of its data says so: its figures stand beside none of the whole."""
+    rows = result.get("only_rows")
+    return f"{row.title}, first {rows} rows" if rows else row.title
+
+
 def speed(results: dict[str, Results]) -> str:
     lines = [
         "| work | time / default peer | time / tuned peer | peak memory / default peer | needed products at peak |",
@@ -60,7 +66,7 @@ def speed(results: dict[str, Results]) -> str:
         if row.target and name in results:
             default, tuned, memory = ratios(row, results[name]["pairs"])
             tuned = tuned if row.tuned_peer else "the same"
-            lines.append(f"| {row.title} | {default} | {tuned} | {memory} | {share(results[name]):.0%} |")
+            lines.append(f"| {title(row, results[name])} | {default} | {tuned} | {memory} | {share(results[name]):.0%} |")
     if FIRST_STEP in results:
         lines.append(f"| submit to first step, MiniLM-L6 (peer: process start to first step) | {first_step(results)} | | | |")
     return "\n".join(lines)
@@ -86,12 +92,13 @@ def figures(results: dict[str, Results]) -> str:
             peak, trained = middle(pairs, side, "peak_bytes") / 1e6, middle(pairs, side, "trainable")
             unused = "" if side is Side.TAPER else f" ({middle(pairs, side, 'cuda_bytes') / 1e6:,.0f})"
             steps = pairs[0][side.value]["steps"]
-            lines.append(f"| {name} | {side.value} | {steps} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f}{unused} | {trained:,.0f} |")
+            part = f", first {rows} rows" if (rows := results[name].get("only_rows")) else ""
+            lines.append(f"| {name}{part} | {side.value} | {steps} | {seconds:.1f} | {rate:,.0f} | {peak:,.0f}{unused} | {trained:,.0f} |")
     if FIRST_STEP in results:
         names = {"peer": "peer, process", "server": "taper, running server", "process": "taper train, process"}
-        for key, title in names.items():
+        for key, side_title in names.items():
             seconds = median(pair[key] for pair in results[FIRST_STEP]["pairs"])
-            lines.append(f"| {FIRST_STEP} | {title} | 1 | {seconds:.2f} | | | |")
+            lines.append(f"| {FIRST_STEP} | {side_title} | 1 | {seconds:.2f} | | | |")
     return "\n".join(lines)
 
 
@@ -103,7 +110,7 @@ def quality(results: dict[str, Results]) -> str:
     for name, row in ROWS.items():
         pairs = results.get(name, {}).get("pairs", [])
         if pairs:
-            lines.append(f"| {row.title} | {' | '.join(quality_cells(pairs))} |")
+            lines.append(f"| {title(row, results[name])} | {' | '.join(quality_cells(pairs))} |")
     return "\n".join(lines)
 
 
@@ -149,4 +156,4 @@ def markdown(speed_: dict[str, Results], quality_: dict[str, Results]) -> str:
         "Speed and memory": speed(speed_), "Medians": figures(speed_), "Measured on": circumstances(speed_),
         "Quality": quality(quality_), "Quality was measured on": circumstances(quality_),
     }  # fmt: skip
-    return "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items()) + "\n"
+    return "\n\n".join(f"## {heading}\n\n{text}" for heading, text in parts.items()) + "\n"
