@@ -258,8 +258,14 @@ pub enum PublishRefused {
 
 /// Why a run cannot go on from a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct CheckpointRefused(pub String);
+pub enum CheckpointRefused {
+    /// A part is missing or not as it was written: nothing can ever go on from it.
+    #[error("{0}")]
+    Damaged(String),
+    /// It may well be whole, but does not go with what the run stands on now; that can be put back.
+    #[error("{0}")]
+    Unusable(String),
+}
 
 /// A checkpoint that lies whole on the disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

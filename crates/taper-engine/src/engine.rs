@@ -53,9 +53,11 @@ impl Engine {
         run: &RunSpec,
         control: &Control,
     ) -> Result<Arc<Prepared>> {
-        self.prepared.get_or_make(&prepare::key(opened, run), || {
+        let prepared = self.prepared.get_or_make(&prepare::key(opened, run), || {
             Prepared::of(opened, &self.rows, run, control)
-        })
+        })?;
+        prepared.check(run)?;
+        Ok(prepared)
     }
 
     fn bound(&self, run: &RunSpec) -> Result<Memory> {
@@ -110,7 +112,8 @@ impl Trainer for Engine {
     }
 
     fn verify(&self, run: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
-        let refused = |error: Error| CheckpointRefused(error.to_string());
+        // What the run stands on cannot be read now, which says nothing of the checkpoint.
+        let refused = |error: Error| CheckpointRefused::Unusable(error.to_string());
         let opened = self.models.open(&run.model_dir).map_err(refused)?;
         let fingerprint = Fingerprint::of(run, &opened.folder).map_err(refused)?;
         state::verify(&fingerprint, checkpoint)

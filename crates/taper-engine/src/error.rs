@@ -1,4 +1,6 @@
-use taper_core::{FieldError, PublishRefused, SpecError, Stop, TrainError, code};
+use taper_core::{
+    CheckpointRefused, FieldError, PublishRefused, SpecError, Stop, TrainError, code,
+};
 
 /// What can go wrong in the engine.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +28,15 @@ pub enum Error {
         "the parameter {name} got no gradient at step {step}; this is a defect of taper, please report it with the job's settings"
     )]
     NoGradient { name: String, step: u64 },
-    /// A checkpoint that does not fit the job.
-    #[error("the checkpoint in {dir} cannot be used: {reason}")]
-    Checkpoint { dir: String, reason: String },
+    /// A checkpoint that the run should go on from and cannot.
+    #[error("the checkpoint in {dir} cannot be used: {refused}")]
+    Checkpoint {
+        dir: String,
+        refused: CheckpointRefused,
+    },
+    /// The artifacts say something else than the model that they were written from.
+    #[error("the artifacts were written, but read back {0}")]
+    ExportMismatch(String),
     #[error("{doing}: {source}")]
     Io {
         doing: String,
@@ -87,7 +95,11 @@ impl From<Error> for TrainError {
             Error::Refused(refused) => return Self::Refused(refused.clone()),
             Error::NonFinite { .. } => "non_finite",
             Error::NoGradient { .. } => "no_gradient",
-            Error::Checkpoint { .. } => "checkpoint_corrupt",
+            Error::Checkpoint { refused, .. } => match refused {
+                CheckpointRefused::Damaged(_) => "checkpoint_corrupt",
+                CheckpointRefused::Unusable(_) => "checkpoint_unusable",
+            },
+            Error::ExportMismatch(_) => "export_mismatch",
             Error::Io { source, .. } if is_full(source) => "no_space",
             Error::Io { .. }
             | Error::Tensor(_)

@@ -262,7 +262,6 @@ impl Prepared {
         for data in [Some(&training), validation.as_ref()].into_iter().flatten() {
             check_vocabulary(&folder, data.ids.iter().flatten())?;
         }
-        check_warmup(&run.spec.training, units.len())?;
         Ok(Self {
             folder,
             setup,
@@ -279,6 +278,14 @@ impl Prepared {
         run.spec.training.steps(self.units.len() as u64)
     }
 
+    /// Checks what depends on the number of rows and on settings that other runs with the same data need not share.
+    ///
+    /// # Errors
+    /// A warmup longer than the run.
+    pub(crate) fn check(&self, run: &RunSpec) -> Result<()> {
+        check_warmup(&run.spec.training, self.units.len())
+    }
+
     /// Loads the model for this data, with the weights that the run begins with.
     pub(crate) fn model(&self, run: &RunSpec, device: &Device) -> Result<Model> {
         let spec = &run.spec;
@@ -290,11 +297,19 @@ impl Prepared {
             device,
             spec.training.seed,
         )?;
-        match run.start_from.as_ref().map(|start| &start.weights) {
-            None => {}
-            Some(StartWeights::Adapter(dir)) => model.set(&read_adapter(dir)?.1)?,
-            Some(StartWeights::Checkpoint(dir)) => state::begin_with(dir, &model.parameters)?,
+        if let Some(start) = &run.start_from {
+            begin_with(&model, &start.weights).map_err(|error| {
+                Error::model(format!("cannot begin with '{}': {error}", start.model))
+            })?;
         }
         Ok(model)
+    }
+}
+
+/// Gives a new run the weights that an earlier job has made.
+fn begin_with(model: &Model, weights: &StartWeights) -> Result<()> {
+    match weights {
+        StartWeights::Adapter(dir) => model.set(&read_adapter(dir)?.1),
+        StartWeights::Checkpoint(dir) => state::begin_with(dir, &model.parameters),
     }
 }

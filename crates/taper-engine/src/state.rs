@@ -15,6 +15,7 @@ use crate::{
     export::Logged,
     fingerprint::Fingerprint,
     folder::{Filled, fill},
+    keeper::Kept,
     optim::AdamW,
     param::{Parameters, update},
 };
@@ -72,8 +73,9 @@ struct State {
     fingerprint: Fingerprint,
     progress: Progress,
     history: Vec<Logged>,
-    /// Steps of the checkpoints that exist, this one included.
-    kept: Vec<u64>,
+    /// The checkpoints that exist, this one included.
+    #[serde(flatten)]
+    kept: Kept,
 }
 
 /// The parts of a run that a checkpoint keeps.
@@ -83,14 +85,14 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) optimizer: &'a AdamW,
     pub(crate) progress: &'a Progress,
     pub(crate) history: &'a [Logged],
-    pub(crate) kept: &'a [u64],
+    pub(crate) kept: &'a Kept,
 }
 
 /// What a checkpoint gives back beside weights and moments.
 pub(crate) struct Restored {
     pub(crate) progress: Progress,
     pub(crate) history: Vec<Logged>,
-    pub(crate) kept: Vec<u64>,
+    pub(crate) kept: Kept,
 }
 
 /// Writes a checkpoint of this moment, as far as the memory of the file system; [`complete`] brings it to the disk.
@@ -99,7 +101,7 @@ pub(crate) fn write(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Filled> {
         fingerprint: snapshot.fingerprint.clone(),
         progress: snapshot.progress.clone(),
         history: snapshot.history.to_vec(),
-        kept: snapshot.kept.to_vec(),
+        kept: snapshot.kept.clone(),
     };
     fill(dir, |dir| {
         write_safetensors(&dir.join(PARAMETERS), &snapshot.parameters.tensors())?;
@@ -145,7 +147,7 @@ fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, Checkpoin
 }
 
 fn unreadable(name: &str, error: &dyn std::error::Error) -> CheckpointRefused {
-    CheckpointRefused(format!("{name} cannot be read: {error}"))
+    CheckpointRefused::Damaged(format!("{name} cannot be read: {error}"))
 }
 
 fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
@@ -154,7 +156,7 @@ fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
         let sum = sha256(&dir.join(name)).map_err(|error| unreadable(name, &error))?;
         if sums.get(name) != Some(&sum) {
             let reason = format!("{name} is not as it was written: its sum is another");
-            return Err(CheckpointRefused(reason));
+            return Err(CheckpointRefused::Damaged(reason));
         }
     }
     Ok(())
@@ -163,13 +165,13 @@ fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
 fn read_verified(fingerprint: &Fingerprint, dir: &Path) -> Result<State, CheckpointRefused> {
     check_sums(dir)?;
     let state: State = read_json(dir, STATE)?;
-    if let Some(what) = state.fingerprint.difference(fingerprint) {
-        let reason = format!("it was made with other {what}, so the run cannot go on from it");
-        return Err(CheckpointRefused(reason));
-    }
     if dir.file_name() != Some(RunSpec::checkpoint_name(state.progress.step).as_ref()) {
         let reason = format!("it is that of step {}", state.progress.step);
-        return Err(CheckpointRefused(reason));
+        return Err(CheckpointRefused::Damaged(reason));
+    }
+    if let Some(what) = state.fingerprint.difference(fingerprint) {
+        let reason = format!("it was made with other {what}, so the run cannot go on from it");
+        return Err(CheckpointRefused::Unusable(reason));
     }
     Ok(state)
 }
@@ -184,7 +186,7 @@ pub(crate) fn restore(
     parameters: &Parameters,
     optimizer: &mut AdamW,
 ) -> Result<Restored> {
-    let state = read_verified(fingerprint, dir).map_err(|refused| unusable(dir, refused.0))?;
+    let state = read_verified(fingerprint, dir).map_err(|refused| unusable(dir, refused))?;
     restore_parameters(dir, parameters)?;
     let moments = Weights::open(&dir.join(MOMENTS))?;
     optimizer.restore(parameters, |name| moments.get(name, &Device::Cpu))?;
@@ -210,7 +212,7 @@ pub(crate) fn restore_best(
     dir: &Path,
     parameters: &Parameters,
 ) -> Result<()> {
-    verify(fingerprint, dir).map_err(|refused| unusable(dir, refused.0))?;
+    verify(fingerprint, dir).map_err(|refused| unusable(dir, refused))?;
     restore_parameters(dir, parameters)
 }
 
@@ -219,7 +221,7 @@ pub(crate) fn restore_best(
 /// # Errors
 /// A checkpoint that is not whole, or does not have these weights.
 pub(crate) fn begin_with(dir: &Path, parameters: &Parameters) -> Result<()> {
-    check_sums(dir).map_err(|refused| unusable(dir, refused.0))?;
+    check_sums(dir).map_err(|refused| Error::model(refused.to_string()))?;
     restore_parameters(dir, parameters)
 }
 
@@ -231,18 +233,17 @@ fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
             .flatten_all()?
             .to_vec1()?;
         if values.len() != parameter.var.elem_count() {
-            let reason = format!("{} has another size", parameter.name);
-            return Err(unusable(dir, reason));
+            return Err(Error::model(format!("{} has another size", parameter.name)));
         }
         update(&parameter.var, |target| target.copy_from_slice(&values))?;
     }
     Ok(())
 }
 
-fn unusable(dir: &Path, reason: String) -> Error {
+fn unusable(dir: &Path, refused: CheckpointRefused) -> Error {
     let name = dir.file_name().unwrap_or_default();
     Error::Checkpoint {
         dir: name.to_string_lossy().into_owned(),
-        reason,
+        refused,
     }
 }

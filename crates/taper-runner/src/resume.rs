@@ -9,10 +9,13 @@ use crate::{runner::Shared, validation::internal};
 const ALL: u32 = 20_000;
 /// The code of a job that has trained and can go on from nothing.
 pub(crate) const CORRUPT: &str = "checkpoint_corrupt";
+/// The code of a job that can go on once what its checkpoint stands on is put back.
+const UNUSABLE: &str = "checkpoint_unusable";
 
 impl Shared {
     /// The newest whole checkpoint of a job. Those that are not whole are forgotten, and the job's log says so; a job that has lost all
-    /// of them fails rather than begin again unasked.
+    /// of them fails rather than begin again unasked. One that does not go with model, data or settings ends the attempt and nothing is
+    /// forgotten: a file that is put back must not have cost the job its training.
     pub(crate) async fn resume_point(
         &self,
         job: &Job,
@@ -23,7 +26,10 @@ impl Shared {
         let mut refused = Vec::new();
         for checkpoint in known.map_err(failed)?.data {
             match self.verify(run, &checkpoint).await? {
-                Err(reason) => refused.push((checkpoint, reason.0)),
+                Err(CheckpointRefused::Damaged(reason)) => refused.push((checkpoint, reason)),
+                Err(CheckpointRefused::Unusable(reason)) => {
+                    return Err(unusable(checkpoint.step, &reason));
+                }
                 Ok(()) => {
                     if !refused.is_empty() {
                         let told = self.store.refuse_checkpoints(&job.id, job.attempt, refused);
@@ -47,6 +53,17 @@ impl Shared {
         let (trainer, run, dir) = (self.trainer.clone(), run.clone(), checkpoint.dir.clone());
         let verified = tokio::task::spawn_blocking(move || trainer.verify(&run, &dir)).await;
         verified.map_err(|error| internal(error.to_string()))
+    }
+}
+
+fn unusable(step: u64, reason: &str) -> TrainError {
+    TrainError::Failed {
+        code: UNUSABLE.to_owned(),
+        message: format!(
+            "the checkpoint of step {step} cannot be used now: {reason}; a retry goes on from it once that is put back"
+        ),
+        param: None,
+        step: Some(step),
     }
 }
 

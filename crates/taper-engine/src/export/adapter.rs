@@ -160,14 +160,11 @@ fn number(x: f64) -> Value {
 }
 
 fn refuse(dir: &Path, reason: impl Into<String>) -> Error {
-    Error::Checkpoint {
-        dir: dir
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        reason: reason.into(),
-    }
+    let (name, reason) = (dir.file_name().unwrap_or_default(), reason.into());
+    Error::model(format!(
+        "the adapter in {} cannot be used: {reason}",
+        name.to_string_lossy()
+    ))
 }
 
 /// Reads an adapter that PEFT or taper wrote: the method with its settings, and its tensors under the names of the trained parameters.

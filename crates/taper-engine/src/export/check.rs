@@ -60,7 +60,12 @@ impl<'a> Check<'a> {
     /// # Errors
     /// When they differ from the trained model's.
     pub(crate) fn read_back(&self, dir: &Path) -> Result<()> {
-        let found = says(&self.reload(dir)?, rows(self.data))?;
+        let reloaded = self.reload(dir).map_err(|error| match error {
+            // Here it is what the run itself has written that cannot be used, not the model of the user.
+            Error::Spec(spec) => Error::ExportMismatch(format!("they cannot be used: {spec}")),
+            other => other,
+        })?;
+        let found = says(&reloaded, rows(self.data))?;
         let difference = self
             .expected
             .iter()
@@ -70,12 +75,9 @@ impl<'a> Check<'a> {
         if difference <= TOLERANCE {
             return Ok(());
         }
-        let reason =
-            format!("read back, it says other things than the trained model (by {difference})");
-        Err(Error::Checkpoint {
-            dir: "output".to_owned(),
-            reason,
-        })
+        Err(Error::ExportMismatch(format!(
+            "they say other things than the trained model (by {difference})"
+        )))
     }
 
     fn reload(&self, dir: &Path) -> Result<Model> {

@@ -158,10 +158,7 @@ impl Model {
     /// A parameter without a tensor, or with one of another size.
     pub(crate) fn set(&self, tensors: &[(String, Tensor)]) -> Result<()> {
         for parameter in &self.parameters.list {
-            let refuse = |reason: &str| Error::Checkpoint {
-                dir: "adapter".to_owned(),
-                reason: format!("{} {reason}", parameter.name),
-            };
+            let refuse = |reason: &str| Error::model(format!("{} {reason}", parameter.name));
             let found = tensors.iter().find(|(name, _)| *name == parameter.name);
             let values: Vec<f32> = found
                 .ok_or_else(|| refuse("is missing"))?

@@ -282,7 +282,7 @@ fn refused(run: RunSpec, checkpoint: &RunSpec, what: &str) {
     let TrainError::Failed { code, message, .. } = error else {
         panic!("{what}: {error:?}")
     };
-    assert_eq!(code, "checkpoint_corrupt");
+    assert_eq!(code, "checkpoint_unusable");
     let reason = format!("it was made with other {what}, so the run cannot go on from it");
     assert!(message.ends_with(&reason), "{message}");
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
 use taper_core::{
-    CheckpointFiles, Command, Control, Level, Outcome, PublishRefused, RunEvent, RunSink, RunSpec,
-    Stop, TrainError, Trainer as _,
+    CheckpointFiles, CheckpointRefused, Command, Control, Level, Outcome, PublishRefused, RunEvent,
+    RunSink, RunSpec, Stop, TrainError, Trainer as _,
 };
 
 use super::{Fixture, Recorder};
@@ -154,21 +154,62 @@ fn a_checkpoint_with_any_part_damaged_missing_or_swapped_is_refused() {
             other,
         ] {
             fs::write(&path, damaged).unwrap();
-            assert!(engine.verify(&run, dir).is_err(), "{name}");
+            assert!(is_damaged(&engine, &run, dir), "{name}");
         }
         fs::remove_file(&path).unwrap();
-        assert!(engine.verify(&run, dir).is_err(), "without {name}");
+        assert!(is_damaged(&engine, &run, dir), "without {name}");
         fs::write(&path, bytes).unwrap();
     }
     // A whole folder in the place of another.
     let swapped = run.checkpoint_dir(100);
     fs::rename(dir, &swapped).unwrap();
     let refused = engine.verify(&run, &swapped).unwrap_err();
-    assert_eq!(refused.0, "it is that of step 5");
+    let expected = CheckpointRefused::Damaged("it is that of step 5".to_owned());
+    assert_eq!(refused, expected);
 }
 
-/// Keeps no checkpoint.
-struct Forgetful(Recorder);
+fn is_damaged(engine: &Engine, run: &RunSpec, dir: &Path) -> bool {
+    matches!(engine.verify(run, dir), Err(CheckpointRefused::Damaged(_)))
+}
+
+/// A model folder that is away for a while must not cost a job its checkpoints.
+#[test]
+fn a_checkpoint_whose_base_is_away_or_changed_is_not_damaged() {
+    let fixture = Fixture::new(0.0);
+    let run = fixture.run("away", 40, small());
+    let (_, recorder) = train(&run);
+    let dir = &recorder.checkpoints[4].dir;
+    let refused = || Engine::new().verify(&run, dir);
+    for name in ["model.safetensors", "config.json"] {
+        let path = fixture.model_dir().join(name);
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(refused(), Err(CheckpointRefused::Unusable(_))));
+        let mut other = bytes.clone();
+        if let Some(byte) = other
+            .iter_mut()
+            .rev()
+            .nth(3)
+            .filter(|_| name != "config.json")
+        {
+            *byte ^= 1;
+        } else {
+            other.push(b' ');
+        }
+        fs::write(&path, other).unwrap();
+        let reason =
+            "it was made with other files of the base model, so the run cannot go on from it";
+        assert_eq!(
+            refused(),
+            Err(CheckpointRefused::Unusable(reason.to_owned()))
+        );
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(refused(), Ok(()));
+    }
+}
+
+/// Keeps no checkpoint but those of some steps.
+struct Forgetful(Recorder, fn(u64) -> bool);
 
 impl RunSink for Forgetful {
     fn event(&mut self, event: RunEvent) {
@@ -176,6 +217,9 @@ impl RunSink for Forgetful {
     }
 
     fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused> {
+        if (self.1)(checkpoint.step) {
+            return self.0.checkpoint(checkpoint);
+        }
         self.0.checkpoints.push(checkpoint);
         Err(PublishRefused::NotKept("no space".to_owned()))
     }
@@ -185,7 +229,7 @@ impl RunSink for Forgetful {
 fn a_run_goes_on_without_the_checkpoints_that_cannot_be_kept() {
     let fixture = Fixture::new(0.0);
     let run = fixture.run("forgotten", 40, small());
-    let mut sink = Forgetful(Recorder::default());
+    let mut sink = Forgetful(Recorder::default(), |_| false);
     Engine::new()
         .train(&run, &mut sink, &Control::new())
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use taper_core::{Metrics, Outcome};
+use taper_core::{Level, Metrics, Outcome, RunEvent};
 
 use super::Trainer;
 use crate::{
@@ -36,9 +36,7 @@ impl Trainer<'_> {
 
     /// Puts the best weights back if they are wanted, and makes sure that the last evaluation is theirs.
     fn choose_weights(&mut self) -> Result<()> {
-        let best = self.progress.best.as_ref().map(|best| best.step);
-        let wanted = best.filter(|_| self.run.spec.training.load_best_model_at_end);
-        let step = wanted.unwrap_or(self.progress.step);
+        let step = self.step_of_choice();
         if step != self.progress.step {
             let dir = self.run.checkpoint_dir(step);
             state::restore_best(&self.fingerprint, &dir, &self.model.parameters)?;
@@ -48,6 +46,28 @@ impl Trainer<'_> {
             self.last_evaluation = self.evaluation()?.map(|evaluation| (step, evaluation));
         }
         Ok(())
+    }
+
+    /// The step whose weights become the artifacts. The best ones may be lost, since their checkpoint could not be kept: then the best that
+    /// are there, and nothing fails that has been trained.
+    fn step_of_choice(&mut self) -> u64 {
+        let (last, kept) = (self.progress.step, &self.keeper.kept);
+        let best = self.progress.best.as_ref().map(|best| best.step);
+        match best.filter(|_| self.run.spec.training.load_best_model_at_end) {
+            None => last,
+            Some(best) if best == last || kept.steps.contains(&best) => best,
+            Some(best) => {
+                let (step, which) = match kept.best {
+                    Some(step) => (step, "the best that could be kept"),
+                    None => (last, "the last"),
+                };
+                let message = format!(
+                    "The weights of step {best} were the best, but its checkpoint is not there; the result has those of step {step}, {which}"
+                );
+                self.sink.event(RunEvent::Message(Level::Warn, message));
+                step
+            }
+        }
     }
 
     /// The last value of every figure, and the figures of the whole run.

@@ -96,6 +96,8 @@ impl<'a> Trainer<'a> {
             let restored = state::restore(&fingerprint, dir, &model.parameters, &mut optimizer)?;
             (progress, history) = (restored.progress, restored.history);
             keeper.kept = restored.kept;
+            // Some may be gone since, or were never removed from the list by a run that broke down.
+            keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
         }
         Ok(Self {
             gradients: Gradients::zeros(&model.parameters),
@@ -131,7 +133,7 @@ impl<'a> Trainer<'a> {
         }
         while !self.is_done() {
             self.obey()?;
-            let kept = self.keeper.kept.last().copied();
+            let kept = self.keeper.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
             self.publish_checkpoint()?;
             let now = self.due();

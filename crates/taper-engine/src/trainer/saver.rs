@@ -12,6 +12,7 @@ use crate::{
     Error, Result,
     error::Doing,
     folder::{self, Filled},
+    keeper::Kept,
     state::{self, Snapshot},
 };
 
@@ -24,8 +25,8 @@ pub(super) struct Saver {
 
 struct Pending {
     files: CheckpointFiles,
-    /// Steps of the checkpoints that exist with this one.
-    kept: Vec<u64>,
+    /// The checkpoints that exist with this one.
+    kept: Kept,
     thread: JoinHandle<Result<()>>,
 }
 
@@ -42,7 +43,7 @@ impl Saver {
         self.begun.elapsed().as_secs_f64() >= minutes * 60.0
     }
 
-    fn begin(&mut self, written: Filled, files: CheckpointFiles, kept: Vec<u64>) -> Result<()> {
+    fn begin(&mut self, written: Filled, files: CheckpointFiles, kept: Kept) -> Result<()> {
         let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(|| state::complete(written))
@@ -75,7 +76,7 @@ impl Trainer<'_> {
     pub(super) fn save(&mut self) -> Result<()> {
         self.settle_checkpoint()?;
         let step = self.progress.step;
-        if self.keeper.kept.last() == Some(&step) {
+        if self.keeper.kept.steps.last() == Some(&step) {
             return Ok(());
         }
         self.saver.begun = Instant::now();

@@ -70,7 +70,10 @@ impl Trainer for Script {
 
     fn verify(&self, _: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
         match fs::read_to_string(checkpoint.join("state")) {
-            Ok(text) if text == "bad" => Err(CheckpointRefused("it says so".to_owned())),
+            Ok(text) if text == "bad" => Err(CheckpointRefused::Damaged("it says so".to_owned())),
+            Ok(text) if text == "foreign" => {
+                Err(CheckpointRefused::Unusable("it says so".to_owned()))
+            }
             _ => Ok(()),
         }
     }

@@ -1,11 +1,12 @@
 //! What the user is told.
 
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::{Error, anyhow};
 use serde_json::Value;
 use taper_core::{
-    CheckpointFiles, Metrics, NewEvent, PublishRefused, RunEvent, RunSink, RunSpec, TrainError,
+    CheckpointFiles, Level, Metrics, NewEvent, PublishRefused, RunEvent, RunSink, RunSpec,
+    TrainError,
 };
 
 use crate::{
@@ -46,9 +47,14 @@ impl RunSink for Sink<'_> {
     fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused> {
         for step in checkpoint.superseded {
             let dir = self.run.checkpoint_dir(step);
-            fs::remove_dir_all(&dir).map_err(|error| {
-                PublishRefused::NotKept(format!("cannot remove {}: {error}", dir.display()))
-            })?;
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    // The new checkpoint is whole all the same, and worth more than the space.
+                    let message = format!("cannot remove {}: {error}", dir.display());
+                    self.event(RunEvent::Message(Level::Warn, message));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -102,7 +108,7 @@ pub(super) fn failed(error: TrainError, checkpoint: Option<&Path>) -> Error {
         if !places.is_empty() {
             text += &format!(" ({})", places.join(", "));
         }
-        if code == "checkpoint_corrupt" {
+        if matches!(code.as_str(), "checkpoint_corrupt" | "checkpoint_unusable") {
             text += "; name another folder by --out, or empty this one to start anew";
         }
     }
