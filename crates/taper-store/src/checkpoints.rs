@@ -8,7 +8,7 @@ use crate::{
     Page, Store, StoreError,
     events::JobKey,
     jobs::{metrics_from_json, metrics_to_json},
-    layout::Layout,
+    layout::{self, Layout},
     store::{blocking, new_id, now},
     writer::{Command, Tx},
 };
@@ -93,15 +93,23 @@ impl Store {
         let (checkpoint, gone) = self
             .write(|reply| Command::PublishCheckpoint(publication, reply))
             .await?;
-        let gone: Vec<_> = gone
-            .iter()
-            .map(|folder| self.layout().checkpoint(job, folder))
-            .collect();
-        blocking("cannot remove a superseded checkpoint", move || {
-            gone.iter().try_for_each(fs::remove_dir_all)
-        })
-        .await?;
+        for folder in gone {
+            self.remove_superseded(self.layout().checkpoint(job, &folder))
+                .await;
+        }
         Ok(checkpoint)
+    }
+
+    /// Removes a folder that is no longer known. What cannot be removed is swept later: the new checkpoint is known by now, and an error
+    /// would make the engine delete it.
+    async fn remove_superseded(&self, folder: PathBuf) {
+        let path = folder.display().to_string();
+        let removed = blocking("cannot remove a superseded checkpoint", move || {
+            layout::remove(&folder)
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(path, %error, "a superseded checkpoint stays until it is swept");
+        }
     }
 
     /// Lists a job's checkpoints, highest step first, after the one with the id `after`.
