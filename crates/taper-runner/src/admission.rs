@@ -24,13 +24,14 @@ pub(crate) fn admit(
     trainer: &dyn Trainer,
     limit: Option<u64>,
     run: &RunSpec,
+    control: &Control,
 ) -> Result<(), SpecError> {
     let Some(limit) = limit else { return Ok(()) };
     if trainer.memory_bound(run)?.total() <= limit {
         return Ok(());
     }
     // The bound takes the longest rows together; what the run really draws may be less.
-    let plan = trainer.check(run, &Control::new()).map_err(as_finding)?;
+    let plan = trainer.check(run, control).map_err(as_finding)?;
     check(trainer, limit, run, &plan)
 }
 

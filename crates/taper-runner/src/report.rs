@@ -4,8 +4,11 @@ use taper_core::{CheckpointFiles, Command, Control, NewEvent, PublishRefused, Ru
 use taper_store::{Job, Store, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
+
+use crate::{runner::Shared, settle::RETRY};
 
 /// The time between two commits of events.
 const RHYTHM: Duration = Duration::from_millis(250);
@@ -13,6 +16,8 @@ const RHYTHM: Duration = Duration::from_millis(250);
 const FULL: usize = 1000;
 /// Events kept while the database takes none; beyond that the oldest are lost.
 const MOST_WAITING: usize = 10_000;
+/// Tries to keep the events before a checkpoint; a run that waited longer would look stuck.
+const TRIES: u32 = 10;
 
 enum Report {
     Event(NewEvent),
@@ -28,18 +33,20 @@ pub(crate) struct Reporter {
     job: String,
     attempt: u32,
     control: Control,
+    stopping: CancellationToken,
     reports: mpsc::UnboundedReceiver<Report>,
     waiting: VecDeque<NewEvent>,
 }
 
 /// A line from a run to the store.
-pub(crate) fn line(store: &Store, job: &Job, control: &Control) -> (Sink, Reporter) {
+pub(crate) fn line(shared: &Shared, job: &Job, control: &Control) -> (Sink, Reporter) {
     let (sender, reports) = mpsc::unbounded_channel();
     let reporter = Reporter {
-        store: store.clone(),
+        store: shared.store.clone(),
         job: job.id.clone(),
         attempt: job.attempt,
         control: control.clone(),
+        stopping: shared.stopping.clone(),
         reports,
         waiting: VecDeque::new(),
     };
@@ -83,14 +90,24 @@ impl Reporter {
                     }
                 }
                 Some(Report::Checkpoint(files, reply)) => {
-                    // What was told before the checkpoint stands before it in the log.
-                    self.flush().await;
                     drop(reply.send(self.publish(files).await));
                 }
                 None => break,
             }
         }
-        self.flush().await;
+        // The job's end must not pass its last events.
+        self.flush_within(u32::MAX).await;
+    }
+
+    /// Flushes until nothing waits any more, or the tries are spent, or the server stops.
+    async fn flush_within(&mut self, tries: u32) {
+        for _ in 0..tries {
+            self.flush().await;
+            if self.waiting.is_empty() || self.stopping.is_cancelled() {
+                return;
+            }
+            sleep(RETRY).await;
+        }
     }
 
     fn keep(&mut self, event: NewEvent) {
@@ -113,13 +130,23 @@ impl Reporter {
                 self.control.give(Command::Cancel);
                 self.waiting.clear();
             }
-            Err(error) => {
+            Err(error) if error.may_pass() => {
                 tracing::error!(job.id = %self.job, %error, "events could not be kept; they are tried again");
+            }
+            Err(error) => {
+                tracing::error!(job.id = %self.job, %error, "events could not be kept and are lost");
+                self.waiting.clear();
             }
         }
     }
 
-    async fn publish(&self, files: CheckpointFiles) -> Result<(), PublishRefused> {
+    async fn publish(&mut self, files: CheckpointFiles) -> Result<(), PublishRefused> {
+        // What was told before the checkpoint stands before it in the log, and its curves are not told again after a resumption.
+        self.flush_within(TRIES).await;
+        if !self.waiting.is_empty() {
+            let message = "the events before it could not be kept".to_owned();
+            return Err(PublishRefused::NotKept(message));
+        }
         let published = self
             .store
             .publish_checkpoint(&self.job, self.attempt, files)

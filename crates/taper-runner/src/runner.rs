@@ -6,7 +6,7 @@ use std::{
 use taper_core::{Device, Trainer};
 use taper_store::Store;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -18,9 +18,12 @@ use crate::{
     retention::{self, Retention},
     scheduler::Slot,
     validation,
-    watchdog::Patience,
+    watchdog::{Patience, Pauses},
     worker::Worker,
 };
+
+/// Plans made for requests at the same time: they take the cores from training.
+const PLANS: usize = 2;
 
 /// Where models lie and what trains.
 #[derive(Debug, Clone)]
@@ -50,6 +53,9 @@ pub(crate) struct Shared {
     pub(crate) config: RunnerConfig,
     pub(crate) controls: Controls,
     pub(crate) memory: Ledger,
+    pub(crate) pauses: Pauses,
+    /// One permit for each plan that may be made for a request at the same time.
+    pub(crate) plans: Arc<Semaphore>,
     /// Rung when a job has been queued.
     pub(crate) queued: Notify,
     /// Ids of jobs to validate.
@@ -85,6 +91,8 @@ impl Runner {
             config,
             controls: Controls::default(),
             memory: Ledger::default(),
+            pauses: Pauses::default(),
+            plans: Arc::new(Semaphore::new(PLANS)),
             queued: Notify::new(),
             unvalidated,
             stopping: CancellationToken::new(),

@@ -1,14 +1,15 @@
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
 
 use taper_core::{
     Command, Control, Device, JobState, Level, NewEvent, Outcome, RunSpec, Stop, TrainError,
 };
 use taper_store::{Change, Job, JobResult, StoreError, Transition};
+use tokio::time::sleep;
 
 use crate::{
     report,
     runner::Shared,
-    settle::{failed, settle},
+    settle::{RETRY, failed, is_unkept, settle, unkept},
     validation::internal,
     watchdog::{self, Ended},
     worker::{Assignment, Worker},
@@ -18,6 +19,8 @@ use crate::{
 const POLL: Duration = Duration::from_secs(5);
 /// A table of a run's steps under OpenAI's header; it is handed out as a file, not as an artifact.
 const STEP_TABLE: &str = "result.csv";
+/// Tries to find the checkpoint to go on from.
+const TRIES: u32 = 3;
 const RUNNING: &[JobState] = &[JobState::Running];
 
 /// A device with its worker, and the loop that keeps it busy.
@@ -74,6 +77,7 @@ impl Slot {
         if self.shared.stopping.is_cancelled() && control.command() == Command::Continue {
             control.give(Command::Pause);
         }
+        let newest = self.newest_checkpoint(&job).await;
         let mut result = self.train(&job, &control).await;
         if result.is_ok() && control.command() == Command::Cancel {
             // Who has cancelled does not want what was finished meanwhile.
@@ -82,14 +86,18 @@ impl Slot {
         if let Err(error) = self.shared.store.sweep_run(&job.id, result.is_ok()).await {
             tracing::warn!(job.id = %job.id, %error, "a run has left something half done");
         }
-        let transition = self.conclude(&job, result).await;
-        match settle(&self.shared, transition).await? {
+        let transition = self.conclude(&job, &control, newest, result).await;
+        let settled = settle(&self.shared, transition).await;
+        self.shared.controls.forget(&job);
+        match settled? {
             Some(job) => {
                 tracing::info!(job.id = %job.id, job.state = %job.state, "job left its worker");
+                if job.state.is_terminal() {
+                    self.shared.pauses.forget(&job.id);
+                }
             }
             None => tracing::warn!(job.id = %job.id, "the job had moved on before its run ended"),
         }
-        self.shared.controls.forget(&job);
         drop(held);
         // Another slot may wait for this memory.
         self.shared.queued.notify_waiters();
@@ -97,8 +105,8 @@ impl Slot {
     }
 
     async fn train(&mut self, job: &Job, control: &Control) -> Result<Outcome, TrainError> {
-        let run = self.prepare(job).await?;
-        let (sink, reporter) = report::line(&self.shared.store, job, control);
+        let run = self.prepare(job, control).await?;
+        let (sink, reporter) = report::line(&self.shared, job, control);
         let reporter = tokio::spawn(reporter.run());
         let assignment = Assignment {
             trainer: self.shared.trainer.clone(),
@@ -123,45 +131,142 @@ impl Slot {
         result
     }
 
-    async fn prepare(&self, job: &Job) -> Result<RunSpec, TrainError> {
-        let refused = |error: &dyn std::error::Error| internal(error.to_string());
+    /// Makes a run ready. What the store refuses for now is tried again while nothing better can be done.
+    async fn prepare(&self, job: &Job, control: &Control) -> Result<RunSpec, TrainError> {
+        loop {
+            match self.try_to_prepare(job).await {
+                Err(error) if is_unkept(&error) && self.may_wait(control) => {
+                    tracing::warn!(job.id = %job.id, %error, "a run could not be prepared; it is tried again");
+                    sleep(RETRY).await;
+                }
+                prepared => return prepared,
+            }
+        }
+    }
+
+    /// Tells whether a run may go on waiting in its slot: nobody wants it to leave, and the queue is no better place.
+    fn may_wait(&self, control: &Control) -> bool {
+        control.command() == Command::Continue
+            && !self.shared.stopping.is_cancelled()
+            && self.shared.store.shortage().is_none()
+    }
+
+    async fn try_to_prepare(&self, job: &Job) -> Result<RunSpec, TrainError> {
         let mut run = self.shared.concrete(job).await?;
         run.device = self.device;
-        run.resume_from = self.shared.resume_point(job, &run).await?;
+        run.resume_from = self.resume_from(job, &run).await?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&run.run_dir)
-            .map_err(|error| refused(&error))?;
+            .map_err(|source| {
+                let what = "cannot make a run's folder".to_owned();
+                unkept(&StoreError::Io { what, source })
+            })?;
         Ok(run)
     }
 
+    /// Where a run goes on. An error of the store looks like any other here, so it gets some tries.
+    async fn resume_from(&self, job: &Job, run: &RunSpec) -> Result<Option<PathBuf>, TrainError> {
+        for _ in 1..TRIES {
+            match self.shared.resume_point(job, run).await {
+                Err(TrainError::Failed { code, message, .. }) if code == "internal" => {
+                    tracing::warn!(job.id = %job.id, message, "a checkpoint could not be looked at; it is tried again");
+                    sleep(RETRY).await;
+                }
+                found => return found,
+            }
+        }
+        self.shared.resume_point(job, run).await
+    }
+
+    /// The id of a job's newest checkpoint, if it can be told.
+    async fn newest_checkpoint(&self, job: &Job) -> Option<String> {
+        let known = self.shared.store.checkpoints(&job.id, None, 1).await;
+        known.ok()?.data.pop().map(|checkpoint| checkpoint.id)
+    }
+
     /// What the end of a run means for its job.
-    async fn conclude(&self, job: &Job, result: Result<Outcome, TrainError>) -> Transition {
+    async fn conclude(
+        &self,
+        job: &Job,
+        control: &Control,
+        newest: Option<String>,
+        result: Result<Outcome, TrainError>,
+    ) -> Transition {
         match result {
-            Ok(outcome) => match self.result_of(job, outcome).await {
+            Ok(outcome) => match self.keep_result(job, control, &outcome).await {
                 Ok(result) => succeeded(job, result),
-                Err(error) => failed(job, RUNNING, internal(error.to_string())),
+                Err(error) => self.broken(job, unkept(&error)).await,
             },
             // Where a user has paused or cancelled it, the store follows that.
             Err(TrainError::Stopped(Stop::Paused)) if self.shared.stopping.is_cancelled() => {
                 let message = "The server is stopping; the job will go on after its next start";
                 ended(job, JobState::Queued, message)
             }
-            Err(TrainError::Stopped(Stop::Paused)) => {
-                watchdog::held(job, self.shared.store.shortage())
-            }
+            Err(TrainError::Stopped(Stop::Paused)) => self.paused(job, newest).await,
             Err(TrainError::Stopped(Stop::Cancelled)) => {
                 ended(job, JobState::Cancelled, "The job was cancelled")
             }
-            Err(error) => match watchdog::shortage_behind(&self.shared, &error).await {
-                Some(shortage) => watchdog::held(job, Some(shortage)),
-                None => failed(job, RUNNING, error),
-            },
+            Err(error) => self.broken(job, error).await,
         }
     }
 
-    async fn result_of(&self, job: &Job, outcome: Outcome) -> Result<JobResult, StoreError> {
+    /// What an error means for its job.
+    async fn broken(&self, job: &Job, error: TrainError) -> Transition {
+        if is_unkept(&error) {
+            tracing::warn!(job.id = %job.id, %error, "a run goes back into the queue");
+            return watchdog::held(job, self.shared.store.shortage());
+        }
+        match watchdog::shortage_behind(&self.shared, &error).await {
+            Some(shortage) => watchdog::held(job, Some(shortage)),
+            None => failed(job, RUNNING, error),
+        }
+    }
+
+    /// What a pause means that the server does not stop for: the watchdog's, since the store follows a user's by itself.
+    async fn paused(&self, job: &Job, newest: Option<String>) -> Transition {
+        let shortage = self.shared.store.look_at_disk().await;
+        let shortage = shortage.unwrap_or_else(|_| self.shared.store.shortage());
+        if self.is_wished(job).await {
+            return watchdog::held(job, shortage);
+        }
+        let moved = self.newest_checkpoint(job).await != newest;
+        let pauses = &self.shared.pauses;
+        if pauses.is_one_too_many(&job.id, moved, shortage) {
+            return failed(job, RUNNING, watchdog::no_space());
+        }
+        watchdog::held(job, shortage)
+    }
+
+    /// Tells whether a user waits for the job to leave its worker.
+    async fn is_wished(&self, job: &Job) -> bool {
+        let job = self.shared.store.job(&job.id).await;
+        job.is_ok_and(|job| job.is_some_and(|job| job.wish.is_some()))
+    }
+
+    /// Keeps what a run has made. It is not made again for a disk that is full for a moment: only who stops the job or the server ends
+    /// the tries.
+    async fn keep_result(
+        &self,
+        job: &Job,
+        control: &Control,
+        outcome: &Outcome,
+    ) -> Result<JobResult, StoreError> {
+        loop {
+            let wanted =
+                control.command() != Command::Cancel && !self.shared.stopping.is_cancelled();
+            match self.result_of(job, outcome).await {
+                Err(error) if error.may_pass() && wanted => {
+                    tracing::warn!(job.id = %job.id, %error, "a result could not be kept; it is tried again");
+                    sleep(RETRY).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn result_of(&self, job: &Job, outcome: &Outcome) -> Result<JobResult, StoreError> {
         let store = &self.shared.store;
         let mut artifacts = store.survey_output(&job.id).await?;
         let mut result_files = Vec::new();
@@ -173,7 +278,7 @@ impl Slot {
         Ok(JobResult {
             fine_tuned_model: job.spec.tuned_model_name(&job.id),
             trained_tokens: outcome.trained_tokens,
-            metrics: outcome.metrics,
+            metrics: outcome.metrics.clone(),
             artifacts,
             result_files,
         })

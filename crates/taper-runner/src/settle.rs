@@ -5,7 +5,9 @@ use taper_store::{Change, Job, JobError, StoreError, Transition};
 
 use crate::{resume::CORRUPT, runner::Shared};
 
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// The code of an error that lies in the store and may pass; a job never ends with it.
+const UNKEPT: &str = "store_unavailable";
 
 /// Makes a transition happen even when the disk is full for a while: a job must not be left in a state that is no longer true.
 pub(crate) async fn settle(
@@ -14,12 +16,29 @@ pub(crate) async fn settle(
 ) -> Result<Option<Job>, StoreError> {
     loop {
         match shared.store.transition(transition.clone()).await {
-            Err(StoreError::NotCommitted) if !shared.stopping.is_cancelled() => {
+            Err(error) if error.may_pass() && !shared.stopping.is_cancelled() => {
+                tracing::warn!(job.id = %transition.job, %error, "a job's new state could not be kept; it is tried again");
                 tokio::time::sleep(RETRY).await;
             }
             settled => return settled,
         }
     }
+}
+
+/// What a refusal of the store becomes.
+pub(crate) fn unkept(error: &StoreError) -> TrainError {
+    let code = if error.may_pass() { UNKEPT } else { "internal" };
+    TrainError::Failed {
+        code: code.to_owned(),
+        message: error.to_string(),
+        param: None,
+        step: None,
+    }
+}
+
+/// Tells whether an error lies in the store and may pass, so that no job is to fail for it.
+pub(crate) fn is_unkept(error: &TrainError) -> bool {
+    matches!(error, TrainError::Failed { code, .. } if code == UNKEPT)
 }
 
 /// The end of a job with an error.

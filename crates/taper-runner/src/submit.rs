@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use taper_core::{Control, DataFile, FieldError, JobSpec, Plan, RunSpec, SpecError, code};
+use taper_core::{Command, Control, DataFile, FieldError, JobSpec, Plan, RunSpec, SpecError, code};
 use taper_store::{FileRecord, Job, NewJob, StoreError};
 
 use crate::{Runner, RunnerError, admission, base::Base, runner::Shared};
@@ -25,7 +25,8 @@ impl Runner {
         if shared.stopping.is_cancelled() {
             return Err(RunnerError::Stopping);
         }
-        let spec = shared.inspect(spec).await?.spec;
+        let asked = Asked::default();
+        let spec = shared.inspect(spec, &asked.0).await?.spec;
         let training_file = spec.training_file.clone();
         let job = match shared.store.create_job(NewJob { spec, once }).await {
             Err(StoreError::UnknownFile(id)) => {
@@ -48,11 +49,21 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::Spec`] with the field that is wrong, as for a real submission.
     pub async fn plan(&self, spec: JobSpec) -> Result<Plan, RunnerError> {
-        let shared = &self.shared;
-        let run = shared.inspect(spec).await?;
-        let trainer = shared.trainer.clone();
-        let planned = blocking(move || trainer.check(&run, &Control::new())).await?;
-        planned.map_err(|error| admission::as_finding(error).into())
+        tokio::select! {
+            biased;
+            () = self.shared.stopping.cancelled() => Err(RunnerError::Stopping),
+            plan = self.shared.plan(spec) => plan,
+        }
+    }
+}
+
+/// The line to the work for a request; the work ends with the request that it is for.
+#[derive(Default)]
+struct Asked(Control);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.give(Command::Cancel);
     }
 }
 
@@ -64,14 +75,32 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Shared {
+    async fn plan(&self, spec: JobSpec) -> Result<Plan, RunnerError> {
+        let permit = self.plans.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| RunnerError::Stopping)?;
+        let asked = Asked::default();
+        let run = self.inspect(spec, &asked.0).await?;
+        let (trainer, control) = (self.trainer.clone(), asked.0.clone());
+        let planned = blocking(move || {
+            let plan = trainer.check(&run, &control);
+            // The work goes on for a moment when its request has gone.
+            drop(permit);
+            plan
+        });
+        planned
+            .await?
+            .map_err(|error| admission::as_finding(error).into())
+    }
+
     /// A quick look at model, rows and memory; gives the run with every value in force.
-    async fn inspect(&self, spec: JobSpec) -> Result<RunSpec, RunnerError> {
+    async fn inspect(&self, spec: JobSpec, control: &Control) -> Result<RunSpec, RunnerError> {
         let sources = self.find_sources(&spec).await?;
         let mut run = self.run_spec(spec, sources);
         let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
+        let control = control.clone();
         let inspected = blocking(move || {
             run.spec = trainer.inspect(&run)?;
-            admission::admit(&*trainer, limit, &run)?;
+            admission::admit(&*trainer, limit, &run, &control)?;
             Ok::<_, SpecError>(run)
         });
         Ok(inspected.await??)

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use taper_core::{Command, JobState, Level, NewEvent, Plan, RunEvent, Stop, TrainError};
 use taper_store::{Change, Job, StoreError, Transition};
@@ -7,8 +7,11 @@ use tokio::sync::mpsc;
 use crate::{
     RunnerError, admission,
     runner::Shared,
-    settle::{failed, panic_message, settle},
+    settle::{failed, is_unkept, panic_message, settle, unkept},
 };
+
+/// How long a validation waits that the store has kept from being made.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Validates job after job. One at a time, so that tokenizing does not take the cores from training; apart from the workers, so
 /// that a long training does not keep new jobs from being looked at.
@@ -19,24 +22,52 @@ pub(crate) async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<S
             id = jobs.recv() => id,
         };
         let Some(id) = id else { return };
-        if let Err(error) = shared.validate(&id).await {
-            tracing::error!(job.id = %id, %error, "a validation could not be recorded; the next start repeats it");
+        match shared.validate(&id).await {
+            Ok(Validated::Done) => {}
+            Ok(Validated::Unkept) => shared.validate_later(id),
+            Err(error) if error.may_pass() => {
+                tracing::error!(job.id = %id, %error, "a validation could not be made; it is tried again");
+                shared.validate_later(id);
+            }
+            Err(error) => {
+                tracing::error!(job.id = %id, %error, "a validation could not be recorded; the next start repeats it");
+            }
         }
     }
 }
 
+/// What has become of a validation.
+enum Validated {
+    Done,
+    /// The store did not answer; nothing is known.
+    Unkept,
+}
+
 impl Shared {
-    async fn validate(&self, id: &str) -> Result<(), StoreError> {
+    /// Sends a job back to be validated after a pause; a server that stops meanwhile validates it at its next start.
+    fn validate_later(&self, id: String) {
+        let unvalidated = self.unvalidated.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PAUSE).await;
+            drop(unvalidated.send(id));
+        });
+    }
+
+    async fn validate(&self, id: &str) -> Result<Validated, StoreError> {
         let Some(job) = self.store.job(id).await? else {
-            return Ok(());
+            return Ok(Validated::Done);
         };
         if job.state != JobState::ValidatingFiles {
-            return Ok(());
+            return Ok(Validated::Done);
         }
         let transition = match self.check(&job).await {
             Ok(plan) => ready(&job, plan),
             // A cancelled job has ended already; a stopped server validates it at its next start.
-            Err(TrainError::Stopped(Stop::Cancelled | Stop::Paused)) => return Ok(()),
+            Err(TrainError::Stopped(Stop::Cancelled | Stop::Paused)) => return Ok(Validated::Done),
+            Err(error) if is_unkept(&error) => {
+                tracing::warn!(job.id = %id, %error, "a validation could not be made; it is tried again");
+                return Ok(Validated::Unkept);
+            }
             Err(error) => failed(&job, &[JobState::ValidatingFiles], error),
         };
         let settled = settle(self, transition).await?;
@@ -44,7 +75,7 @@ impl Shared {
             self.queued.notify_one();
         }
         self.controls.forget(&job);
-        Ok(())
+        Ok(Validated::Done)
     }
 
     async fn check(&self, job: &Job) -> Result<Plan, TrainError> {
@@ -70,6 +101,7 @@ impl Shared {
         let sources = match self.find_sources(&job.spec).await {
             Ok(sources) => sources,
             Err(RunnerError::Spec(error)) => return Err(error.into()),
+            Err(RunnerError::Store(error)) => return Err(unkept(&error)),
             Err(error) => return Err(internal(error.to_string())),
         };
         let mut run = self.run_spec(job.spec.clone(), sources);

@@ -81,6 +81,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Tells whether the same call may succeed later, though nothing but the store or its disk changes.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSpace(_) | Self::NotCommitted | Self::Database(_) | Self::Io { .. }
+        )
+    }
+
     /// Adds to an I/O error what was being done.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();

@@ -7,7 +7,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 use crate::{
     Once, Order, Page, Store, StoreError,
     layout::open_regular,
-    store::blocking,
+    store::{blocking, new_id},
     writer::{Command, Tx},
 };
 
@@ -143,20 +143,20 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Keeps a copy of a file that a job has made; it becomes known with the job's end.
+    /// Keeps a copy of a small file that a job has made, also without space; it becomes known with the job's end.
     pub async fn keep_result_file(
         &self,
         filename: &str,
         source: &Path,
     ) -> Result<FileRecord, StoreError> {
         let cannot = || StoreError::io("cannot read a job's result file");
-        let mut upload = self.begin_upload().await?;
+        let mut upload = self.begin_unasked(new_id("file")).await?;
         let mut file = File::open(source).await.map_err(cannot())?;
         let mut chunk = vec![0; CHUNK];
         loop {
             match file.read(&mut chunk).await.map_err(cannot())? {
                 0 => break,
-                n => upload.write(&chunk[..n]).await?,
+                n => upload.take(&chunk[..n]).await?,
             }
         }
         upload

@@ -47,6 +47,11 @@ impl Store {
 
     pub(crate) async fn begin(&self, id: String) -> Result<Upload, StoreError> {
         self.require_space()?;
+        self.begin_unasked(id).await
+    }
+
+    /// As [`Store::begin`], also without space: for a few bytes that a finished job must not be lost for.
+    pub(crate) async fn begin_unasked(&self, id: String) -> Result<Upload, StoreError> {
         let path = self.layout().file(&format!("{id}.part"));
         let part = Leftover(Some(path.clone()));
         let file = blocking("cannot make a file for an upload", move || {
@@ -68,6 +73,11 @@ impl Upload {
     /// Takes the next bytes.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.store.require_space()?;
+        self.take(bytes).await
+    }
+
+    /// As [`Upload::write`], also without space.
+    pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
         let written = self.file.write_all(bytes).await;
