@@ -1,8 +1,10 @@
 //! How a request that is sent twice is known, so that it makes one thing: by the client's `Idempotency-Key`, or by the official
 //! clients' own word that they repeat themselves.
 
+use std::net::SocketAddr;
+
 use axum::{
-    extract::FromRequestParts,
+    extract::{ConnectInfo, FromRequestParts},
     http::{HeaderMap, header, request::Parts},
 };
 use taper_store::Once;
@@ -30,16 +32,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Marks {
             digest: String::new(),
             retried: retries.is_some_and(|count| count > 0),
         };
+        // Without a key of any kind the address is all that tells callers apart. A key of the client's own holds wherever it comes from.
+        let unknown = once.key.is_none() && !headers.contains_key(header::AUTHORIZATION);
+        let peer = peer(parts).filter(|_| unknown).unwrap_or_default();
         let caller = [header::AUTHORIZATION, header::COOKIE]
             .map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes()));
         let [authorization, cookie] = caller.map(String::from_utf8_lossy);
-        let scope = once.asking(&[parts.uri.path(), &authorization, &cookie]);
+        let scope = once.asking(&[parts.uri.path(), &authorization, &cookie, &peer]);
         Ok(Self(Once {
             scope: scope.digest,
             digest: String::new(),
             ..scope
         }))
     }
+}
+
+/// The address that a request comes from. A client may call this machine by IPv4 and then by IPv6.
+fn peer(parts: &Parts) -> Option<String> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let ip = peer.ip();
+    Some(if ip.is_loopback() {
+        "here".to_owned()
+    } else {
+        ip.to_string()
+    })
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {

@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::net::TcpListener;
 
@@ -28,7 +28,8 @@ pub async fn serve(
     tokio::spawn(tidy);
     let targets = state.config.webhooks.clone();
     tokio::spawn(webhooks::run(state.store.clone(), targets, ending.clone()));
-    let server = axum::serve(listener, router(state)).with_graceful_shutdown(told);
+    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(told);
     tokio::select! {
         ended = server => ended,
         () = async { ending.cancelled().await; tokio::time::sleep(GRACE).await } => {

@@ -4,8 +4,8 @@ use taper_core::JobSpec;
 
 use crate::{Store, StoreError, store::now, writer::Tx};
 
-/// How long a request counts as the one that a client's retry repeats.
-const RETRY_SECONDS: i64 = 15 * 60;
+/// How long a request counts as the one that a client's retry repeats. Clients wait some seconds; who asks for the same later means it.
+const RETRY_SECONDS: i64 = 2 * 60;
 /// How long a client's own key holds.
 const KEY_SECONDS: i64 = 30 * 24 * 60 * 60;
 
@@ -86,7 +86,9 @@ async fn find_repeated(
     once: &Once,
 ) -> Result<Option<String>, StoreError> {
     let object = sqlx::query_scalar(
-        "select object from requests where scope = ? and digest = ? and created_at >= ?
+        "select object from requests
+         where key is null and scope = ? and digest = ? and created_at >= ?
+         and not exists (select 1 from uploads where id = object and state <> 'pending')
          order by row desc limit 1",
     )
     .bind(&once.scope)

@@ -4,6 +4,7 @@ use crate::{
     Artifact, FileRecord, Job, JobError, Store, StoreError, jobs,
     jobs::to_json,
     store::now,
+    tuned::Scope,
     writer::{Command, Tx},
 };
 
@@ -79,7 +80,8 @@ impl Store {
     /// job to leave its worker is followed instead.
     ///
     /// # Errors
-    /// [`StoreError::UnknownFile`] when an ended job would begin again and a file it names has gone.
+    /// When an ended job would begin again: [`StoreError::UnknownFile`] when a file it names has gone, [`StoreError::ModelInUse`] when
+    /// an open job starts from what it has made.
     pub async fn transition(&self, transition: Transition) -> Result<Option<Job>, StoreError> {
         self.write(|reply| Command::Transition(Box::new(transition), reply))
             .await
@@ -116,6 +118,9 @@ impl Tx<'_> {
         }
         if job.state.is_terminal() {
             self.require_files(&job.spec).await?;
+            // An open job may start from a checkpoint that would be superseded.
+            let model = job.spec.tuned_model_name(&job.id);
+            self.require_unused(&model, Scope::Checkpoints).await?;
         }
         let heeding = it.heeding(job.wish);
         let it = heeding.as_ref().unwrap_or(it);

@@ -118,9 +118,10 @@ async fn find(
     name: &str,
 ) -> Result<Option<(Job, Option<u64>)>, StoreError> {
     let (model, step) = match name.split_once(CHECKPOINT_MARK) {
-        Some((model, step)) => match step.parse() {
-            Ok(step) => (model, Some(step)),
-            Err(_) => return Ok(None),
+        Some((model, text)) => match text.parse::<u64>() {
+            // One name for each checkpoint, or its users would not be found.
+            Ok(step) if step.to_string() == text => (model, Some(step)),
+            _ => return Ok(None),
         },
         None => (name, None),
     };
