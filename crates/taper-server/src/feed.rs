@@ -52,6 +52,14 @@ impl Scope {
         }
     }
 
+    /// Tells whether no event can come any more, since the job has been deleted.
+    async fn is_gone(&self, store: &Store) -> Result<bool, StoreError> {
+        match self {
+            Self::Job(id) => Ok(store.job(id).await?.is_none()),
+            Self::Jobs(_) => Ok(false),
+        }
+    }
+
     fn frame(&self, event: &Event) -> String {
         let number = self.number(event);
         match self {
@@ -92,7 +100,7 @@ impl Feed {
         }
     }
 
-    /// The next event; `None` once the store is closed. Dropping the future loses nothing.
+    /// The next event; `None` once the job is gone or the store is closed. Dropping the future loses nothing.
     async fn next(&mut self) -> Result<Option<Arc<Event>>, StoreError> {
         loop {
             if let Some(event) = self.read.pop_front() {
@@ -102,6 +110,9 @@ impl Feed {
             if self.behind {
                 let events = self.scope.after(&self.store, self.last).await?;
                 self.behind = !events.is_empty();
+                if events.is_empty() && self.scope.is_gone(&self.store).await? {
+                    return Ok(None);
+                }
                 self.read.extend(events.into_iter().map(Arc::new));
                 continue;
             }

@@ -8,6 +8,9 @@ use taper_store::MetadataFilter;
 
 use crate::error::{ApiError, readable};
 
+/// Pairs of a metadata filter; each is a condition of its own for the database.
+const MOST_PAIRS: usize = 16;
+
 /// A query that has been read as `T`.
 pub(crate) struct Query<T>(pub(crate) T);
 
@@ -122,6 +125,11 @@ impl Pairs {
     /// OpenAI's filter: `metadata[key]=value`, or `metadata=null`.
     pub(crate) fn metadata(&mut self) -> MetadataFilter {
         let pairs = self.map("metadata");
+        if pairs.len() > MOST_PAIRS {
+            let message =
+                format!("'metadata' takes at most {MOST_PAIRS} pairs, as many as a job can have");
+            self.reject("metadata", message);
+        }
         match self.text("metadata").as_deref() {
             Some("null") if pairs.is_empty() => return MetadataFilter::Empty,
             Some(_) => self.reject(
