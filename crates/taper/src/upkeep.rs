@@ -32,12 +32,12 @@ pub(crate) struct UpkeepFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     run_timeout: Option<NonZeroU64>,
 
-    /// Days after which the checkpoints of ended jobs are deleted [default: 30]
+    /// Days after which the checkpoints of ended jobs are deleted; 0 = never [default: 30]
     #[arg(long, env = "TAPER_KEEP_CHECKPOINTS_DAYS", value_name = "DAYS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_checkpoints_days: Option<u64>,
 
-    /// Days after which ended jobs are deleted with all that they have made [default: never]
+    /// Days after which ended jobs are deleted with all that they have made; 0 = never [default: never]
     #[arg(long, env = "TAPER_KEEP_JOBS_DAYS", value_name = "DAYS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_jobs_days: Option<u64>,
@@ -85,10 +85,33 @@ impl Upkeep {
     }
 
     pub(crate) fn retention(&self) -> Retention {
-        let days = |days: u64| Duration::from_secs(days.saturating_mul(DAY));
         Retention {
-            checkpoints: Some(days(self.keep_checkpoints_days)),
-            jobs: self.keep_jobs_days.map(days),
+            checkpoints: age(self.keep_checkpoints_days),
+            jobs: self.keep_jobs_days.and_then(age),
         }
+    }
+}
+
+/// No days stand for never, as with the other settings: that all goes at once is nobody's wish.
+fn age(days: u64) -> Option<Duration> {
+    (days > 0).then(|| Duration::from_secs(days.saturating_mul(DAY)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_days_are_for_ever() {
+        let upkeep = Upkeep {
+            keep_checkpoints_days: 0,
+            keep_jobs_days: Some(0),
+            ..Upkeep::default()
+        };
+        let retention = upkeep.retention();
+        assert_eq!((retention.checkpoints, retention.jobs), (None, None));
+        let usual = Upkeep::default().retention();
+        assert_eq!(usual.checkpoints, Some(Duration::from_secs(30 * DAY)));
+        assert_eq!(usual.jobs, None);
     }
 }

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use taper_core::{
     CheckpointRefused, Command, Control, JobSpec, Memory, Outcome, Plan, RunSink, RunSpec,
-    SpecError, TrainError, Trainer,
+    SpecError, Stop, TrainError, Trainer,
 };
 use taper_engine::Engine;
 
@@ -28,6 +28,8 @@ use crate::logging::LogFormat;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a cancelled child may take.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a child whose line broke is dead.
+const LOOKS_AT_THE_DYING: u32 = 20;
 /// What a process that panics exits with.
 const PANICKED: i32 = 101;
 const KILLED: i32 = 9;
@@ -93,9 +95,16 @@ impl Trainer for Isolated {
             line.over.store(true, Relaxed);
             ended
         });
+        let killed = ended.is_err() && !ends_itself(&mut child);
         let status = child.wait().map_err(cannot)?;
         match ended {
             Ok(Some(ended)) => ended,
+            // One that did not follow in time was killed, which is no failure.
+            _ if control.command() == Command::Cancel => Err(Stop::Cancelled.into()),
+            Err(error) if killed => Err(failed(
+                "crashed",
+                format!("the line to the run's process broke: {error}"),
+            )),
             Ok(None) | Err(_) => Err(died(status, line.peak.load(Relaxed))),
         }
     }
@@ -179,6 +188,20 @@ fn listen(
         }
     }
     Ok(None)
+}
+
+/// Waits a little for a child whose line broke, since a dead one breaks it too, then kills it: nobody reads what it says, and it would
+/// wait for that for ever. False when it had to be killed.
+fn ends_itself(child: &mut Child) -> bool {
+    for _ in 0..LOOKS_AT_THE_DYING {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return true;
+        }
+        thread::sleep(LOOK);
+    }
+    // It is waited for next, which tells what this could not.
+    drop(child.kill());
+    false
 }
 
 /// What the end of a child without a last word means.
