@@ -108,7 +108,7 @@ impl Progress {
         let mut out = std::io::stderr();
         if out.is_terminal() {
             let _ = write!(out, "\r  {}/{} {} ", self.done, self.all, self.what);
-        } else if self.done % 20 == 0 {
+        } else if self.done.is_multiple_of(20) {
             let _ = writeln!(out, "  {}/{} {}", self.done, self.all, self.what);
         }
         if self.done == self.all && out.is_terminal() {

@@ -33,41 +33,10 @@ pub(crate) async fn cuts_at_every_byte(size: Size) -> Result<Passed> {
     let mut progress = Progress::new("cuts", 2 * places.len() as u64);
     let (mut none, mut one) = (0, 0);
     for place in &places {
-        for (way, weather) in [
-            (
-                "request",
-                Weather {
-                    request_bytes: *place,
-                    ..Weather::FAIR
-                },
-            ),
-            (
-                "answer",
-                Weather {
-                    answer_bytes: *place,
-                    ..Weather::FAIR
-                },
-            ),
-        ] {
-            let key = format!("{way}-{place}");
-            // A connection of its own for each, so that the weather is that of its first byte.
-            world.proxy.cut();
-            world.proxy.set(weather);
-            let body = json!({"model": MODEL, "training_file": file, "metadata": {"key": key}, "training": {"max_steps": 1}});
-            let sent = answer(world.site.client.request(Method::POST, JOBS).json(&body)).await;
-            world.proxy.cut();
-            world.proxy.set(Weather::FAIR);
-            if let Ok((status, body)) = &sent {
-                ensure!(status.is_success(), "{key}: {status}: {body}");
-            }
-            let found = world
-                .site
-                .get(&format!("{JOBS}?metadata[key]={key}"))
-                .await?;
-            match (found["data"].as_array().map(Vec::len), sent) {
-                (Some(1), _) => one += 1,
-                (Some(0), Err(_)) => none += 1,
-                (count, sent) => anyhow::bail!("{key}: {count:?} jobs after {sent:?}"),
+        for (way, weather) in cuts(*place) {
+            match made_by_cut(&world, &file, &format!("{way}-{place}"), weather).await? {
+                true => one += 1,
+                false => none += 1,
             }
             progress.step();
         }
@@ -87,6 +56,40 @@ pub(crate) async fn cuts_at_every_byte(size: Size) -> Result<Passed> {
         "{} cuts: {none} times no job, {one} times exactly one",
         none + one
     )))
+}
+
+/// A line that breaks at a byte, on either way.
+fn cuts(place: u64) -> [(&'static str, Weather); 2] {
+    let request = Weather {
+        request_bytes: place,
+        ..Weather::FAIR
+    };
+    let answer = Weather {
+        answer_bytes: place,
+        ..Weather::FAIR
+    };
+    [("request", request), ("answer", answer)]
+}
+
+/// Asks for a job over a line that breaks, and tells whether one was made.
+async fn made_by_cut(world: &World, file: &str, key: &str, weather: Weather) -> Result<bool> {
+    // A connection of its own for each, so that the weather is that of its first byte.
+    world.proxy.cut();
+    world.proxy.set(weather);
+    let body = json!({"model": MODEL, "training_file": file, "metadata": {"key": key}, "training": {"max_steps": 1}});
+    let sent = answer(world.site.client.request(Method::POST, JOBS).json(&body)).await;
+    world.proxy.cut();
+    world.proxy.set(Weather::FAIR);
+    if let Ok((status, body)) = &sent {
+        ensure!(status.is_success(), "{key}: {status}: {body}");
+    }
+    let path = format!("{JOBS}?metadata[key]={key}");
+    let found = world.site.get(&path).await?;
+    match (found["data"].as_array().map(Vec::len), sent) {
+        (Some(1), _) => Ok(true),
+        (Some(0), Err(_)) => Ok(false),
+        (count, sent) => anyhow::bail!("{key}: {count:?} jobs after {sent:?}"),
+    }
 }
 
 /// F24: latency, and bytes that come one by one.
