@@ -84,6 +84,13 @@ impl Engine {
                 format!("going on from the checkpoint {step}"),
             ));
         }
+        if !data.folder.keeps_head && run.resume_from.is_none() && run.start_from.is_none() {
+            let message = "the model's head tells other classes apart than the data; the run begins with a new one";
+            sink.event(RunEvent::Message(
+                taper_core::Level::Info,
+                message.to_owned(),
+            ));
+        }
         trainer::train(run, &data, sink, control)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     data::{Content, Encoded, Part, Source, encode},
     estimate::{
         Speed, Surroundings, Work, disk, evaluation_batch, evaluation_pass, heaviest, longest,
-        memory, seconds, train_pass,
+        memory, seconds, text_bytes, train_pass,
     },
     models::Model,
     opened::OpenModel,
@@ -79,10 +79,7 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
     let max_length = max_length_in_force(&opened.folder, run);
     let count = usize::try_from(training.per_device_train_batch_size).unwrap_or(usize::MAX);
     if matches!(rows.training[0].content, Content::Text(_)) {
-        let tokens: usize = fs::metadata(&run.training_file.path).map_or(usize::MAX, |file| {
-            usize::try_from(file.len()).unwrap_or(usize::MAX)
-        });
-        let blocks = count.min(tokens / max_length).max(1);
+        let blocks = count.min(most_tokens(rows, run) / max_length).max(1);
         return Ok(Encoded::blocks(blocks, max_length));
     }
     let chosen = longest(&rows.training, count);
@@ -99,9 +96,19 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
     )?;
     data.prompted = matches!(run.spec.tuning.method, Method::PromptTuning(_));
     if training.packing {
-        data.fill(chosen.len() * max_length);
+        let wanted = chosen.len().saturating_mul(max_length);
+        data.fill(wanted.min(most_tokens(rows, run)));
     }
     Ok(data)
+}
+
+/// More tokens than all rows together have: a token stands for at least a byte, and what a template adds is in the syntax of the file. A
+/// Parquet file may be smaller than its texts.
+fn most_tokens(rows: &Rows, run: &RunSpec) -> usize {
+    let file = fs::metadata(&run.training_file.path).map_or(usize::MAX, |file| {
+        usize::try_from(file.len()).unwrap_or(usize::MAX)
+    });
+    file.max(rows.training.iter().map(text_bytes).sum())
 }
 
 /// The arithmetic of all steps and evaluations.

@@ -234,8 +234,9 @@ impl Prepared {
         run: &RunSpec,
         control: &Control,
     ) -> Result<Self> {
-        let (folder, setup) = (opened.folder.clone(), opened.setup.clone());
         let rows = Rows::of(cache, run)?;
+        let (folder, setup) = (opened.folder.clone(), opened.setup.clone());
+        let folder = folder.for_classes(rows.classes.names());
         let max_length = max_length_in_force(&folder, run);
         let tokens = |rows_: &Arc<Vec<Row>>, part| {
             encode(

@@ -34,6 +34,17 @@ pub(crate) struct ModelFolder {
     /// The whole `config.json`, for the export.
     pub(crate) config: Value,
     pub(crate) arch: Arch,
+    /// Whether a head in the weights may be trained on, or tells other classes apart than the run.
+    pub(crate) keeps_head: bool,
+}
+
+/// The classes that a configuration names, by their ids; `None` where it has no names but those that transformers makes up.
+fn class_names(config: &Value) -> Option<Vec<String>> {
+    let named = config.get("id2label")?.as_object()?;
+    let name = |id: usize| Some(named.get(&id.to_string())?.as_str()?.to_owned());
+    let names: Vec<String> = (0..named.len()).map(name).collect::<Option<_>>()?;
+    let is_made_up = |(id, name): (usize, &String)| *name == format!("LABEL_{id}");
+    (!names.iter().enumerate().all(is_made_up)).then_some(names)
 }
 
 impl ModelFolder {
@@ -71,7 +82,18 @@ impl ModelFolder {
             dir: dir.to_owned(),
             config,
             arch,
+            keeps_head: true,
         })
+    }
+
+    /// This folder for a run that tells these classes apart. A head of other classes is made anew, as transformers does where sizes
+    /// differ: to go on with it would let each class begin with what was learned for another.
+    pub(crate) fn for_classes(self, classes: &[String]) -> Self {
+        let named = class_names(&self.config);
+        Self {
+            keeps_head: classes.is_empty() || named.is_none_or(|named| named == classes),
+            ..self
+        }
     }
 
     /// Opens the weights; reads the header only.

@@ -58,7 +58,7 @@ pub(crate) fn longest(rows: &[Row], count: usize) -> Vec<Row> {
         .collect()
 }
 
-fn text_bytes(row: &Row) -> usize {
+pub(crate) fn text_bytes(row: &Row) -> usize {
     match &row.content {
         Content::Labelled { text, .. } | Content::Text(text) => text.len(),
         Content::Completion { prompt, completion } => prompt.len() + completion.len(),

@@ -317,7 +317,7 @@ impl Head {
         Ok(Self {
             hidden,
             activation,
-            out: loader.trained_linear(second, last, std)?,
+            out: loader.class_head(second, last, std)?,
         })
     }
 

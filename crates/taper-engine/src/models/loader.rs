@@ -268,14 +268,36 @@ impl<'a> Loader<'a> {
         shape: LinearShape,
         std: f64,
     ) -> Result<Linear> {
+        self.read_or_made(path, shape, std, true)
+    }
+
+    /// The last layer of a classifier: like [`Self::trained_linear`], but never one of other classes.
+    pub(crate) fn class_head(
+        &mut self,
+        path: &str,
+        shape: LinearShape,
+        std: f64,
+    ) -> Result<Linear> {
+        self.read_or_made(path, shape, std, self.folder.keeps_head)
+    }
+
+    /// Weights in the checkpoint are looked at only if it `may_be_read`.
+    fn read_or_made(
+        &mut self,
+        path: &str,
+        shape: LinearShape,
+        std: f64,
+        may_be_read: bool,
+    ) -> Result<Linear> {
         let weight = format!("{path}.weight");
         let mut stream = Stream::new(self.seed, &weight);
-        let weight = self.trained(&weight, &shape.weight(), || {
+        let weight = self.trained(&weight, &shape.weight(), may_be_read, || {
             stream.normal(shape.inputs * shape.outputs, std)
         })?;
         let bias = format!("{path}.bias");
         let bias = if shape.bias {
-            Some(self.trained(&bias, &[shape.outputs], || vec![0.0; shape.outputs])?)
+            let zeros = || vec![0.0; shape.outputs];
+            Some(self.trained(&bias, &[shape.outputs], may_be_read, zeros)?)
         } else {
             None
         };
@@ -307,9 +329,10 @@ impl<'a> Loader<'a> {
         &mut self,
         name: &str,
         shape: &[usize],
+        may_be_read: bool,
         fresh: impl FnOnce() -> Vec<f32>,
     ) -> Result<Param> {
-        let fits = |stored: &String| self.weights.shape(stored) == Some(shape);
+        let fits = |stored: &String| may_be_read && self.weights.shape(stored) == Some(shape);
         let tensor = match self.find(name).filter(fits) {
             Some(stored) => self.stored(&stored, shape, DType::F32)?,
             None => self.fresh(shape, fresh)?,

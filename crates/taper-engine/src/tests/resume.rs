@@ -348,3 +348,47 @@ fn a_checkpoint_of_other_settings_data_or_base_is_refused() {
     .into();
     train(&same);
 }
+
+/// The weights that a run begins with are no checkpoint of its own: its own stay.
+#[test]
+fn weights_to_begin_with_that_cannot_be_read_are_laid_to_the_model() {
+    let fixture = Fixture::new(0.0);
+    let first = fixture.run("first", ROWS, body(lora()));
+    train(&first);
+    let checkpoint = first.checkpoint_dir(STEPS);
+    let adapter = first.output_dir().join("adapter");
+    fs::write(checkpoint.join("state.json"), "{}").unwrap();
+    fs::write(adapter.join("adapter_config.json"), "{}").unwrap();
+    for weights in [
+        StartWeights::Checkpoint(checkpoint),
+        StartWeights::Adapter(adapter),
+    ] {
+        let mut run = fixture.run("second", ROWS, body(lora()));
+        run.start_from = Some(StartFrom {
+            model: "ft:first".to_owned(),
+            method: first.spec.tuning.method.clone(),
+            classes: Vec::new(),
+            weights,
+        });
+        let error = Engine::new()
+            .train(&run, &mut Recorder::default(), &Control::new())
+            .unwrap_err();
+        let TrainError::Failed {
+            code,
+            param,
+            message,
+            ..
+        } = error
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!(
+            (code.as_str(), param.as_deref()),
+            ("invalid_model", Some("model"))
+        );
+        assert!(
+            message.starts_with("cannot begin with 'ft:first': "),
+            "{message}"
+        );
+    }
+}

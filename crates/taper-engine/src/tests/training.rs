@@ -208,8 +208,8 @@ fn a_checkpoint_whose_base_is_away_or_changed_is_not_damaged() {
     }
 }
 
-/// Keeps no checkpoint but those of some steps.
-struct Forgetful(Recorder, fn(u64) -> bool);
+/// Does not keep the checkpoints of the steps that it is told.
+struct Forgetful(Recorder, Box<dyn Fn(u64) -> bool>);
 
 impl RunSink for Forgetful {
     fn event(&mut self, event: RunEvent) {
@@ -217,7 +217,7 @@ impl RunSink for Forgetful {
     }
 
     fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused> {
-        if (self.1)(checkpoint.step) {
+        if !(self.1)(checkpoint.step) {
             return self.0.checkpoint(checkpoint);
         }
         self.0.checkpoints.push(checkpoint);
@@ -229,7 +229,7 @@ impl RunSink for Forgetful {
 fn a_run_goes_on_without_the_checkpoints_that_cannot_be_kept() {
     let fixture = Fixture::new(0.0);
     let run = fixture.run("forgotten", 40, small());
-    let mut sink = Forgetful(Recorder::default(), |_| false);
+    let mut sink = Forgetful(Recorder::default(), Box::new(|_| true));
     Engine::new()
         .train(&run, &mut sink, &Control::new())
         .unwrap();
@@ -241,6 +241,57 @@ fn a_run_goes_on_without_the_checkpoints_that_cannot_be_kept() {
         |event| matches!(event, RunEvent::Message(Level::Warn, text) if text.ends_with("no space")),
     );
     assert_eq!(warnings.count(), 10);
+}
+
+/// The evaluations after the first step, by step, with their losses.
+fn evaluations(recorder: &Recorder) -> Vec<(u64, f64)> {
+    let losses = recorder.events.iter().filter_map(|event| match event {
+        RunEvent::Evaluation { metrics, .. } => {
+            Some((metrics.get("step")? as u64, metrics.get("valid_loss")?))
+        }
+        _ => None,
+    });
+    losses.filter(|(step, _)| *step > 0).collect()
+}
+
+/// Trains with a sink that does not keep the checkpoints of some steps; the published loss, and what was told.
+fn train_without(run: &RunSpec, lost: impl Fn(u64) -> bool + 'static) -> (f64, Recorder) {
+    let mut sink = Forgetful(Recorder::default(), Box::new(lost));
+    let outcome = Engine::new()
+        .train(run, &mut sink, &Control::new())
+        .unwrap();
+    (outcome.metrics.get("valid_loss").unwrap(), sink.0)
+}
+
+#[test]
+fn a_best_step_that_could_not_be_kept_gives_way_to_the_best_that_was() {
+    let fixture = Fixture::new(0.1);
+    let body = json!({"tuning": {"type": "full"}, "training": {"num_train_epochs": 40, "per_device_train_batch_size": 8, "learning_rate": 2e-2,
+        "eval_steps": 3, "save_steps": 1, "load_best_model_at_end": true, "metric_for_best_model": "eval_loss", "early_stopping_patience": 3,
+        "save_total_limit": 1}});
+    let run = |name: &str| fixture.run(name, 80, body.clone());
+    let losses = evaluations(&train(&run("whole")).1);
+    let mut bests: Vec<(u64, f64)> = Vec::new();
+    for evaluated in &losses {
+        if bests.last().is_none_or(|(_, loss)| evaluated.1 < *loss) {
+            bests.push(*evaluated);
+        }
+    }
+    let [.., (_, second), (best, least)] = bests[..] else {
+        panic!("{losses:?}")
+    };
+    let (last_step, last) = *losses.last().unwrap();
+    assert!(last_step > best && last > least, "{losses:?}");
+    let says = |recorder: &Recorder, end: &str| {
+        let start = format!("The weights of step {best} were the best");
+        recorder.events.iter().any(|event| matches!(event, RunEvent::Message(Level::Warn, text) if text.starts_with(&start) && text.ends_with(end)))
+    };
+    let (published, recorder) = train_without(&run("without-best"), move |step| step == best);
+    assert!((published - second).abs() < 1e-6, "{published}: {bests:?}");
+    assert!(says(&recorder, "the best that could be kept"));
+    let (published, recorder) = train_without(&run("without-any"), |_| true);
+    assert!((published - last).abs() < 1e-6, "{published}: {last}");
+    assert!(says(&recorder, "the last"));
 }
 
 #[test]
@@ -366,4 +417,58 @@ fn an_absurd_learning_rate_fails_with_the_step() {
             && message.contains("there is no checkpoint"),
         "{message}"
     );
+}
+
+/// The second job finds the tokens of the first, but its warmup is its own.
+#[test]
+fn a_warmup_longer_than_the_run_is_refused_for_each_job() {
+    let fixture = Fixture::new(0.0);
+    let engine = Engine::new();
+    let run = fixture.run("short", 40, small());
+    engine.check(&run, &Control::new()).unwrap();
+    let mut other = run;
+    other.spec.training.warmup_steps = 10.0;
+    let error = engine.check(&other, &Control::new()).unwrap_err();
+    assert!(
+        matches!(&error, TrainError::Failed { param: Some(param), .. } if param == "training.warmup_steps"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_head_of_other_classes_is_made_anew() {
+    let fixture = Fixture::new(0.0);
+    let mut body = small();
+    body["tuning"] = json!({"type": "full"});
+    let first = fixture.run("first", 40, body.clone());
+    train(&first);
+    let whole = first.output_dir().join("model");
+    // What the model says before its first step follows from the head that it begins with.
+    let start = |name: &str, names: Option<[&str; 2]>| {
+        let config = whole.join("config.json");
+        let mut changed: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+        match names {
+            Some([a, b]) => changed["id2label"] = json!({"0": a, "1": b}),
+            None => drop(changed.as_object_mut().unwrap().remove("id2label")),
+        }
+        fs::write(&config, changed.to_string()).unwrap();
+        let mut run = fixture.run(name, 40, body.clone());
+        run.model_dir.clone_from(&whole);
+        let (_, recorder) = train(&run);
+        let told = recorder.events.iter().any(|event| {
+            matches!(event, RunEvent::Message(_, text) if text.contains("tells other classes apart"))
+        });
+        (losses(&recorder)[0].1, told)
+    };
+    let (kept, told) = start("same", Some(["neg", "pos"]));
+    assert!(!told);
+    assert_eq!(start("plain", None), (kept, false));
+    assert_eq!(
+        start("made-up", Some(["LABEL_0", "LABEL_1"])),
+        (kept, false)
+    );
+    let (anew, told) = start("swapped", Some(["pos", "neg"]));
+    assert!(told);
+    assert_ne!(anew, kept);
+    assert_eq!(start("other", Some(["bad", "good"])), (anew, true));
 }

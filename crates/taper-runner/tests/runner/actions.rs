@@ -176,6 +176,33 @@ async fn a_job_that_has_lost_all_its_checkpoints_fails_and_a_retry_begins_at_the
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_does_not_go_with_the_model_now_is_kept_for_a_retry() {
+    let bench = Bench::start(two_attempts(&["whole", "foreign", "bad"])).await;
+    let job = bench.submit().await;
+    wait_for_checkpoint(&bench, &job, 3).await;
+    bench.runner.pause(&job.id).await.unwrap();
+    bench.runner.resume(&job.id).await.unwrap();
+    let failed = bench.wait(&job, JobState::Failed).await;
+    let error = failed.error.unwrap();
+    assert_eq!(
+        (error.code.as_str(), error.step),
+        ("checkpoint_unusable", Some(2))
+    );
+    let kept = bench.store.checkpoints(&job.id, None, 9).await.unwrap();
+    let steps: Vec<u64> = kept.data.iter().map(|checkpoint| checkpoint.step).collect();
+    assert_eq!(steps, [3, 2, 1]);
+    // What it stands on is put back.
+    fs::write(kept.data[1].dir.join("state"), "whole").unwrap();
+    bench.runner.retry(&job.id).await.unwrap();
+    bench.wait(&job, JobState::Succeeded).await;
+    let told = messages(&bench, &job).await;
+    assert!(
+        told.contains(&"from Some(\"step-00000002\")".to_owned()),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_failed_validation_is_repeated_by_a_retry() {
     let bad = Arc::new(AtomicBool::new(true));
     let is_bad = bad.clone();

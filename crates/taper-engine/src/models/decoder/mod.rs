@@ -116,7 +116,7 @@ impl Decoder {
             }
             TaskType::SeqCls => {
                 let shape = LinearShape::new(hidden, classes).with_bias(false);
-                Head::Classes(loader.trained_linear("score", shape, config.initializer_range)?)
+                Head::Classes(loader.class_head("score", shape, config.initializer_range)?)
             }
         };
         Ok(Self {
