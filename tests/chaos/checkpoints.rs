@@ -128,11 +128,11 @@ async fn one(world: &mut World, part: &str, how: Harm, references: &References) 
     world.start().await?;
     clients.await??;
     promises::assert(world, &wishes, references, Allowed::NOTHING).await?;
-    went_on(&world.site, &job).await
+    went_on(&world.site, &job, &newest).await
 }
 
-/// The last run has not begun at the first step, and the log says why it has not begun at the last checkpoint.
-async fn went_on(site: &Site, job: &str) -> Result<()> {
+/// The last run has not begun at the first step, and the log says why it has not begun at the `harmed` checkpoint, if that was known.
+async fn went_on(site: &Site, job: &str, harmed: &Path) -> Result<()> {
     let events = site.client.events(job).await?;
     let data: Vec<&Value> = events.iter().map(|(_, event)| &event["data"]).collect();
     let start = data.iter().rposition(|data| data["status"] == "running");
@@ -142,6 +142,14 @@ async fn went_on(site: &Site, job: &str) -> Result<()> {
         first_step > Some(1),
         "the job has begun again at step {first_step:?}"
     );
+    let name = harmed.file_name().and_then(|name| name.to_str());
+    let step: u64 = name.unwrap_or_default().trim_start_matches("step-").parse()?;
+    let made = format!("Checkpoint created at step {step}");
+    let first_run = &events[..start.unwrap_or_default()];
+    if !first_run.iter().any(|(_, event)| event["message"] == made.as_str()) {
+        // The server died between the rename and the row: nobody was told of it, so nobody misses it.
+        return Ok(());
+    }
     let warned = events.iter().any(|(_, event)| {
         let text = event["message"].as_str().unwrap_or_default();
         event["level"] == "warn" && text.to_lowercase().contains("checkpoint")

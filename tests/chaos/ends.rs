@@ -114,8 +114,8 @@ pub(crate) async fn hang(_: Size) -> Result<Passed> {
         return Ok(Passed::Skipped(reason));
     }
     let mut world = World::new().await?;
-    // The rename of the fourth checkpoint: only a thread that trains comes to that, and only with the first job.
-    let words = inject::wrapper("rename", Fault::Delay(30), 4, false);
+    // The folder of the fourth checkpoint: only a thread that trains makes so many, and only with the first job.
+    let words = inject::wrapper("mkdir", Fault::Delay(30), 4, false);
     let mut command = world.folders.command_under(&words)?;
     command.args(["--stuck-after", "4"]);
     world.start_as(command).await?;
