@@ -1,8 +1,17 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
 use taper_core::code;
 use taper_runner::RunnerError;
 use taper_store::JobFilter;
+use tokio::task::JoinSet;
 
-use crate::bench::{Bench, Script, done, spec};
+use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
 
 #[tokio::test]
 async fn what_does_not_exist_is_named_by_its_field() {
@@ -38,4 +47,37 @@ async fn what_does_not_exist_is_named_by_its_field() {
         ..JobFilter::default()
     };
     assert!(bench.store.jobs(&filter).await.unwrap().data.is_empty());
+}
+
+#[tokio::test]
+async fn a_plan_that_nobody_waits_for_any_more_is_given_up() {
+    let (begun, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let script = Script::new(|_, _, _| done()).checking({
+        let (begun, ended) = (begun.clone(), ended.clone());
+        move |_, control| {
+            begun.fetch_add(1, SeqCst);
+            let stopped = until_stopped(control).map(|_| plan());
+            ended.fetch_add(1, SeqCst);
+            stopped
+        }
+    });
+    let bench = Bench::start(script).await;
+    let spec = spec(&bench.store).await;
+    let mut requests = JoinSet::new();
+    for _ in 0..5 {
+        let (runner, spec) = (bench.runner.clone(), spec.clone());
+        requests.spawn(async move { runner.plan(spec).await });
+    }
+    let answer = tokio::time::timeout(Duration::from_millis(500), requests.join_next()).await;
+    assert!(answer.is_err());
+    requests.shutdown().await;
+    // No more than two at once.
+    assert_eq!(begun.load(SeqCst), 2);
+    for _ in 0..2000 {
+        if ended.load(SeqCst) == 2 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the work goes on");
 }

@@ -1,11 +1,23 @@
-use std::{thread::sleep, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    thread::sleep,
+    time::Duration,
+};
 
 use taper_core::{Event, JobState};
 use taper_runner::Patience;
-use taper_store::Limits;
+use taper_store::{FileRecord, Limits, Store};
 
 use crate::bench::{Bench, Script, done, until_stopped};
 
+const LITTLE: Limits = Limits {
+    min_free_bytes: 0,
+    max_bytes: Some(16 << 20),
+};
 const SECOND: Option<Duration> = Some(Duration::from_secs(1));
 
 #[tokio::test]
@@ -50,19 +62,10 @@ async fn without_space_a_run_waits_in_the_queue_and_goes_on_by_itself() {
         1 => until_stopped(control),
         _ => done(),
     });
-    let limits = Limits {
-        min_free_bytes: 0,
-        max_bytes: Some(16 << 20),
-    };
-    let bench = Bench::guarded(script, Patience::default(), limits).await;
+    let bench = Bench::guarded(script, Patience::default(), LITTLE).await;
     let job = bench.submit().await;
     bench.wait(&job, JobState::Running).await;
-    let mut upload = bench.store.begin_upload().await.unwrap();
-    upload.write(&vec![0; 17 << 20]).await.unwrap();
-    let file = upload
-        .finish(taper_store::NewFile::new("large.jsonl", "fine-tune"))
-        .await
-        .unwrap();
+    let file = fill(&bench.store).await;
     bench.wait(&job, JobState::Queued).await;
     let events = bench.store.events_after(&job.id, 0, 100).await.unwrap();
     let last = events.last().unwrap();
@@ -71,4 +74,88 @@ async fn without_space_a_run_waits_in_the_queue_and_goes_on_by_itself() {
     bench.store.delete_file(&file.id).await.unwrap();
     let job = bench.wait(&job, JobState::Succeeded).await;
     assert_eq!(job.attempt, 2);
+}
+
+/// Puts in a file that takes more than there is.
+async fn fill(store: &Store) -> FileRecord {
+    let mut upload = store.begin_upload().await.unwrap();
+    upload.write(&vec![0; 17 << 20]).await.unwrap();
+    upload
+        .finish(taper_store::NewFile::new("large.jsonl", "fine-tune"))
+        .await
+        .unwrap()
+}
+
+/// Waits until a number has been reached.
+async fn reach(number: &AtomicU32, least: u32) {
+    for _ in 0..2000 {
+        if number.load(SeqCst) >= least {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{least} was not reached");
+}
+
+#[tokio::test]
+async fn a_run_that_only_its_own_checkpoint_keeps_from_going_on_fails_in_the_end() {
+    let (paused, freed) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let script = Script::new({
+        let (paused, freed) = (paused.clone(), freed.clone());
+        move |run, _, control| {
+            let stopped = until_stopped(control);
+            // Its checkpoint fills the disk, is given up, and the shortage is over with it.
+            paused.store(run.attempt, SeqCst);
+            while freed.load(SeqCst) < run.attempt {
+                sleep(Duration::from_millis(5));
+            }
+            stopped
+        }
+    });
+    let bench = Bench::guarded(script, Patience::default(), LITTLE).await;
+    let job = bench.submit().await;
+    for attempt in 1..=3 {
+        bench.wait(&job, JobState::Running).await;
+        let file = fill(&bench.store).await;
+        reach(&paused, attempt).await;
+        bench.store.delete_file(&file.id).await.unwrap();
+        freed.store(attempt, SeqCst);
+        if attempt < 3 {
+            let next = async {
+                while bench.store.job(&job.id).await.unwrap().unwrap().attempt == attempt {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), next)
+                .await
+                .unwrap();
+        }
+    }
+    let failed = bench.wait(&job, JobState::Failed).await;
+    assert_eq!(failed.error.unwrap().code, "no_space");
+    assert_eq!(failed.attempt, 3);
+}
+
+#[tokio::test]
+async fn a_run_that_ends_without_space_keeps_its_result() {
+    let full = Arc::new(AtomicU32::new(0));
+    let script = Script::new({
+        let full = full.clone();
+        move |run, _, _| {
+            while full.load(SeqCst) == 0 {
+                sleep(Duration::from_millis(5));
+            }
+            fs::create_dir_all(run.output_dir()).unwrap();
+            fs::write(run.output_dir().join("result.csv"), "step\n1\n").unwrap();
+            done()
+        }
+    });
+    let bench = Bench::guarded(script, Patience::default(), LITTLE).await;
+    let job = bench.submit().await;
+    bench.wait(&job, JobState::Running).await;
+    fill(&bench.store).await;
+    assert!(bench.store.look_at_disk().await.unwrap().is_some());
+    full.store(1, SeqCst);
+    let job = bench.wait(&job, JobState::Succeeded).await;
+    assert_eq!((job.attempt, job.result_files.len()), (1, 1));
 }

@@ -197,6 +197,12 @@ async fn lists_and_their_filters() {
         (vec![ids[0].clone(), ids[2].clone()], false)
     );
     assert_eq!(listed("?metadata[team]=c").await, (vec![], false));
+    let many: Vec<_> = (0..17).map(|n| format!("metadata[k{n}]=v")).collect();
+    let most = format!("?{}", many[..16].join("&"));
+    assert_eq!(listed(&most).await, (vec![], false));
+    let refused = app.get(&format!("{JOBS}?{}", many.join("&"))).await;
+    let (status, param, _) = refused.error().await;
+    assert_eq!((status, param.as_str()), (400, "metadata"));
 
     let path = format!("{JOBS}/{}/events", ids[0]);
     let all = app.get(&path).await.json().await;

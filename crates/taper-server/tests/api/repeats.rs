@@ -87,6 +87,10 @@ async fn a_client_that_says_it_repeats_itself_gets_the_same_job() {
     other["suffix"] = json!("x");
     assert!(![first, second].contains(&job(&app, &other, &[(RETRIES, "1")]).await));
     assert_eq!(count(&app).await, 3);
+    // What was made under a key is found by that key alone.
+    other["suffix"] = json!("y");
+    let keyed = job(&app, &other, &[(KEY, "a")]).await;
+    assert_ne!(job(&app, &other, &[(RETRIES, "1")]).await, keyed);
 }
 
 #[tokio::test]

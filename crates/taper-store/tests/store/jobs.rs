@@ -268,3 +268,67 @@ async fn checkpoints_are_published_and_superseded() {
         Err(StoreError::UnknownCursor(_))
     ));
 }
+
+#[tokio::test]
+async fn a_checkpoint_is_known_whatever_becomes_of_those_before_it() {
+    let (_dir, store) = store().await;
+    let job = run(&store).await;
+    let checkpoints = store.run_dir(&job.id).join("checkpoints");
+    let files = |step: u64, superseded: Vec<u64>| CheckpointFiles {
+        step,
+        dir: checkpoints.join(format!("step-{step}")),
+        metrics: Metrics::new(),
+        superseded,
+    };
+    for step in 1..=2 {
+        fs::create_dir_all(checkpoints.join(format!("step-{step}"))).unwrap();
+    }
+    store
+        .publish_checkpoint(&job.id, 1, files(1, vec![]))
+        .await
+        .unwrap();
+    fs::remove_dir(checkpoints.join("step-1")).unwrap();
+    store
+        .publish_checkpoint(&job.id, 1, files(2, vec![1]))
+        .await
+        .unwrap();
+    let known = store.checkpoints(&job.id, None, 10).await.unwrap().data;
+    let steps: Vec<_> = known.iter().map(|checkpoint| checkpoint.step).collect();
+    assert_eq!(steps, [2]);
+}
+
+#[tokio::test]
+async fn a_job_is_not_tried_again_while_another_starts_from_its_checkpoint() {
+    let (_dir, store) = store().await;
+    let job = run(&store).await;
+    let dir = store.run_dir(&job.id).join("checkpoints/step-5");
+    fs::create_dir_all(&dir).unwrap();
+    let files = CheckpointFiles {
+        step: 5,
+        dir,
+        metrics: Metrics::new(),
+        superseded: vec![],
+    };
+    store.publish_checkpoint(&job.id, 1, files).await.unwrap();
+    let failed = to(&job, &[JobState::Running], JobState::Failed);
+    store.transition(failed).await.unwrap().unwrap();
+
+    let model = job.spec.tuned_model_name(&job.id);
+    let name = format!("{model}:ckpt-step-5");
+    assert!(store.tuned(&name).await.unwrap().is_some());
+    for other in ["05", "+5", "5 ", ""] {
+        let other = format!("{model}:ckpt-step-{other}");
+        assert!(store.tuned(&other).await.unwrap().is_none(), "{other}");
+    }
+    let mut user = job.spec.clone();
+    user.model = name;
+    let user = store.create_job(user).await.unwrap();
+    let again = to(&job, &[JobState::Failed], JobState::Queued);
+    match store.transition(again.clone()).await {
+        Err(StoreError::ModelInUse { job, .. }) => assert_eq!(job, user.id),
+        other => panic!("{other:?}"),
+    }
+    let gone = to(&user, &[JobState::ValidatingFiles], JobState::Cancelled);
+    store.transition(gone).await.unwrap().unwrap();
+    assert!(store.transition(again).await.unwrap().is_some());
+}
