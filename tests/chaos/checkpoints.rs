@@ -143,10 +143,16 @@ async fn went_on(site: &Site, job: &str, harmed: &Path) -> Result<()> {
         "the job has begun again at step {first_step:?}"
     );
     let name = harmed.file_name().and_then(|name| name.to_str());
-    let step: u64 = name.unwrap_or_default().trim_start_matches("step-").parse()?;
+    let step: u64 = name
+        .unwrap_or_default()
+        .trim_start_matches("step-")
+        .parse()?;
     let made = format!("Checkpoint created at step {step}");
     let first_run = &events[..start.unwrap_or_default()];
-    if !first_run.iter().any(|(_, event)| event["message"] == made.as_str()) {
+    if !first_run
+        .iter()
+        .any(|(_, event)| event["message"] == made.as_str())
+    {
         // The server died between the rename and the row: nobody was told of it, so nobody misses it.
         return Ok(());
     }

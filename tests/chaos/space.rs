@@ -31,7 +31,11 @@ pub(crate) async fn full_disk(_: Size) -> Result<Passed> {
     command.args(["--min-free-mib", "8"]);
     world.start_as(command).await?;
     // Not in the history, since it is deleted on the way.
-    let file = world.site.client.upload("other.jsonl", specs::rows()).await?;
+    let file = world
+        .site
+        .client
+        .upload("other.jsonl", specs::rows())
+        .await?;
     let wishes = wishes(&[Kind::Lora, Kind::Best]);
     let clients = tokio::spawn(fulfil(world.site.clone(), wishes.clone(), &[]));
     sleep(Duration::from_millis(700)).await;

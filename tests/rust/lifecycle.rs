@@ -1,10 +1,11 @@
 //! What users do to jobs, in every state a job can be in.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{
     client::{Client, answer},
@@ -245,9 +246,7 @@ async fn a_damaged_checkpoint_is_passed_over() -> Result<()> {
 
     let server = folders.serve().await?;
     done(&server.client, &id, "resume").await?;
-    server.client.wait_for_step(&id, 1).await?;
     let path = format!("/v1/fine_tuning/jobs/{id}/events?limit=10000");
-    let events = server.client.get(&path).await?.to_string();
     let step = |path: &std::path::Path| -> Option<u64> {
         path.file_name()?
             .to_str()?
@@ -264,10 +263,14 @@ async fn a_damaged_checkpoint_is_passed_over() -> Result<()> {
         "going on from the checkpoint step-{:08}",
         step(before).context("no step")?
     );
-    ensure!(
-        events.contains(&refused) && events.contains(&resumed),
-        "{events}"
-    );
-    done(&server.client, &id, "cancel").await?;
-    Ok(())
+    let mut events = String::new();
+    for _ in 0..100 {
+        events = server.client.get(&path).await?.to_string();
+        if events.contains(&refused) && events.contains(&resumed) {
+            done(&server.client, &id, "cancel").await?;
+            return Ok(());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    bail!("{events}")
 }

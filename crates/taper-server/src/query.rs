@@ -1,6 +1,6 @@
 //! Query strings, read name by name so that every finding has its `param` and a misspelt name is not dropped in silence.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use taper_core::{FieldError, SpecError, code};
@@ -129,6 +129,16 @@ impl Pairs {
             let message =
                 format!("'metadata' takes at most {MOST_PAIRS} pairs, as many as a job can have");
             self.reject("metadata", message);
+        }
+        let keys: BTreeSet<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+        if keys.len() < pairs.len()
+            || keys
+                .iter()
+                .any(|key| key.is_empty() || key.contains(['[', ']']))
+        {
+            let message =
+                "'metadata' takes metadata[key]=value, each key once, without brackets in it";
+            self.reject("metadata", message.to_owned());
         }
         match self.text("metadata").as_deref() {
             Some("null") if pairs.is_empty() => return MetadataFilter::Empty,
