@@ -50,10 +50,7 @@ pub(crate) fn key(opened: &OpenModel, run: &RunSpec) -> String {
     let (spec, training) = (&run.spec, &run.spec.training);
     let file = |file: &DataFile| format!("{} {:?}", file.sha256, Format::of(&file.filename));
     let held_out = training.eval_split.map(|share| (share, training.seed));
-    let virtual_tokens = match &spec.tuning.method {
-        Method::PromptTuning(prompt) => prompt.num_virtual_tokens,
-        Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
-    };
+    let virtual_tokens = virtual_tokens(&spec.tuning.method);
     format!(
         "{} {} {:?} {held_out:?} {:?} {} {virtual_tokens}",
         opened.stamp,
@@ -186,11 +183,14 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
 
 /// The longest row that the model takes behind the virtual tokens, if the method has any.
 fn max_length(folder: &ModelFolder, method: &Method) -> u64 {
-    let virtual_tokens = match method {
+    (folder.arch.max_length() as u64).saturating_sub(virtual_tokens(method))
+}
+
+fn virtual_tokens(method: &Method) -> u64 {
+    match method {
         Method::PromptTuning(prompt) => prompt.num_virtual_tokens,
         Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
-    };
-    (folder.arch.max_length() as u64).saturating_sub(virtual_tokens)
+    }
 }
 
 /// Tokens to which rows are cut.

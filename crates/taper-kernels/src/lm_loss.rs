@@ -61,12 +61,9 @@ pub fn linear_cross_entropy(
         return LmLoss::default();
     };
     let mut total = LmLoss::default();
-    size.for_each_chunk(chunk, |first, logits| {
+    let weight = View::new(weight, size.vocabulary, size.hidden);
+    size.for_each_chunk(chunk, hidden, weight, |first, hidden, logits| {
         let rows = logits.len() / size.vocabulary;
-        let range = first * size.hidden..(first + rows) * size.hidden;
-        let hidden = View::new(&hidden[range.clone()], rows, size.hidden);
-        let weight = View::new(weight, size.vocabulary, size.hidden);
-        matmul(logits, false, 1.0, hidden, weight.t());
         let losses: Vec<(f64, bool)> = logits
             .par_chunks_exact_mut(size.vocabulary)
             .zip(&targets[first..])
@@ -79,6 +76,7 @@ pub fn linear_cross_entropy(
             .collect();
         total.add(&losses);
         let dlogits = View::new(logits, rows, size.vocabulary);
+        let range = first * size.hidden..(first + rows) * size.hidden;
         multiply_by_blocks(&mut dhidden[range], dlogits, weight, size.vocabulary);
         if let Some(dweight) = &mut dweight {
             matmul(dweight, true, 1.0, dlogits.t(), hidden);
@@ -114,12 +112,8 @@ pub fn linear_cross_entropy_forward(
         return LmLoss::default();
     };
     let mut total = LmLoss::default();
-    size.for_each_chunk(chunk, |first, logits| {
-        let rows = logits.len() / size.vocabulary;
-        let range = first * size.hidden..(first + rows) * size.hidden;
-        let hidden = View::new(&hidden[range], rows, size.hidden);
-        let weight = View::new(weight, size.vocabulary, size.hidden);
-        matmul(logits, false, 1.0, hidden, weight.t());
+    let weight = View::new(weight, size.vocabulary, size.hidden);
+    size.for_each_chunk(chunk, hidden, weight, |first, _, logits| {
         let results: Vec<(f64, bool)> = logits
             .par_chunks_exact_mut(size.vocabulary)
             .zip(&targets[first..])
@@ -177,13 +171,23 @@ impl Size {
         })
     }
 
-    /// Calls `f` with the first row of each chunk and room for the chunk's logits.
-    fn for_each_chunk(self, chunk: usize, mut f: impl FnMut(usize, &mut [f32])) {
+    /// Calls `f` with the first row of each chunk, the rows themselves and their logits.
+    fn for_each_chunk(
+        self,
+        chunk: usize,
+        hidden: &[f32],
+        weight: View<'_>,
+        mut f: impl FnMut(usize, View<'_>, &mut [f32]),
+    ) {
         assert!(chunk > 0, "a chunk has rows");
         let mut logits = vec![0.0; chunk.min(self.rows) * self.vocabulary];
         for first in (0..self.rows).step_by(chunk) {
             let rows = chunk.min(self.rows - first);
-            f(first, &mut logits[..rows * self.vocabulary]);
+            let range = first * self.hidden..(first + rows) * self.hidden;
+            let hidden = View::new(&hidden[range], rows, self.hidden);
+            let logits = &mut logits[..rows * self.vocabulary];
+            matmul(logits, false, 1.0, hidden, weight.t());
+            f(first, hidden, logits);
         }
     }
 }

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use taper_core::{CheckpointRefused, RunSpec, TrainError};
-use taper_store::{Checkpoint, Job};
+use taper_store::{Checkpoint, Job, StoreError};
 
-use crate::{runner::Shared, validation::internal};
+use crate::{runner::Shared, settle::unkept, validation::internal};
 
 /// More checkpoints than `save_total_limit` lets a job keep.
 const ALL: u32 = 20_000;
@@ -21,7 +21,7 @@ impl Shared {
         job: &Job,
         run: &RunSpec,
     ) -> Result<Option<PathBuf>, TrainError> {
-        let failed = |error: taper_store::StoreError| internal(error.to_string());
+        let failed = |error: StoreError| unkept(&error);
         let known = self.store.checkpoints(&job.id, None, ALL).await;
         let mut refused = Vec::new();
         for checkpoint in known.map_err(failed)?.data {

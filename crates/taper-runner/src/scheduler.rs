@@ -1,4 +1,4 @@
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration};
 
 use taper_core::{
     Command, Control, Device, JobState, Level, NewEvent, Outcome, RunSpec, Stop, TrainError,
@@ -19,8 +19,6 @@ use crate::{
 const POLL: Duration = Duration::from_secs(5);
 /// A table of a run's steps under OpenAI's header; it is handed out as a file, not as an artifact.
 const STEP_TABLE: &str = "result.csv";
-/// Tries to find the checkpoint to go on from.
-const TRIES: u32 = 3;
 const RUNNING: &[JobState] = &[JobState::Running];
 
 /// A device with its worker, and the loop that keeps it busy.
@@ -154,7 +152,7 @@ impl Slot {
     async fn try_to_prepare(&self, job: &Job) -> Result<RunSpec, TrainError> {
         let mut run = self.shared.concrete(job).await?;
         run.device = self.device;
-        run.resume_from = self.resume_from(job, &run).await?;
+        run.resume_from = self.shared.resume_point(job, &run).await?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -164,20 +162,6 @@ impl Slot {
                 unkept(&StoreError::Io { what, source })
             })?;
         Ok(run)
-    }
-
-    /// Where a run goes on. An error of the store looks like any other here, so it gets some tries.
-    async fn resume_from(&self, job: &Job, run: &RunSpec) -> Result<Option<PathBuf>, TrainError> {
-        for _ in 1..TRIES {
-            match self.shared.resume_point(job, run).await {
-                Err(TrainError::Failed { code, message, .. }) if code == "internal" => {
-                    tracing::warn!(job.id = %job.id, message, "a checkpoint could not be looked at; it is tried again");
-                    sleep(RETRY).await;
-                }
-                found => return found,
-            }
-        }
-        self.shared.resume_point(job, run).await
     }
 
     /// The id of a job's newest checkpoint, if it can be told.
