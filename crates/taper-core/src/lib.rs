@@ -29,7 +29,7 @@ pub use schedule::SchedulerType;
 pub use start::{StartFrom, StartWeights};
 pub use state::{Action, JobState, UnknownState, Wish};
 pub use trainer::{
-    CheckpointFiles, CheckpointRefused, Command, Control, DataFile, Device, Outcome,
+    CHECKPOINT_MANIFEST, CheckpointFiles, CheckpointRefused, Command, Control, DataFile, Device, Outcome,
     PublishRefused, RunSink, RunSpec, Stop, TrainError, Trainer,
 };
 pub use training::{Interval, Training};

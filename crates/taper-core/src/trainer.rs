@@ -267,6 +267,9 @@ pub enum CheckpointRefused {
     Unusable(String),
 }
 
+/// A file in a checkpoint's folder that tells the sums of the others: a JSON object of file names and sha256 in hex.
+pub const CHECKPOINT_MANIFEST: &str = "manifest.json";
+
 /// A checkpoint that lies whole on the disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointFiles {

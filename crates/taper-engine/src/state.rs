@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 use candle_core::Device;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use taper_core::{CheckpointRefused, RunSpec};
+use taper_core::{CHECKPOINT_MANIFEST, CheckpointRefused, RunSpec};
 
 use crate::{
     Error, Result,
@@ -23,8 +23,6 @@ use crate::{
 pub(crate) const PARAMETERS: &str = "parameters.safetensors";
 const MOMENTS: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-/// The sha256 of each of the others, in hex.
-const MANIFEST: &str = "manifest.json";
 const FILES: [&str; 3] = [PARAMETERS, MOMENTS, STATE];
 
 /// How far a run is.
@@ -122,8 +120,8 @@ pub(crate) fn complete(written: Filled) -> Result<()> {
             let sum = sha256(&dir.join(name)).doing(|| format!("cannot read {name}"))?;
             sums.insert(name, sum);
         }
-        fs::write(dir.join(MANIFEST), serde_json::to_vec(&sums)?)
-            .doing(|| format!("cannot write {MANIFEST}"))
+        fs::write(dir.join(CHECKPOINT_MANIFEST), serde_json::to_vec(&sums)?)
+            .doing(|| format!("cannot write {CHECKPOINT_MANIFEST}"))
     })
 }
 
@@ -151,7 +149,7 @@ fn unreadable(name: &str, error: &dyn std::error::Error) -> CheckpointRefused {
 }
 
 fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
-    let sums: BTreeMap<String, String> = read_json(dir, MANIFEST)?;
+    let sums: BTreeMap<String, String> = read_json(dir, CHECKPOINT_MANIFEST)?;
     for name in FILES {
         let sum = sha256(&dir.join(name)).map_err(|error| unreadable(name, &error))?;
         if sums.get(name) != Some(&sum) {

@@ -57,7 +57,7 @@ pub(crate) async fn long(size: Size) -> Result<Passed> {
 async fn fill(folders: &Folders, queued: u64, ended: u64) -> Result<String> {
     let server = folders.serve().await?;
     let rows = server.client.upload("rows.jsonl", jsonl(320)).await?;
-    let long = json!({"training": {"num_train_epochs": 10_000, "save_steps": 1_000_000}});
+    let long = json!({"training": {"max_steps": 100_000_000, "logging_steps": 10_000, "save_steps": 100_000_000}});
     let running = server.client.submit(&rows, long.clone()).await?;
     server.client.wait_for_step(&running, 1).await?;
     let waiting = server.client.submit(&rows, long.clone()).await?;

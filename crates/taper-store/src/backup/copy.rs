@@ -1,6 +1,7 @@
 //! Copies one listed thing, durably, and looks whether it is what the list says.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
@@ -9,6 +10,7 @@ use std::{
 
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
+use taper_core::CHECKPOINT_MANIFEST;
 
 use super::items::{Found, Item};
 use crate::{
@@ -39,7 +41,7 @@ pub(super) async fn item(
             Item::File { sha256, .. } | Item::Artifact { sha256, .. } => {
                 copy(&from, &to).map(|(bytes, hash)| (hash == *sha256).then_some(bytes))
             }
-            Item::Checkpoint { .. } => copy_folder(&from, &to).map(Some),
+            Item::Checkpoint { .. } => copy_checkpoint(&from, &to),
         };
         let found = match copied {
             Ok(Some(bytes)) => Found::Whole(bytes),
@@ -62,20 +64,23 @@ fn source_failed(error: &io::Error) -> bool {
     no_file.contains(&error.kind()) || error.raw_os_error() == is_link
 }
 
-fn copy_folder(from: &Path, to: &Path) -> io::Result<u64> {
+/// Copies a checkpoint; returns its size, or `None` when its files are not what its manifest tells.
+fn copy_checkpoint(from: &Path, to: &Path) -> io::Result<Option<u64>> {
     make_parents(&to.join("-"))?;
-    let mut bytes = 0;
+    let (mut bytes, mut sums) = (0, BTreeMap::new());
     for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        bytes += if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &to)?
-        } else {
-            copy(&entry.path(), &to)?.0
-        };
+        let name = entry?.file_name();
+        let (copied, sum) = copy(&from.join(&name), &to.join(&name))?;
+        bytes += copied;
+        sums.insert(name.to_string_lossy().into_owned(), sum);
     }
     sync_dir(to)?;
-    Ok(bytes)
+    if sums.remove(CHECKPOINT_MANIFEST).is_none() {
+        return Ok(None);
+    }
+    let told: Option<BTreeMap<String, String>> =
+        serde_json::from_slice(&fs::read(to.join(CHECKPOINT_MANIFEST))?).ok();
+    Ok((told == Some(sums)).then_some(bytes))
 }
 
 /// Copies a file; returns its size and its hash in hex.

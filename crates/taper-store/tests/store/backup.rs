@@ -2,7 +2,8 @@
 
 use std::{fs, path::Path};
 
-use taper_core::{CheckpointFiles, JobState, Metrics};
+use serde_json::json;
+use taper_core::{CHECKPOINT_MANIFEST, CheckpointFiles, JobState, Metrics};
 use taper_store::{
     Change, Copied, Extent, JobResult, NewUpload, Store, StoreError, back_up, restore,
 };
@@ -29,8 +30,11 @@ async fn filled() -> (tempfile::TempDir, Store, [String; 2]) {
     store.transition(succeeded).await.unwrap().unwrap();
     let running = run(&store).await;
     let checkpoint = store.run_dir(&running.id).join("checkpoints/step-00000002");
-    fs::create_dir_all(checkpoint.join("deep")).unwrap();
-    fs::write(checkpoint.join("deep/state.json"), "{}").unwrap();
+    fs::create_dir_all(&checkpoint).unwrap();
+    fs::write(checkpoint.join("state.json"), "{}").unwrap();
+    // The sum of the two bytes above.
+    let manifest = json!({"state.json": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"});
+    fs::write(checkpoint.join(CHECKPOINT_MANIFEST), manifest.to_string()).unwrap();
     let files = CheckpointFiles {
         step: 2,
         dir: checkpoint,
@@ -76,7 +80,7 @@ async fn a_backup_of_a_store_in_use_is_a_whole_data_directory() {
     assert_eq!(recovered.queued, [running.as_str()]);
     let checkpoint = restored.checkpoints(&running, None, 1).await.unwrap();
     let checkpoint = &checkpoint.data[0];
-    assert!(checkpoint.dir.join("deep/state.json").is_file());
+    assert!(checkpoint.dir.join("state.json").is_file());
     let (artifact, path) = restored
         .artifact(&done, "adapter/adapter_model.safetensors")
         .await
@@ -92,7 +96,8 @@ async fn a_backup_tells_what_is_damaged_and_does_not_list_it() {
     let (dir, store, [done, running]) = filled().await;
     let output = store.run_dir(&done).join("output/adapter");
     fs::write(output.join("adapter_model.safetensors"), vec![8; 1000]).unwrap();
-    fs::remove_dir_all(store.run_dir(&running).join("checkpoints")).unwrap();
+    let checkpoint = store.run_dir(&running).join("checkpoints/step-00000002");
+    fs::write(checkpoint.join("state.json"), "[]").unwrap();
     let space = tempfile::tempdir().unwrap();
     let backup = space.path().join("backup");
     let copied = back_up(dir.path(), &backup, Extent::Everything)
