@@ -114,16 +114,14 @@ pub(crate) async fn hang(_: Size) -> Result<Passed> {
         return Ok(Passed::Skipped(reason));
     }
     let mut world = World::new().await?;
-    // The folder of the fourth checkpoint: only a thread that trains makes so many, and only with the first job.
-    let words = inject::wrapper("mkdir", Fault::Delay(30), 4, false);
+    // The folder of a late checkpoint: only a thread that trains makes so many, and only with the first job.
+    let words = inject::wrapper("mkdir", Fault::Delay(30), 20, false);
     let mut command = world.folders.command_under(&words)?;
     command.args(["--stuck-after", "4"]);
     world.start_as(command).await?;
     let file = world.site.upload("train.jsonl", specs::rows()).await?;
-    let stuck = world
-        .site
-        .submit("stuck", &file, Kind::Short.body())
-        .await?;
+    let many = json!({"training": {"max_steps": 100, "save_steps": 2, "save_total_limit": 2}});
+    let stuck = world.site.submit("stuck", &file, many).await?;
     let brief = json!({"training": {"max_steps": 20, "save_steps": 1000}});
     let next = world.site.submit("next", &file, brief).await?;
     let began = Instant::now();

@@ -29,8 +29,8 @@ pub use schedule::SchedulerType;
 pub use start::{StartFrom, StartWeights};
 pub use state::{Action, JobState, UnknownState, Wish};
 pub use trainer::{
-    CHECKPOINT_MANIFEST, CheckpointFiles, CheckpointRefused, Command, Control, DataFile, Device, Outcome,
-    PublishRefused, RunSink, RunSpec, Stop, TrainError, Trainer,
+    CHECKPOINT_MANIFEST, CheckpointFiles, CheckpointRefused, Command, Control, DataFile, Device,
+    Outcome, PublishRefused, RunSink, RunSpec, Stop, TrainError, Trainer,
 };
 pub use training::{Interval, Training};
 pub use tuning::{

@@ -33,7 +33,8 @@ async fn filled() -> (tempfile::TempDir, Store, [String; 2]) {
     fs::create_dir_all(&checkpoint).unwrap();
     fs::write(checkpoint.join("state.json"), "{}").unwrap();
     // The sum of the two bytes above.
-    let manifest = json!({"state.json": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"});
+    let manifest =
+        json!({"state.json": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"});
     fs::write(checkpoint.join(CHECKPOINT_MANIFEST), manifest.to_string()).unwrap();
     let files = CheckpointFiles {
         step: 2,
