@@ -22,7 +22,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest that a client stays at its wish.
 const PATIENCE: Duration = Duration::from_secs(120);
-const JOBS: &str = "/v1/fine_tuning/jobs";
+pub(crate) const JOBS: &str = "/v1/fine_tuning/jobs";
 
 pub(crate) const ENDS: [&str; 3] = ["succeeded", "failed", "cancelled"];
 
