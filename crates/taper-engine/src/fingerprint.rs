@@ -67,7 +67,7 @@ fn digest_of(start: &StartFrom) -> Result<String> {
         StartWeights::Adapter(dir) => dir.join(ADAPTER_WEIGHTS),
         StartWeights::Checkpoint(dir) => dir.join(PARAMETERS),
     };
-    Ok(hex(&Weights::open(&file)?.digest()))
+    Ok(hex(&Weights::open(&file)?.digest()?))
 }
 
 fn hex(digest: &[u8]) -> String {

@@ -153,6 +153,5 @@ fn surroundings(opened: &OpenModel, run: &RunSpec) -> Surroundings {
     Surroundings {
         data: bytes(&run.training_file.path) + validation.map_or(0, |file| bytes(&file.path)),
         tokenizer: opened.folder.tokenizer_bytes(),
-        weights: opened.weights.bytes(),
     }
 }

@@ -11,6 +11,7 @@
 use std::{cell::RefCell, ops::Deref, rc::Rc, sync::Mutex};
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
+use taper_kernels::Numbers;
 
 use crate::{
     Result,
@@ -312,23 +313,14 @@ impl Flow<'_> {
     }
 }
 
-thread_local! {
-    /// Room for one widened weight, since each is needed for one product only.
-    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Hands the values of a weight to `read`. A frozen one may be stored in bf16; it is widened here, which is exact.
-pub(crate) fn with_weight<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+/// Hands the values of a weight to `read`. A frozen one may be stored in bf16.
+pub(crate) fn with_weight<T>(tensor: &Tensor, read: impl FnOnce(Numbers<'_>) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::BF16(values)), Some((start, end))) => Ok(WIDENED
-            .with_borrow_mut(|room| {
-                room.resize(room.len().max(end - start), 0.0);
-                let room = &mut room[..end - start];
-                taper_kernels::widen_bf16(room, &values[start..end]);
-                read(room)
-            })),
-        _ => Ok(read(&slice(tensor)?)),
+        (Storage::Cpu(CpuStorage::BF16(values)), Some((start, end))) => {
+            Ok(read(Numbers::Bf16(&values[start..end])))
+        }
+        _ => Ok(read(Numbers::F32(&slice(tensor)?))),
     }
 }
 

@@ -289,15 +289,6 @@ fn others(bench: &Bench) {
     bench.run("cross_entropy 64x2", None, || {
         black_box(cross_entropy(&mut dlogits, &logits, 2, &targets));
     });
-    let (inputs, outputs) = (576, 1536);
-    let stored: Vec<half::bf16> = values(inputs * outputs)
-        .into_iter()
-        .map(half::bf16::from_f32)
-        .collect();
-    let mut weight = values(inputs * outputs);
-    bench.run("widen_bf16 1536x576", None, || {
-        widen_bf16(&mut weight, &stored)
-    });
     let len = 2_360_000;
     let (mut value, gradient) = (values(len), values(len));
     let (mut m, mut v) = (vec![0.0; len], vec![0.0; len]);

@@ -1,6 +1,5 @@
-//! Sums, scalings and conversions of whole slices.
+//! Sums and scalings of whole slices.
 
-use half::bf16;
 use rayon::prelude::*;
 
 use crate::parallel::piece_len;
@@ -30,37 +29,10 @@ pub fn scale(x: &mut [f32], factor: f32) {
     });
 }
 
-/// Writes numbers in bf16 as f32, which holds each of them exactly.
-pub fn widen_bf16(out: &mut [f32], x: &[bf16]) {
-    assert_eq!(out.len(), x.len(), "lengths of a conversion");
-    let piece = piece_len(x.len(), 1);
-    let pieces = out.par_chunks_mut(piece).zip(x.par_chunks(piece));
-    pieces.for_each(|(out, x)| {
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (out, x) in out.iter_mut().zip(x) {
-                    *out = f32::from_bits(u32::from(x.to_bits()) << 16);
-                }
-            },
-        )
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::random;
-
-    #[test]
-    fn widens_every_number_exactly() {
-        let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
-        let mut got = vec![0.0; all.len()];
-        widen_bf16(&mut got, &all);
-        for (got, x) in got.iter().zip(&all) {
-            assert!(*got == x.to_f32() || got.is_nan() && x.is_nan(), "{x}");
-        }
-    }
 
     #[test]
     fn adds_and_scales_every_element() {

@@ -2,18 +2,25 @@
 
 use rayon::prelude::*;
 
+use crate::numbers::{Number, Numbers};
 use crate::parallel::{column_piece, piece_len};
 use crate::simd;
 use crate::tile::Tile;
 
 /// Copies the row `ids[i]` of `table` to the row `i` of `out`.
-pub fn embedding(out: &mut [f32], table: &[f32], ids: &[u32]) {
-    gather(out, table, ids, |out, row| out.copy_from_slice(row));
+pub fn embedding<'a>(out: &mut [f32], table: impl Into<Numbers<'a>>, ids: &[u32]) {
+    match table.into() {
+        Numbers::F32(table) => gather(out, table, ids, |out, x| *out = x),
+        Numbers::Bf16(table) => gather(out, table, ids, |out, x| *out = x),
+    }
 }
 
 /// Adds the row `ids[i]` of `table` to the row `i` of `out`.
-pub fn embedding_add(out: &mut [f32], table: &[f32], ids: &[u32]) {
-    gather(out, table, ids, simd::add);
+pub fn embedding_add<'a>(out: &mut [f32], table: impl Into<Numbers<'a>>, ids: &[u32]) {
+    match table.into() {
+        Numbers::F32(table) => gather(out, table, ids, |out, x| *out += x),
+        Numbers::Bf16(table) => gather(out, table, ids, |out, x| *out += x),
+    }
 }
 
 /// Adds the row `i` of `dy` to the row `ids[i]` of `dtable`, in the order of `i`.
@@ -42,7 +49,7 @@ pub fn embedding_backward(dtable: &mut [f32], dy: &[f32], ids: &[u32]) {
 
 /// Combines each row of `out` with the row of `table` that `ids` names.
 #[inline(always)]
-fn gather(out: &mut [f32], table: &[f32], ids: &[u32], op: impl Fn(&mut [f32], &[f32]) + Sync) {
+fn gather<T: Number>(out: &mut [f32], table: &[T], ids: &[u32], op: impl Fn(&mut f32, f32) + Sync) {
     let Some(cols) = columns(out.len(), table.len(), ids) else {
         return;
     };
@@ -53,7 +60,10 @@ fn gather(out: &mut [f32], table: &[f32], ids: &[u32], op: impl Fn(&mut [f32], &
             #[inline(always)]
             || {
                 for (out, &id) in out.chunks_exact_mut(cols).zip(ids) {
-                    op(out, &table[id as usize * cols..][..cols]);
+                    let row = &table[id as usize * cols..][..cols];
+                    for (out, number) in out.iter_mut().zip(row) {
+                        op(out, number.widen());
+                    }
                 }
             },
         )
@@ -141,6 +151,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "id 3 of a table of 3 rows")]
     fn refuses_an_id_beyond_the_table() {
-        embedding(&mut [0.0; 4], &[0.0; 6], &[0, 3]);
+        embedding(&mut [0.0; 4], &[0.0; 6][..], &[0, 3]);
     }
 }

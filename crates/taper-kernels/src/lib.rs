@@ -29,6 +29,7 @@ pub mod loss;
 mod math;
 mod microkernel;
 pub mod norm;
+mod numbers;
 mod parallel;
 pub mod rms_norm;
 pub mod rope;
@@ -42,7 +43,7 @@ pub use activation::{relu, relu_backward, silu, silu_backward, tanh, tanh_backwa
 pub use adamw::{AdamW, Parameter, Update, sum_of_squares};
 pub use attention::{Attended, Attention, Qkv, QkvGradients};
 pub use dropout::{Dropout, dropout, dropout_attention_row, dropout_in_place};
-pub use elementwise::{add_assign, scale, widen_bf16};
+pub use elementwise::{add_assign, scale};
 pub use embedding::{embedding, embedding_add, embedding_backward};
 pub use gemm::{View, matmul};
 pub use glu::{silu_mul, silu_mul_backward};
@@ -50,5 +51,6 @@ pub use linear::{Layout, bias_backward, linear, linear_backward_input, linear_ba
 pub use lm_loss::{LmGradients, LmLoss, linear_cross_entropy, linear_cross_entropy_forward};
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, Normalised, Residual, add_layer_norm, layer_norm, layer_norm_backward};
+pub use numbers::Numbers;
 pub use rms_norm::{RmsNorm, add_rms_norm, rms_norm, rms_norm_backward};
 pub use rope::{RopeTable, rope, rope_backward};

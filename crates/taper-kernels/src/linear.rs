@@ -3,7 +3,9 @@
 
 use rayon::prelude::*;
 
-use crate::gemm::{Start, View, matmul, matmul_onto};
+use crate::gemm::{View, matmul, matmul_onto};
+use crate::microkernel::Start;
+use crate::numbers::Numbers;
 use crate::parallel::column_piece;
 use crate::simd;
 
@@ -19,29 +21,38 @@ pub enum Layout {
 
 impl Layout {
     /// Computes a layer as [`linear()`] does.
-    pub fn linear(self, out: &mut [f32], x: &[f32], w: &[f32], bias: Option<&[f32]>, rows: usize) {
+    pub fn linear<'a>(
+        self,
+        out: &mut [f32],
+        x: &[f32],
+        w: impl Into<Numbers<'a>>,
+        bias: Option<&[f32]>,
+        rows: usize,
+    ) {
         if rows == 0 {
             return;
         }
-        let (inputs, outputs) = self.sizes(x, out, w, rows);
+        let w = w.into();
+        let (inputs, outputs) = self.sizes(x, out, w.len(), rows);
         let start = bias.map_or(Start::Zero, Start::Columns);
         let x = View::new(x, rows, inputs);
         matmul_onto(out, start, 1.0, x, self.out_in(w, inputs, outputs).t());
     }
 
     /// Computes the gradient of the input as [`linear_backward_input`] does.
-    pub fn backward_input(
+    pub fn backward_input<'a>(
         self,
         dx: &mut [f32],
         accumulate: bool,
         dy: &[f32],
-        w: &[f32],
+        w: impl Into<Numbers<'a>>,
         rows: usize,
     ) {
         if rows == 0 {
             return;
         }
-        let (inputs, outputs) = self.sizes(dx, dy, w, rows);
+        let w = w.into();
+        let (inputs, outputs) = self.sizes(dx, dy, w.len(), rows);
         let dy = View::new(dy, rows, outputs);
         matmul(dx, accumulate, 1.0, dy, self.out_in(w, inputs, outputs));
     }
@@ -51,7 +62,7 @@ impl Layout {
         if rows == 0 {
             return;
         }
-        let (inputs, outputs) = self.sizes(x, dy, dw, rows);
+        let (inputs, outputs) = self.sizes(x, dy, dw.len(), rows);
         let (dy, x) = (View::new(dy, rows, outputs), View::new(x, rows, inputs));
         match self {
             Self::OutIn => matmul(dw, true, 1.0, dy.t(), x),
@@ -60,15 +71,15 @@ impl Layout {
     }
 
     /// Sees a weight as `[out, in]`.
-    fn out_in(self, w: &[f32], inputs: usize, outputs: usize) -> View<'_> {
+    fn out_in(self, w: Numbers<'_>, inputs: usize, outputs: usize) -> View<'_> {
         match self {
-            Self::OutIn => View::new(w, outputs, inputs),
-            Self::InOut => View::new(w, inputs, outputs).t(),
+            Self::OutIn => View::of(w, outputs, inputs),
+            Self::InOut => View::of(w, inputs, outputs).t(),
         }
     }
 
     /// Returns the numbers of inputs and outputs of a layer, after checking the three lengths.
-    fn sizes(self, x: &[f32], y: &[f32], w: &[f32], rows: usize) -> (usize, usize) {
+    fn sizes(self, x: &[f32], y: &[f32], w: usize, rows: usize) -> (usize, usize) {
         let (inputs, outputs) = (x.len() / rows, y.len() / rows);
         let shape = match self {
             Self::OutIn => [outputs, inputs],
@@ -84,7 +95,7 @@ impl Layout {
             rows * outputs,
             "the output must have {rows} whole rows"
         );
-        assert_eq!(w.len(), inputs * outputs, "length of a weight {shape:?}");
+        assert_eq!(w, inputs * outputs, "length of a weight {shape:?}");
         (inputs, outputs)
     }
 }

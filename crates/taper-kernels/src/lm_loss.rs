@@ -6,9 +6,9 @@
 
 use rayon::prelude::*;
 
-use crate::elementwise::add_assign;
 use crate::gemm::{View, matmul};
 use crate::math;
+use crate::numbers::Numbers;
 use crate::simd;
 
 /// How many words are summed over in one go; a sum over the whole vocabulary in single precision
@@ -41,10 +41,10 @@ pub struct LmGradients<'a> {
 /// `hidden` is `[targets.len(), hidden]`, `weight` is `[vocabulary, hidden]`. Rows without a target
 /// are best left out: gather with [`embedding`](crate::embedding()), scatter with
 /// [`embedding_backward`](crate::embedding_backward). At most `chunk` rows of logits are in memory.
-pub fn linear_cross_entropy(
+pub fn linear_cross_entropy<'a>(
     gradients: LmGradients<'_>,
     hidden: &[f32],
-    weight: &[f32],
+    weight: impl Into<Numbers<'a>>,
     targets: &[u32],
     chunk: usize,
 ) -> LmLoss {
@@ -53,15 +53,16 @@ pub fn linear_cross_entropy(
         mut dweight,
         scale,
     } = gradients;
+    let weight = weight.into();
     assert_eq!(dhidden.len(), hidden.len(), "length of dhidden");
     if let Some(dweight) = &dweight {
         assert_eq!(dweight.len(), weight.len(), "length of dweight");
     }
-    let Some(size) = Size::new(hidden, weight, targets) else {
+    let Some(size) = Size::new(hidden, weight.len(), targets) else {
         return LmLoss::default();
     };
     let mut total = LmLoss::default();
-    let weight = View::new(weight, size.vocabulary, size.hidden);
+    let weight = View::of(weight, size.vocabulary, size.hidden);
     size.for_each_chunk(chunk, hidden, weight, |first, hidden, logits| {
         let rows = logits.len() / size.vocabulary;
         let losses: Vec<(f64, bool)> = logits
@@ -77,7 +78,7 @@ pub fn linear_cross_entropy(
         total.add(&losses);
         let dlogits = View::new(logits, rows, size.vocabulary);
         let range = first * size.hidden..(first + rows) * size.hidden;
-        multiply_by_blocks(&mut dhidden[range], dlogits, weight, size.vocabulary);
+        matmul(&mut dhidden[range], false, 1.0, dlogits, weight);
         if let Some(dweight) = &mut dweight {
             matmul(dweight, true, 1.0, dlogits.t(), hidden);
         }
@@ -85,34 +86,22 @@ pub fn linear_cross_entropy(
     total
 }
 
-/// Computes `out = a · b` as the sum of products over blocks of the inner size.
-fn multiply_by_blocks(out: &mut [f32], a: View<'_>, b: View<'_>, inner: usize) {
-    // Apart, since a product of one row adds each term to the result itself, block or not.
-    let mut product = vec![0.0; out.len()];
-    out.fill(0.0);
-    for first in (0..inner).step_by(BLOCK) {
-        let end = (first + BLOCK).min(inner);
-        let (a, b) = (a.t().rows(first, end).t(), b.rows(first, end));
-        matmul(&mut product, false, 1.0, a, b);
-        add_assign(out, &product);
-    }
-}
-
 /// Returns the loss as [`linear_cross_entropy`] does, without gradients; writes that of each row to
 /// `losses`.
-pub fn linear_cross_entropy_forward(
+pub fn linear_cross_entropy_forward<'a>(
     losses: &mut [f32],
     hidden: &[f32],
-    weight: &[f32],
+    weight: impl Into<Numbers<'a>>,
     targets: &[u32],
     chunk: usize,
 ) -> LmLoss {
     assert_eq!(losses.len(), targets.len(), "one loss a row");
-    let Some(size) = Size::new(hidden, weight, targets) else {
+    let weight = weight.into();
+    let Some(size) = Size::new(hidden, weight.len(), targets) else {
         return LmLoss::default();
     };
     let mut total = LmLoss::default();
-    let weight = View::new(weight, size.vocabulary, size.hidden);
+    let weight = View::of(weight, size.vocabulary, size.hidden);
     size.for_each_chunk(chunk, hidden, weight, |first, _, logits| {
         let results: Vec<(f64, bool)> = logits
             .par_chunks_exact_mut(size.vocabulary)
@@ -145,7 +134,7 @@ struct Size {
 
 impl Size {
     /// Checks lengths and targets; returns `None` where there are no rows.
-    fn new(hidden: &[f32], weight: &[f32], targets: &[u32]) -> Option<Self> {
+    fn new(hidden: &[f32], weight: usize, targets: &[u32]) -> Option<Self> {
         let rows = targets.len();
         if rows == 0 {
             assert_eq!(hidden.len(), 0, "rows without targets");
@@ -154,10 +143,10 @@ impl Size {
         assert_eq!(hidden.len() % rows, 0, "one row for each target");
         let hidden = hidden.len() / rows;
         assert!(
-            hidden > 0 && weight.len().is_multiple_of(hidden),
+            hidden > 0 && weight.is_multiple_of(hidden),
             "a weight with rows of {hidden}"
         );
-        let vocabulary = weight.len() / hidden;
+        let vocabulary = weight / hidden;
         for (row, &target) in targets.iter().enumerate() {
             assert!(
                 (target as usize) < vocabulary,
@@ -375,7 +364,6 @@ mod tests {
 
     #[test]
     fn a_large_vocabulary_is_summed_exactly_enough() {
-        // The remaining chunk of one row is multiplied by another kernel than the first.
         let case = Case::new((3, 2, 70_001, 2));
         let (want, _) = reference(&wide(&case.hidden), &wide(&case.weight), &case.targets);
         let (dhidden, loss) = case.backward(None, 1.0);
@@ -393,7 +381,7 @@ mod tests {
         let run = |hidden: f32, targets: &[u32]| {
             let hidden = vec![hidden; targets.len()];
             let mut losses = vec![0.0; targets.len()];
-            linear_cross_entropy_forward(&mut losses, &hidden, &[1.0; 4], targets, 2)
+            linear_cross_entropy_forward(&mut losses, &hidden, &[1.0; 4][..], targets, 2)
         };
         assert_eq!(run(1.0, &[0, 1, 3]).correct, 1);
         assert!(run(f32::NAN, &[0]).sum.is_nan());
@@ -403,6 +391,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "target 2 of row 1 of a vocabulary of 2")]
     fn refuses_a_target_beyond_the_vocabulary() {
-        linear_cross_entropy_forward(&mut [0.0; 2], &[0.0; 2], &[0.0; 2], &[1, 2], 1);
+        linear_cross_entropy_forward(&mut [0.0; 2], &[0.0; 2], &[0.0; 2][..], &[1, 2], 1);
     }
 }

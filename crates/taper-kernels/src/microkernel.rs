@@ -1,10 +1,12 @@
 //! Small products on one thread, for operands that are in cache.
 //!
-//! The gemm crate packs its operands and is made for large matrices; attention multiplies many
-//! small ones. Here nothing is packed: the left operand is read one scalar at a time in any layout,
-//! the right operand and the result a register at a time.
+//! Nothing is packed here: the left operand is read one scalar at a time in any layout, the right
+//! operand and the result a register at a time. Attention multiplies its many small matrices so,
+//! and large products the parts into which they are cut.
 
 use pulp::{Arch, Simd, WithSimd};
+
+use crate::tile::Tile;
 
 /// Right operands and results are padded to a multiple of this many columns.
 pub(crate) const PAD: usize = 16;
@@ -54,7 +56,27 @@ impl<'a> Right<'a> {
 pub(crate) struct Target<'a> {
     data: &'a mut [f32],
     stride: usize,
-    accumulate: bool,
+    start: Start<'a>,
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    Zero,
+    /// What the result holds already.
+    Present,
+    /// One value for each column.
+    Columns(&'a [f32]),
+}
+
+impl Start<'_> {
+    /// Returns what the columns `start..end` are added to.
+    pub(crate) fn columns(self, (start, end): (usize, usize)) -> Self {
+        match self {
+            Self::Columns(values) => Self::Columns(&values[start..end]),
+            other => other,
+        }
+    }
 }
 
 impl<'a> Target<'a> {
@@ -63,7 +85,7 @@ impl<'a> Target<'a> {
         Self {
             data,
             stride,
-            accumulate: false,
+            start: Start::Zero,
         }
     }
 
@@ -72,33 +94,54 @@ impl<'a> Target<'a> {
         Self {
             data,
             stride,
-            accumulate: true,
+            start: Start::Present,
         }
     }
 }
 
 /// Computes `out = a · b` or `out += a · b` with `[rows, inner, cols]` sizes; `cols` is a multiple
-/// of [`PAD`]. Each element is summed in the order of the inner
-/// index, whatever the instruction set.
+/// of [`PAD`]. Each element is summed in the order of the inner index, whatever the instruction set.
 pub(crate) fn multiply(out: Target<'_>, a: Left<'_>, b: Right<'_>, size: [usize; 3]) {
     let [rows, inner, cols] = size;
     assert_eq!(cols % PAD, 0, "columns of a small product");
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(out.data.len() >= (rows - 1) * out.stride + cols);
-    if inner > 0 {
-        assert!(a.data.len() > (rows - 1) * a.row_stride + (inner - 1) * a.col_stride);
-        assert!(b.data.len() >= (inner - 1) * b.stride + cols);
+    let Target {
+        data,
+        stride,
+        start,
+    } = out;
+    let out = Tile::strided(data, rows, cols, stride);
+    Arch::new().dispatch(Multiply::new(out, start, a, b, inner));
+}
+
+/// Computes `out = start + a · b` over `inner` indices, where the columns of the result fill one to
+/// three registers; the caller has chosen the instruction set.
+#[inline(always)]
+pub(crate) fn multiply_panel<S: Simd>(
+    simd: S,
+    out: Tile<'_>,
+    start: Start<'_>,
+    a: Left<'_>,
+    b: Right<'_>,
+    inner: usize,
+) {
+    let mut multiply = Multiply::new(out, start, a, b, inner);
+    match multiply.out.cols() / S::F32_LANES {
+        1 => multiply.column::<S, 1>(simd, 0),
+        2 => multiply.column::<S, 2>(simd, 0),
+        3 => multiply.column::<S, 3>(simd, 0),
+        registers => unreachable!("a panel of {registers} registers"),
     }
-    Arch::new().dispatch(Multiply { out, a, b, size });
 }
 
 struct Multiply<'a> {
-    out: Target<'a>,
+    out: Tile<'a>,
+    start: Start<'a>,
     a: Left<'a>,
     b: Right<'a>,
-    size: [usize; 3],
+    inner: usize,
 }
 
 impl WithSimd for Multiply<'_> {
@@ -108,36 +151,56 @@ impl WithSimd for Multiply<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let pair = 2 * S::F32_LANES;
         let mut col = 0;
-        while col + pair <= self.size[2] {
+        while col + pair <= self.out.cols() {
             self.column::<S, 2>(simd, col);
             col += pair;
         }
-        while col < self.size[2] {
+        while col < self.out.cols() {
             self.column::<S, 1>(simd, col);
             col += S::F32_LANES;
         }
     }
 }
 
-impl Multiply<'_> {
+impl<'a> Multiply<'a> {
+    /// Checks that the operands reach as far as they are read.
+    #[inline(always)]
+    fn new(out: Tile<'a>, start: Start<'a>, a: Left<'a>, b: Right<'a>, inner: usize) -> Self {
+        let (rows, cols) = (out.rows(), out.cols());
+        if inner > 0 && rows > 0 {
+            assert!(a.data.len() > (rows - 1) * a.row_stride + (inner - 1) * a.col_stride);
+            assert!(b.data.len() >= (inner - 1) * b.stride + cols);
+        }
+        if let Start::Columns(values) = start {
+            assert!(values.len() >= cols);
+        }
+        Self {
+            out,
+            start,
+            a,
+            b,
+            inner,
+        }
+    }
+
     /// Computes the columns covered by `N` registers from `col` on, in as many rows at a time as
     /// there are registers for.
     #[inline(always)]
     fn column<S: Simd, const N: usize>(&mut self, simd: S, col: usize) {
         let mut row = 0;
-        while S::REGISTER_COUNT >= 32 && row + 8 <= self.size[0] {
+        while S::REGISTER_COUNT >= 32 && row + 8 <= self.out.rows() {
             self.tile::<S, 8, N>(simd, row, col);
             row += 8;
         }
-        while row + 4 <= self.size[0] {
+        while row + 4 <= self.out.rows() {
             self.tile::<S, 4, N>(simd, row, col);
             row += 4;
         }
-        if row + 2 <= self.size[0] {
+        if row + 2 <= self.out.rows() {
             self.tile::<S, 2, N>(simd, row, col);
             row += 2;
         }
-        if row < self.size[0] {
+        if row < self.out.rows() {
             self.tile::<S, 1, N>(simd, row, col);
         }
     }
@@ -146,13 +209,13 @@ impl Multiply<'_> {
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const N: usize>(&mut self, simd: S, row: usize, col: usize) {
         let mut sums = [[simd.splat_f32s(0.0); N]; M];
-        // SAFETY: the caller passes rows and columns below `size`, and `multiply` has checked that
-        // these lie inside the three slices. Registers are read and written unaligned.
+        // SAFETY: the caller passes rows and columns of the result, and `new` has checked that the
+        // operands reach as far. Registers are read and written unaligned.
         #[expect(unsafe_code, reason = "bounds are checked once for the whole product")]
         unsafe {
             let mut a = self.a.data.as_ptr().add(row * self.a.row_stride);
             let mut b = self.b.data.as_ptr().add(col);
-            for _ in 0..self.size[1] {
+            for _ in 0..self.inner {
                 let mut right = [simd.splat_f32s(0.0); N];
                 for (n, right) in right.iter_mut().enumerate() {
                     *right = b.add(n * S::F32_LANES).cast::<S::f32s>().read_unaligned();
@@ -168,24 +231,33 @@ impl Multiply<'_> {
             }
         }
         for (m, sums) in sums.into_iter().enumerate() {
-            self.store(simd, (row + m) * self.out.stride + col, sums);
+            self.store(simd, row + m, col, sums);
         }
     }
 
-    /// Writes or adds `N` registers to the result from element `at` on.
+    /// Writes `N` registers of a row, added to what they start from.
     #[inline(always)]
-    fn store<S: Simd, const N: usize>(&mut self, simd: S, at: usize, sums: [S::f32s; N]) {
-        for (n, sum) in sums.into_iter().enumerate() {
-            // SAFETY: as in `tile`.
-            #[expect(unsafe_code, reason = "bounds are checked once for the whole product")]
-            unsafe {
-                let out = self.out.data.as_mut_ptr().add(at + n * S::F32_LANES);
-                let out = out.cast::<S::f32s>();
-                out.write_unaligned(if self.out.accumulate {
-                    simd.add_f32s(out.read_unaligned(), sum)
-                } else {
-                    sum
-                });
+    fn store<S: Simd, const N: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        col: usize,
+        sums: [S::f32s; N],
+    ) {
+        let out = &mut self.out.row(row)[col..][..N * S::F32_LANES];
+        let out = S::as_mut_simd_f32s(out).0;
+        match self.start {
+            Start::Zero => out.copy_from_slice(&sums),
+            Start::Present => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = simd.add_f32s(*out, sum);
+                }
+            }
+            Start::Columns(values) => {
+                let values = S::as_simd_f32s(&values[col..][..N * S::F32_LANES]).0;
+                for ((out, sum), value) in out.iter_mut().zip(sums).zip(values) {
+                    *out = simd.add_f32s(*value, sum);
+                }
             }
         }
     }

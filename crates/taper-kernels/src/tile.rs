@@ -34,6 +34,23 @@ impl<'a> Tile<'a> {
         }
     }
 
+    /// Covers rows of `cols` elements that begin `stride` apart in a slice, which may end with the
+    /// last of them.
+    pub(crate) fn strided(data: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(cols <= stride || rows <= 1, "rows that overlap");
+        assert!(
+            rows == 0 || data.len() >= (rows - 1) * stride + cols,
+            "{rows} rows of {cols}"
+        );
+        Self {
+            first: data.as_mut_ptr(),
+            rows,
+            cols,
+            row_stride: stride,
+            matrix: PhantomData,
+        }
+    }
+
     /// Returns the part in the rows and columns `(start, end)`.
     ///
     /// # Safety
@@ -53,10 +70,15 @@ impl<'a> Tile<'a> {
 
     /// Returns `width` columns from `first` on.
     pub(crate) fn columns(&mut self, first: usize, width: usize) -> Tile<'_> {
+        self.rectangle((0, self.rows), (first, first + width))
+    }
+
+    /// Returns the part in the rows and columns `(start, end)`, which has the tile for itself.
+    pub(crate) fn rectangle(&mut self, rows: (usize, usize), cols: (usize, usize)) -> Tile<'_> {
         // SAFETY: the part borrows the tile mutably, so that nothing else can use it meanwhile.
         #[expect(unsafe_code, reason = "see `part`")]
         unsafe {
-            self.part((0, self.rows), (first, first + width))
+            self.part(rows, cols)
         }
     }
 
@@ -78,15 +100,6 @@ impl<'a> Tile<'a> {
 
     pub(crate) fn cols(&self) -> usize {
         self.cols
-    }
-
-    pub(crate) fn row_stride(&self) -> usize {
-        self.row_stride
-    }
-
-    /// Returns the address of the first element, for kernels that take raw pointers.
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.first
     }
 }
 

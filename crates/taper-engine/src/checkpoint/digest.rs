@@ -1,17 +1,24 @@
+use std::{fs::File, io, os::unix::fs::FileExt};
+
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 /// What one thread hashes at a time.
-const PART: usize = 4 << 20;
+const PART: u64 = 4 << 20;
 
 /// The hash of a file, on all threads: SHA-256 over the SHA-256 of its parts. Weights are hashed at every start of a run, and a hash
 /// of some bytes, or of sizes and times, would miss a base that was replaced by another of the same shape.
-pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
-    let parts: Vec<[u8; 32]> = bytes
-        .par_chunks(PART)
-        .map(|part| Sha256::digest(part).into())
-        .collect();
-    Sha256::digest(parts.concat()).into()
+pub(super) fn digest(file: &File) -> io::Result<[u8; 32]> {
+    let bytes = file.metadata()?.len();
+    let parts = (0..bytes.div_ceil(PART)).into_par_iter();
+    let parts: Vec<[u8; 32]> = parts
+        .map(|part| -> io::Result<[u8; 32]> {
+            let mut room = vec![0; PART.min(bytes - part * PART) as usize];
+            file.read_exact_at(&mut room, part * PART)?;
+            Ok(Sha256::digest(&room).into())
+        })
+        .collect::<io::Result<_>>()?;
+    Ok(Sha256::digest(parts.concat()).into())
 }
 
 /// The hash of named files, in the order given.
@@ -28,19 +35,27 @@ pub(super) fn digest_of_all<'a>(files: impl IntoIterator<Item = (&'a str, [u8; 3
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
     fn every_byte_and_every_name_counts() {
-        let file: Vec<u8> = (0..PART * 2 + 5).map(|i| i as u8).collect();
-        let whole = digest(&file);
-        assert_eq!(digest(&file), whole);
-        for place in [0, PART - 1, PART, file.len() - 1] {
+        let digest_of = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            digest(&file).unwrap()
+        };
+        let part = PART as usize;
+        let file: Vec<u8> = (0..part * 2 + 5).map(|i| i as u8).collect();
+        let whole = digest_of(&file);
+        assert_eq!(digest_of(&file), whole);
+        for place in [0, part - 1, part, file.len() - 1] {
             let mut other = file.clone();
             other[place] ^= 1;
-            assert_ne!(digest(&other), whole, "byte {place}");
+            assert_ne!(digest_of(&other), whole, "byte {place}");
         }
-        assert_ne!(digest(&file[..PART]), digest(&file[..PART - 1]));
+        assert_ne!(digest_of(&file[..part]), digest_of(&file[..part - 1]));
         let all = |name| digest_of_all([(name, whole), ("b", whole)]);
         assert_ne!(all("a"), all("c"));
     }

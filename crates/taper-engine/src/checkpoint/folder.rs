@@ -107,12 +107,12 @@ impl ModelFolder {
     /// A file that cannot be read.
     pub(crate) fn digest(&self) -> Result<[u8; 32]> {
         let weights = self.weights()?;
-        let mut digests = weights.digests();
+        let mut digests = weights.digests()?;
         for name in CONFIG_FILES.into_iter().chain(TOKENIZER_FILES) {
             let path = self.dir.join(name);
             if path.is_file() {
-                let content = fs::read(path).doing(|| format!("cannot read {name}"))?;
-                digests.push((name, digest(&content)));
+                let digest = fs::File::open(path).and_then(|file| digest(&file));
+                digests.push((name, digest.doing(|| format!("cannot read {name}"))?));
             }
         }
         Ok(digest_of_all(digests))

@@ -2,12 +2,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
     path::Path,
 };
 
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, View};
+use half::{bf16, f16};
+use safetensors::{
+    Dtype, View,
+    tensor::{Metadata, TensorInfo},
+};
 use serde::Deserialize;
 
 use super::digest::{digest, digest_of_all};
@@ -19,25 +24,31 @@ pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Beyond this a header is not one of a model's.
 const LARGEST_HEADER_BYTES: u64 = 16 << 20;
+/// Bytes of a file before its header: the header's length.
+const LENGTH_BYTES: u64 = 8;
+/// Bytes that are read at a time; a multiple of every number's.
+const PART: usize = 1 << 20;
 
 /// The tensors of one safetensors file or of several shards, read on demand.
 pub(crate) struct Weights {
-    files: Vec<Mapped>,
+    files: Vec<WeightFile>,
     places: BTreeMap<String, Stored>,
 }
 
 /// Where a tensor lies, and what it is.
 struct Stored {
-    shape: Vec<usize>,
-    format: Dtype,
+    info: TensorInfo,
     /// Number of its file.
     file: usize,
 }
 
-/// A safetensors file in memory.
-struct Mapped {
-    map: Mmap,
+/// An open safetensors file. It is not mapped: its pages would count as the process's memory beside the tensors made of them.
+struct WeightFile {
+    file: File,
     name: String,
+    header: Metadata,
+    /// Where the numbers begin.
+    data: u64,
 }
 
 impl Weights {
@@ -64,51 +75,53 @@ impl Weights {
         }
         let files = shards
             .into_iter()
-            .map(|name| Mapped::open(&dir.join(name)))
+            .map(|name| WeightFile::open(&dir.join(name)))
             .collect::<Result<_>>()?;
         Self::of(files)
     }
 
     /// Opens one file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        Self::of(vec![Mapped::open(path)?])
+        Self::of(vec![WeightFile::open(path)?])
     }
 
-    fn of(files: Vec<Mapped>) -> Result<Self> {
+    fn of(files: Vec<WeightFile>) -> Result<Self> {
         let mut places = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
-            for (name, view) in file.tensors()?.iter() {
+            for (name, info) in file.header.tensors() {
                 let stored = Stored {
-                    shape: view.shape().to_vec(),
-                    format: view.dtype(),
+                    info: info.clone(),
                     file: number,
                 };
-                if places.insert(name.to_owned(), stored).is_some() {
+                if places.contains_key(&name) {
                     return Err(Error::model(format!(
                         "the tensor {name} is in two of the weight files"
                     )));
                 }
+                places.insert(name, stored);
             }
         }
         Ok(Self { files, places })
     }
 
     /// The hash of each file, by name.
-    pub(super) fn digests(&self) -> Vec<(&str, [u8; 32])> {
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(super) fn digests(&self) -> Result<Vec<(&str, [u8; 32])>> {
+        let digest = |file: &WeightFile| digest(&file.file).doing(|| file.cannot_be_read());
         self.files
             .iter()
-            .map(|file| (file.name.as_str(), digest(&file.map)))
+            .map(|file| Ok((file.name.as_str(), digest(file)?)))
             .collect()
     }
 
     /// The hash of all files with their names.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        digest_of_all(self.digests())
-    }
-
-    /// Bytes of the files.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.map.len() as u64).sum()
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn digest(&self) -> Result<[u8; 32]> {
+        Ok(digest_of_all(self.digests()?))
     }
 
     /// Names of all tensors.
@@ -118,37 +131,28 @@ impl Weights {
 
     /// The shape of a tensor; `None` when it is not there.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.places.get(name).map(|stored| stored.shape.as_slice())
+        self.places
+            .get(name)
+            .map(|stored| stored.info.shape.as_slice())
     }
 
     /// Whether a tensor is stored in bf16.
     pub(crate) fn is_bf16(&self, name: &str) -> bool {
         let stored = self.places.get(name);
-        stored.is_some_and(|stored| stored.format == Dtype::BF16)
+        stored.is_some_and(|stored| stored.info.dtype == Dtype::BF16)
     }
 
     /// A tensor as f32 on `device`.
     ///
     /// # Errors
-    /// A name that is not in the files, a number format that is not a float.
+    /// A name that is not in the files, a number format that is not a float, a file that cannot be read.
     pub(crate) fn get(&self, name: &str, device: &Device) -> Result<Tensor> {
-        Ok(self.stored(name, device)?.to_dtype(DType::F32)?)
-    }
-
-    /// A tensor on `device` in the format of its file.
-    ///
-    /// # Errors
-    /// A name that is not in the files, a number format that is not a float.
-    pub(crate) fn stored(&self, name: &str, device: &Device) -> Result<Tensor> {
-        let missing = || Error::model(format!("the weights have no tensor {name}"));
-        let stored = self.places.get(name).ok_or_else(missing)?;
-        let file = &self.files[stored.file];
-        let tensors = file.tensors()?;
-        let view = tensors.tensor(name).map_err(|_| missing())?;
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
+        let stored = self.place(name)?;
+        let (file, info) = (&self.files[stored.file], &stored.info);
+        let numbers = match info.dtype {
+            Dtype::F32 => file.read(info, f32::from_le_bytes),
+            Dtype::F16 => file.read(info, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => file.read(info, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             other => {
                 return Err(Error::model(format!(
                     "{}: the tensor {name} is {other:?}; supported: F32, F16, BF16",
@@ -156,52 +160,94 @@ impl Weights {
                 )));
             }
         };
-        Ok(Tensor::from_raw_buffer(
-            view.data(),
-            dtype,
-            view.shape(),
-            device,
-        )?)
+        let numbers = numbers.doing(|| file.cannot_be_read())?;
+        Ok(Tensor::from_vec(numbers, info.shape.as_slice(), device)?)
+    }
+
+    /// A tensor in this format on `device`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn get_as(&self, name: &str, format: DType, device: &Device) -> Result<Tensor> {
+        if format != DType::BF16 || !self.is_bf16(name) {
+            return Ok(self.get(name, device)?.to_dtype(format)?);
+        }
+        let stored = self.place(name)?;
+        let (file, info) = (&self.files[stored.file], &stored.info);
+        let numbers = file.read(info, bf16::from_le_bytes);
+        let numbers = numbers.doing(|| file.cannot_be_read())?;
+        Ok(Tensor::from_vec(numbers, info.shape.as_slice(), device)?)
+    }
+
+    fn place(&self, name: &str) -> Result<&Stored> {
+        let missing = || Error::model(format!("the weights have no tensor {name}"));
+        self.places.get(name).ok_or_else(missing)
     }
 }
 
-impl Mapped {
+impl WeightFile {
     fn open(path: &Path) -> Result<Self> {
         let name = path
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let file = File::open(path)
-            .map_err(|e| Error::model(format!("the weight file {name} cannot be opened: {e}")))?;
-        // SAFETY: the file lies in a folder that only the administrator, or taper itself, writes to; a file that is cut
-        // while it is mapped would end the process, and is excluded by replacing files through rename only.
-        #[expect(
-            unsafe_code,
-            reason = "mapping a file is the one way not to hold large weights twice"
-        )]
-        let map = unsafe { Mmap::map(&file) }.doing(|| format!("cannot map {name}"))?;
-        let header = map
-            .first_chunk::<8>()
-            .map(|bytes| u64::from_le_bytes(*bytes));
-        let mapped = Self { map, name };
-        if header.is_none_or(|bytes| bytes > LARGEST_HEADER_BYTES) {
-            return Err(mapped.broken("its header has no sensible length"));
+        let refuse = |e| Error::model(format!("the weight file {name} cannot be opened: {e}"));
+        let file = File::open(path).map_err(refuse)?;
+        let bytes = file.metadata().map_err(refuse)?.len();
+        let (header, data) = read_header(&file, bytes).map_err(|why| {
+            Error::model(format!(
+                "{name} is not a safetensors file ({why}); download or export the model again"
+            ))
+        })?;
+        Ok(Self {
+            file,
+            name,
+            header,
+            data,
+        })
+    }
+
+    /// The numbers of a tensor, each made of `N` bytes.
+    fn read<const N: usize, T>(
+        &self,
+        info: &TensorInfo,
+        number: impl Fn([u8; N]) -> T,
+    ) -> io::Result<Vec<T>> {
+        let (start, end) = info.data_offsets;
+        let mut numbers = Vec::with_capacity((end - start) / N);
+        let mut room = vec![0; PART.min(end - start)];
+        for place in (start..end).step_by(PART) {
+            let part = &mut room[..PART.min(end - place)];
+            self.file.read_exact_at(part, self.data + place as u64)?;
+            numbers.extend(part.as_chunks().0.iter().map(|bytes| number(*bytes)));
         }
-        mapped.tensors()?;
-        Ok(mapped)
+        Ok(numbers)
     }
 
-    fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.map).map_err(|e| self.broken(&e.to_string()))
+    fn cannot_be_read(&self) -> String {
+        format!("cannot read {}", self.name)
     }
+}
 
-    fn broken(&self, why: &str) -> Error {
-        Error::model(format!(
-            "{} is not a safetensors file ({why}); download or export the model again",
-            self.name
-        ))
+/// The header of a safetensors file of so many bytes, and where its numbers begin; or what is wrong with it.
+fn read_header(file: &File, bytes: u64) -> Result<(Metadata, u64), String> {
+    let mut length = [0; LENGTH_BYTES as usize];
+    file.read_exact_at(&mut length, 0)
+        .map_err(|e| e.to_string())?;
+    let length = u64::from_le_bytes(length);
+    if length > LARGEST_HEADER_BYTES {
+        return Err("its header has no sensible length".to_owned());
     }
+    let mut header = vec![0; length as usize];
+    file.read_exact_at(&mut header, LENGTH_BYTES)
+        .map_err(|e| e.to_string())?;
+    let header: Metadata = serde_json::from_slice(&header).map_err(|e| e.to_string())?;
+    let data = LENGTH_BYTES + length;
+    if data + header.data_len() as u64 != bytes {
+        return Err("it is longer or shorter than its header says".to_owned());
+    }
+    Ok((header, data))
 }
 
 #[derive(Deserialize)]

@@ -24,7 +24,6 @@ const DATA: f64 = 2.0;
 pub(crate) struct Surroundings {
     pub(crate) data: u64,
     pub(crate) tokenizer: u64,
-    pub(crate) weights: u64,
 }
 
 impl Surroundings {
@@ -60,19 +59,10 @@ pub(crate) fn memory(
     };
     let state = weights + 2 * trained;
     let (evaluation, _) = evaluation_pass(model, &evaluation_batch(data, rows))?;
-    let exported = if run.spec.tuning.method.is_adapter() {
-        around.weights
-    } else {
-        model.total_parameters() * F32
-    };
     let others = [
-        // The weights are read through the page cache.
-        weights + around.weights,
         state + evaluation.total(),
         // One tensor is written at a time.
         state + model.parameters.largest() * F32,
-        // What was exported is loaded when the trained model has gone.
-        weights + exported + evaluation.total(),
     ];
     let more = others.into_iter().max().unwrap_or(0);
     Ok(Memory {

@@ -170,7 +170,7 @@ impl Embeddings {
         let hidden = config.hidden_size;
         let prefix = format!("{}.embeddings", names.prefix);
         let table = |loader: &mut Loader<'_>, name, rows| {
-            loader.weight(
+            loader.table(
                 &format!("{prefix}.{name}_embeddings.weight"),
                 &[rows, hidden],
             )

@@ -118,11 +118,12 @@ impl<'a> Loader<'a> {
         if self.outlines {
             outline(shape, format)
         } else {
-            Ok(self.weights.stored(name, self.device)?.to_dtype(format)?)
+            self.weights.get_as(name, format, self.device)
         }
     }
 
-    /// The format of a weight that products read: on the CPU these widen bf16 as they go, which halves what a frozen base takes.
+    /// The format of a weight that products and look-ups read: on the CPU these widen bf16 as they go, which halves what a frozen base
+    /// takes.
     fn compact(&self, name: &str) -> DType {
         match self.find(name) {
             Some(stored) if self.device.is_cpu() && self.weights.is_bf16(&stored) => DType::BF16,
@@ -163,6 +164,12 @@ impl<'a> Loader<'a> {
     /// When the checkpoint does not have it in this shape.
     pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
         self.base(name, shape, DType::F32)
+    }
+
+    /// A table of the base model, of words or positions.
+    pub(crate) fn table(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+        let format = self.compact(name);
+        self.base(name, shape, format)
     }
 
     /// A weight of the base model, in the format `frozen` where it stays frozen.

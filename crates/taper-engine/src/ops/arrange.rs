@@ -20,7 +20,7 @@ pub(crate) fn select_rows(tape: &Tape, x: &Value, rows: Vec<u32>) -> Result<Valu
         return counter.arrange(tape, x, (rows.len(), width), None);
     }
     let mut y = vec![0.0; rows.len() * width];
-    kernels::embedding(&mut y, &slice(&x.tensor)?, &rows);
+    kernels::embedding(&mut y, &*slice(&x.tensor)?, &rows);
     let shape = (rows.len(), width);
     if !tape.records(&[x], false) {
         return Tape::constant(y, shape);

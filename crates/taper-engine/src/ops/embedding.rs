@@ -1,10 +1,10 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use taper_kernels as kernels;
 
 use crate::{
     Result,
     param::Param,
-    tape::{Path, Tape, Value, slice, take},
+    tape::{Path, Tape, Value, take, with_weight},
 };
 
 /// Rows looked up in a table, `[tokens, width]`.
@@ -18,7 +18,9 @@ pub(crate) fn embedding(tape: &Tape, table: &Param, ids: Vec<u32>) -> Result<Val
     let (_, width) = table.tensor.dims2()?;
     let shape = (ids.len(), width);
     let mut y = vec![0.0; ids.len() * width];
-    kernels::embedding(&mut y, &slice(&table.tensor)?, &ids);
+    with_weight(&table.tensor, |table| {
+        kernels::embedding(&mut y, table, &ids)
+    })?;
     match tape.slot(table) {
         None => Tape::constant(y, shape),
         Some(id) => tape.record(y, shape, move |flow, dy| {
@@ -38,7 +40,9 @@ pub(crate) fn add_embedding(tape: &Tape, x: Value, table: &Param, ids: Vec<u32>)
     }
     let shape = x.tensor.shape().clone();
     let mut y = take(&x)?;
-    kernels::embedding_add(&mut y, &slice(&table.tensor)?, &ids);
+    with_weight(&table.tensor, |table| {
+        kernels::embedding_add(&mut y, table, &ids)
+    })?;
     let id = tape.slot(table);
     if !tape.records(&[&x], id.is_some()) {
         return Tape::constant(y, shape);
@@ -55,5 +59,5 @@ pub(crate) fn add_embedding(tape: &Tape, x: Value, table: &Param, ids: Vec<u32>)
 
 fn look_up(table: &Param, ids: &[u32]) -> Result<Tensor> {
     let index = Tensor::from_slice(ids, ids.len(), table.tensor.device())?;
-    Ok(table.tensor.index_select(&index, 0)?)
+    Ok(table.tensor.index_select(&index, 0)?.to_dtype(DType::F32)?)
 }

@@ -1,10 +1,10 @@
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use taper_kernels as kernels;
 
 use crate::{
     Result,
     param::Param,
-    tape::{Path, Tape, Value, slice},
+    tape::{Path, Tape, Value, slice, with_weight},
 };
 
 /// Rows of logits over a vocabulary that are in memory at a time.
@@ -60,7 +60,7 @@ pub(crate) fn lm_loss(
     mean_over: usize,
 ) -> Result<TokenLoss> {
     if tape.path == Path::Composed {
-        let logits = states.tensor.matmul(&table.tensor.t()?)?;
+        let logits = composed_logits(states, table)?;
         return composed_tokens(&logits, next, mean_over);
     }
     if let Some(counter) = &tape.counter {
@@ -70,11 +70,13 @@ pub(crate) fn lm_loss(
             each: Vec::new(),
         });
     }
-    let (hidden, weight) = (slice(&states.tensor)?, slice(&table.tensor)?);
+    let hidden = slice(&states.tensor)?;
     let id = tape.slot(table);
     if !tape.records(&[states], id.is_some()) {
         let mut each = vec![0.0; next.len()];
-        let total = kernels::linear_cross_entropy_forward(&mut each, &hidden, &weight, next, CHUNK);
+        let total = with_weight(&table.tensor, |table| {
+            kernels::linear_cross_entropy_forward(&mut each, &hidden, table, next, CHUNK)
+        })?;
         let loss = Tape::constant(vec![(total.sum / mean_over as f64) as f32], ())?;
         return Ok(TokenLoss {
             loss,
@@ -83,13 +85,15 @@ pub(crate) fn lm_loss(
         });
     }
     let mut dhidden = vec![0.0; hidden.len()];
-    let mut dweight = id.map(|_| vec![0.0; weight.len()]);
+    let mut dweight = id.map(|_| vec![0.0; table.tensor.elem_count()]);
     let gradients = kernels::LmGradients {
         dhidden: &mut dhidden,
         dweight: dweight.as_deref_mut(),
         scale: 1.0 / mean_over as f32,
     };
-    let total = kernels::linear_cross_entropy(gradients, &hidden, &weight, next, CHUNK);
+    let total = with_weight(&table.tensor, |table| {
+        kernels::linear_cross_entropy(gradients, &hidden, table, next, CHUNK)
+    })?;
     let states = states.place();
     let loss = tape.record(
         vec![(total.sum / mean_over as f64) as f32],
@@ -114,21 +118,26 @@ pub(crate) fn lm_loss(
 /// `states · tableᵀ`, the logits of a few rows over the whole vocabulary; without backward.
 pub(crate) fn lm_logits(tape: &Tape, states: &Value, table: &Param) -> Result<Tensor> {
     if tape.path == Path::Composed {
-        return Ok(states.tensor.matmul(&table.tensor.t()?)?);
+        return composed_logits(states, table);
     }
     let ((rows, hidden), (vocabulary, _)) = (states.tensor.dims2()?, table.tensor.dims2()?);
-    let (x, weight) = (slice(&states.tensor)?, slice(&table.tensor)?);
+    let x = slice(&states.tensor)?;
     let mut logits = vec![0.0; rows * vocabulary];
-    let (x, weight) = (
-        kernels::View::new(&x, rows, hidden),
-        kernels::View::new(&weight, vocabulary, hidden),
-    );
-    kernels::matmul(&mut logits, false, 1.0, x, weight.t());
+    with_weight(&table.tensor, |table| {
+        let x = kernels::View::new(&x, rows, hidden);
+        let table = kernels::View::of(table, vocabulary, hidden);
+        kernels::matmul(&mut logits, false, 1.0, x, table.t());
+    })?;
     Ok(Tensor::from_vec(
         logits,
         (rows, vocabulary),
         states.tensor.device(),
     )?)
+}
+
+fn composed_logits(states: &Value, table: &Param) -> Result<Tensor> {
+    let table = table.tensor.to_dtype(DType::F32)?;
+    Ok(states.tensor.matmul(&table.t()?)?)
 }
 
 /// The loss of each row, `[rows]`.

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use half::bf16;
 use taper_kernels::*;
 
 use super::{Bench, values};
@@ -18,6 +19,15 @@ pub(super) fn run(bench: &Bench) {
         attention(bench, len, window);
     }
     layouts(bench);
+    for (rows, inputs, outputs) in [
+        (200, 576, 1536),
+        (512, 576, 576),
+        (512, 576, 192),
+        (512, 576, 1536),
+        (512, 1536, 576),
+    ] {
+        frozen(bench, rows, inputs, outputs);
+    }
     for chunk in [64, 256] {
         losses(bench, chunk);
     }
@@ -147,6 +157,24 @@ fn layouts(bench: &Bench) {
     });
     bench.run("in-out backward_weight 1024x768->3072", flops, || {
         layout.backward_weight(&mut w, &y, &x, rows)
+    });
+}
+
+/// Layers whose weights are kept in bf16.
+fn frozen(bench: &Bench, rows: usize, inputs: usize, outputs: usize) {
+    let flops = Some(2.0 * (rows * inputs * outputs) as f64);
+    let stored: Vec<bf16> = values(inputs * outputs)
+        .into_iter()
+        .map(bf16::from_f32)
+        .collect();
+    let (mut x, mut y) = (values(rows * inputs), values(rows * outputs));
+    let name = |what| format!("bf16 {what} {rows}x{inputs}->{outputs}");
+    let layout = Layout::OutIn;
+    bench.run(&name("linear"), flops, || {
+        layout.linear(&mut y, &x, &stored, None, rows)
+    });
+    bench.run(&name("backward_input"), flops, || {
+        layout.backward_input(&mut x, false, &y, &stored, rows)
     });
 }
 

@@ -87,11 +87,11 @@ impl Decoder {
     ) -> Result<Self> {
         let (names, hidden) = (names(config), config.hidden_size);
         let table = format!("{}.weight", names.words);
-        let words = loader.weight(&table, &[config.vocab_size, hidden])?;
+        let words = loader.table(&table, &[config.vocab_size, hidden])?;
         let prompt = loader.prompt(&words)?;
         let (places, angles) = match &config.positions {
             Positions::Learned => (
-                Some(loader.weight(
+                Some(loader.table(
                     "transformer.wpe.weight",
                     &[config.max_position_embeddings, hidden],
                 )?),
@@ -112,7 +112,7 @@ impl Decoder {
         let head = match task {
             TaskType::CausalLm if config.tied => Head::Vocabulary(words.clone()),
             TaskType::CausalLm => {
-                Head::Vocabulary(loader.weight("lm_head.weight", &[config.vocab_size, hidden])?)
+                Head::Vocabulary(loader.table("lm_head.weight", &[config.vocab_size, hidden])?)
             }
             TaskType::SeqCls => {
                 let shape = LinearShape::new(hidden, classes).with_bias(false);
