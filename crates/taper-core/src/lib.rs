@@ -17,6 +17,7 @@ mod state;
 mod trainer;
 mod training;
 pub mod tuning;
+mod warning;
 
 pub use change::JobChange;
 pub use error::{FieldError, SpecError, code};
@@ -36,3 +37,4 @@ pub use training::{Interval, Training};
 pub use tuning::{
     Layerwise, Lora, Method, PromptInit, PromptTuning, TargetModules, TaskType, Tuning,
 };
+pub use warning::{OVERFITTING_FROM, UNSTABLE_FROM, Warning, WarningCode};

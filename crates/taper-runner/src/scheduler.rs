@@ -189,6 +189,10 @@ impl Slot {
                 ended(job, JobState::Queued, message)
             }
             Err(TrainError::Stopped(Stop::Paused)) => self.paused(job, newest).await,
+            Err(TrainError::Stopped(Stop::Reached)) => {
+                let message = "The job has come to its rung and waits for the others of its experiment";
+                ended(job, JobState::Paused, message)
+            }
             Err(TrainError::Stopped(Stop::Cancelled)) => {
                 ended(job, JobState::Cancelled, "The job was cancelled")
             }

@@ -175,6 +175,7 @@ impl Shared {
                 .unwrap_or(taper_core::Device::Cpu),
             threads: self.config.threads,
             resume_from: None,
+            pause_at_step: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use taper_core::{Command, JobState, Level, NewEvent, Plan, RunEvent, Stop, TrainError};
+use taper_core::{Command, JobState, Level, NewEvent, Plan, RunEvent, TrainError};
 use taper_store::{Change, Job, StoreError, Transition};
 use tokio::sync::mpsc;
 
@@ -63,7 +63,7 @@ impl Shared {
         let transition = match self.check(&job).await {
             Ok(plan) => ready(&job, plan),
             // A cancelled job has ended already; a stopped server validates it at its next start.
-            Err(TrainError::Stopped(Stop::Cancelled | Stop::Paused)) => return Ok(Validated::Done),
+            Err(TrainError::Stopped(_)) => return Ok(Validated::Done),
             Err(error) if is_unkept(&error) => {
                 tracing::warn!(job.id = %id, %error, "a validation could not be made; it is tried again");
                 return Ok(Validated::Unkept);
@@ -113,6 +113,9 @@ impl Shared {
 }
 
 fn ready(job: &Job, plan: Plan) -> Transition {
+    let mut events = vec![NewEvent::from(RunEvent::Planned(plan.clone()))];
+    let warnings = plan.warnings.iter();
+    events.extend(warnings.map(|warning| NewEvent::message(Level::Warn, &warning.message)));
     Transition {
         job: job.id.clone(),
         from: &[JobState::ValidatingFiles],
@@ -121,7 +124,7 @@ fn ready(job: &Job, plan: Plan) -> Transition {
         level: Level::Info,
         message: "Files validated, moving job to queued state".to_owned(),
         change: Change {
-            events: vec![NewEvent::from(RunEvent::Planned(plan.clone()))],
+            events,
             plan: Some(plan),
             ..Change::default()
         },

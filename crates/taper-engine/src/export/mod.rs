@@ -5,10 +5,12 @@ mod card;
 mod check;
 mod figures;
 mod model;
+mod rows;
 mod tensorboard;
 
 pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
+pub(crate) use rows::validation_rows;
 
 use std::{collections::BTreeMap, fs, path::Path};
 

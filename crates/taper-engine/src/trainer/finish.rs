@@ -23,6 +23,7 @@ impl Trainer<'_> {
         self.settle_checkpoint()?;
         self.choose_weights()?;
         let mut metrics = self.final_metrics();
+        self.watch(&mut metrics);
         let (output, trained_tokens) = (self.run.output_dir(), self.progress.tokens);
         self.export(&metrics)?;
         if let Some(bytes) = exported_bytes(&output) {

@@ -2,11 +2,13 @@
 
 mod finish;
 mod report;
+mod rung;
 mod saver;
+mod watch;
 
 use std::time::Instant;
 
-use taper_core::{Control, Outcome, RunSink, RunSpec, Stop};
+use taper_core::{Control, Interval, Outcome, RunSink, RunSpec, Stop};
 
 use self::saver::Saver;
 use crate::{
@@ -132,6 +134,9 @@ impl<'a> Trainer<'a> {
             self.evaluate()?;
         }
         while !self.is_done() {
+            if self.is_at_rung() {
+                return Err(self.wait_at_rung());
+            }
             self.obey()?;
             let kept = self.keeper.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
@@ -296,20 +301,20 @@ impl<'a> Trainer<'a> {
 
     fn due(&self) -> Due {
         let training = &self.run.spec.training;
-        let step = self.progress.step;
-        let last = step == self.total_steps;
-        let epoch_end = step.is_multiple_of(self.steps_per_epoch);
-        let every = |interval: Option<taper_core::Interval>| {
-            interval.map_or(epoch_end, |i| {
-                step.is_multiple_of(i.steps(self.total_steps))
-            })
-        };
+        let (step, rung) = (self.progress.step, self.is_at_rung());
         Due {
-            log: last
-                || step == 1
-                || step.is_multiple_of(training.logging_steps.steps(self.total_steps)),
-            evaluate: last || every(training.eval_steps),
-            save: last || every(training.save_steps) || self.saver.is_old(training.save_minutes),
+            log: step == 1 || self.is_time_for(Some(training.logging_steps)),
+            evaluate: rung || self.is_time_for(training.eval_steps),
+            save: rung
+                || self.is_time_for(training.save_steps)
+                || self.saver.is_old(training.save_minutes),
         }
+    }
+
+    /// Tells whether what is done once an interval, or else once an epoch, and at the end, is to be done at this step.
+    fn is_time_for(&self, interval: Option<Interval>) -> bool {
+        let (step, total) = (self.progress.step, self.total_steps);
+        let distance = interval.map_or(self.steps_per_epoch, |interval| interval.steps(total));
+        step == total || step.is_multiple_of(distance)
     }
 }

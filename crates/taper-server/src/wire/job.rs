@@ -5,7 +5,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use taper_core::{JobState, Plan, Training, Tuning};
+use taper_core::{JobState, Plan, Training, Tuning, Warning};
 use taper_store::{Job, JobError};
 use utoipa::ToSchema;
 
@@ -58,6 +58,8 @@ pub struct FineTuningJob {
     pub metrics: Map<String, Value>,
     /// What the run does; null until the files are validated.
     pub plan: Option<Plan>,
+    /// What a person would want to know of its data and of how it goes.
+    pub warnings: Vec<Warning>,
     /// Starts so far.
     pub attempt: u32,
     /// Its checkpoints and results on the server's disk.
@@ -174,6 +176,7 @@ impl From<Job> for FineTuningJob {
             metadata: job.spec.metadata,
             tuning: job.spec.tuning,
             training: job.spec.training,
+            warnings: Warning::of_job(job.plan.as_ref(), &job.metrics),
             plan: job.plan,
             attempt: job.attempt,
             bytes: job.bytes,

@@ -10,7 +10,9 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::Args;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use taper_core::{Command, Control, Outcome, RunEvent, RunSink, RunSpec, TrainError, Trainer};
+use taper_core::{
+    Command, Control, Level, Outcome, RunEvent, RunSink, RunSpec, TrainError, Trainer,
+};
 use taper_engine::Engine;
 
 use self::{folder::Folder, report::Sink};
@@ -150,6 +152,10 @@ fn train(
         run: &run,
         progress,
     };
+    let warnings = plan.warnings.clone();
     sink.event(RunEvent::Planned(plan));
+    for warning in warnings {
+        sink.event(RunEvent::Message(Level::Warn, warning.message));
+    }
     engine.train(&run, &mut sink, control)
 }
