@@ -34,6 +34,20 @@ pub enum WarningCode {
     UnstableLearningRate,
 }
 
+impl WarningCode {
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TruncatedRows => "truncated_rows",
+            Self::LabelImbalance => "label_imbalance",
+            Self::UnusedClasses => "unused_classes",
+            Self::DuplicateRows => "duplicate_rows",
+            Self::Overfitting => "overfitting",
+            Self::UnstableLearningRate => "unstable_learning_rate",
+        }
+    }
+}
+
 impl Warning {
     pub fn new(code: WarningCode, message: impl Into<String>) -> Self {
         Self {
@@ -57,7 +71,7 @@ impl Warning {
         let step = |name| metrics.get(name).filter(|step| *step > 0.0);
         let overfitting = step(OVERFITTING_FROM).map(|step| {
             let message = format!(
-                "the validation loss has risen since step {step} while the training loss fell: the model learns its rows by heart; train shorter, or set training.load_best_model_at_end"
+                "the validation loss has risen since step {step} while the training loss fell: the model learns its rows by heart; that step's model, which training.load_best_model_at_end publishes, is the best"
             );
             Self::new(WarningCode::Overfitting, message)
         });
