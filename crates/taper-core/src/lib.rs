@@ -6,6 +6,7 @@
 mod change;
 mod error;
 mod event;
+pub mod experiment;
 mod fields;
 mod job;
 mod metrics;
@@ -20,8 +21,11 @@ pub mod tuning;
 mod warning;
 
 pub use change::JobChange;
-pub use error::{FieldError, SpecError, code};
+pub use error::{FieldError, JobError, SpecError, code};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};
+pub use experiment::{
+    Comparison, ComparisonRow, Experiment, ExperimentRequest, ExperimentWarning, Reason, Run,
+};
 pub use fields::Fields;
 pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
