@@ -82,15 +82,13 @@ pub struct RunSpec {
     pub threads: usize,
     /// The folder of the checkpoint to go on from.
     pub resume_from: Option<PathBuf>,
-    /// The optimizer step at which the run evaluates, leaves a checkpoint with its [`RunSpec::VALIDATION_ROWS`] and ends as
-    /// [`Stop::Reached`]. Nothing of what it trains depends on it: where it is raised later, the run goes on as if it had not stopped.
+    /// The optimizer step at which the run evaluates, leaves a checkpoint and ends as [`Stop::Reached`]. Nothing of what it trains depends on it: where it is raised later, the run goes on as if it had not stopped.
     #[serde(default)]
     pub pause_at_step: Option<u64>,
 }
 
 impl RunSpec {
-    /// The table of what a model makes of each validation row: in the output that of the model that is kept, in a checkpoint at
-    /// `pause_at_step` that of its weights. Columns `row`, `line`, `loss` (mean over the row's answers), `label_tokens` (its answers; 1
+    /// The table of what the model that is kept makes of each validation row, among the artifacts. Columns `row`, `line`, `loss` (mean over the row's answers), `label_tokens` (its answers; 1
     /// with classes), `correct` (answers foretold rightly), and with classes `label` and `prediction`.
     pub const VALIDATION_ROWS: &str = "validation_rows.csv";
 

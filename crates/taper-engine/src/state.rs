@@ -23,7 +23,7 @@ use crate::{
 pub(crate) const PARAMETERS: &str = "parameters.safetensors";
 const MOMENTS: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-/// The sha256 of each of the others, in hex; also of [`RunSpec::VALIDATION_ROWS`], where they are there.
+/// The sha256 of each of the others, in hex.
 const MANIFEST: &str = "manifest.json";
 const FILES: [&str; 3] = [PARAMETERS, MOMENTS, STATE];
 
@@ -80,8 +80,6 @@ struct State {
 
 /// The parts of a run that a checkpoint keeps.
 pub(crate) struct Snapshot<'a> {
-    /// What these weights make of each validation row, where others wait for it.
-    pub(crate) validation_rows: Option<String>,
     pub(crate) fingerprint: &'a Fingerprint,
     pub(crate) parameters: &'a Parameters,
     pub(crate) optimizer: &'a AdamW,
@@ -111,10 +109,6 @@ pub(crate) fn write(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Filled> {
             &dir.join(MOMENTS),
             &snapshot.optimizer.tensors(snapshot.parameters),
         )?;
-        if let Some(rows) = &snapshot.validation_rows {
-            let name = RunSpec::VALIDATION_ROWS;
-            fs::write(dir.join(name), rows).doing(|| format!("cannot write {name}"))?;
-        }
         fs::write(dir.join(STATE), serde_json::to_vec(&state)?)
             .doing(|| format!("cannot write {STATE}"))
     })
@@ -124,8 +118,7 @@ pub(crate) fn write(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Filled> {
 pub(crate) fn complete(written: Filled) -> Result<()> {
     written.complete(|dir| {
         let mut sums = BTreeMap::new();
-        let rows = Some(RunSpec::VALIDATION_ROWS).filter(|name| dir.join(name).is_file());
-        for name in FILES.into_iter().chain(rows) {
+        for name in FILES {
             let sum = sha256(&dir.join(name)).doing(|| format!("cannot read {name}"))?;
             sums.insert(name, sum);
         }
@@ -159,8 +152,7 @@ fn unreadable(name: &str, error: &dyn std::error::Error) -> CheckpointRefused {
 
 fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
     let sums: BTreeMap<String, String> = read_json(dir, MANIFEST)?;
-    let rows = Some(RunSpec::VALIDATION_ROWS).filter(|name| sums.contains_key(*name));
-    for name in FILES.into_iter().chain(rows) {
+    for name in FILES {
         let sum = sha256(&dir.join(name)).map_err(|error| unreadable(name, &error))?;
         if sums.get(name) != Some(&sum) {
             let reason = format!("{name} is not as it was written: its sum is another");

@@ -10,7 +10,6 @@ mod tensorboard;
 
 pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
-pub(crate) use rows::validation_rows;
 
 use std::{collections::BTreeMap, fs, path::Path};
 

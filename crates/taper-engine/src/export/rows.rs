@@ -2,7 +2,7 @@ use crate::evaluate::{Evaluation, Prediction, RowLoss};
 
 /// What a model makes of each validation row, as [`taper_core::RunSpec::VALIDATION_ROWS`] describes it. The figures of the evaluation are
 /// means over these rows, each row as often as it has answers; `classes` are the names of the classes.
-pub(crate) fn validation_rows(evaluation: &Evaluation, classes: &[String]) -> String {
+pub(super) fn validation_rows(evaluation: &Evaluation, classes: &[String]) -> String {
     let mut table = csv::Writer::from_writer(Vec::new());
     let mut columns = vec!["row", "line", "loss", "label_tokens", "correct"];
     match evaluation {

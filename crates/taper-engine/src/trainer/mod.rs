@@ -2,7 +2,6 @@
 
 mod finish;
 mod report;
-mod rung;
 mod saver;
 mod watch;
 
@@ -135,7 +134,7 @@ impl<'a> Trainer<'a> {
         }
         while !self.is_done() {
             if self.is_at_rung() {
-                return Err(self.wait_at_rung());
+                return Err(self.leave(Stop::Reached));
             }
             self.obey()?;
             let kept = self.keeper.kept.steps.last().copied();
@@ -159,13 +158,19 @@ impl<'a> Trainer<'a> {
             || patience.is_some_and(|most| self.progress.evaluations_without_progress >= most)
     }
 
+    /// Tells whether the run waits here for others. The step has been measured and saved.
+    fn is_at_rung(&self) -> bool {
+        let rung = self.run.pause_at_step;
+        rung.is_some_and(|rung| self.progress.step >= rung)
+    }
+
     fn obey(&mut self) -> Result<()> {
         self.control.check().map_err(|stop| self.leave(stop))
     }
 
-    /// Ends the run at a user's wish: a pause leaves a checkpoint behind.
+    /// Ends the run for now, with a checkpoint, or for good.
     fn leave(&mut self, stop: Stop) -> Error {
-        if stop == Stop::Paused && self.progress.step > 0 {
+        if stop != Stop::Cancelled && self.progress.step > 0 {
             let saved = self.save().and_then(|()| self.settle_checkpoint());
             if let Err(error) = saved {
                 return error;

@@ -91,7 +91,6 @@ impl Trainer<'_> {
         let (kept, superseded) = self.keeper.with(step, best);
         let dir = self.run.checkpoint_dir(step);
         let snapshot = Snapshot {
-            validation_rows: self.rows_of_rung(),
             fingerprint: &self.fingerprint,
             parameters: &self.model.parameters,
             optimizer: &self.optimizer,

@@ -26,7 +26,7 @@ use crate::{
 /// Deep graphs recurse when they are dropped and walked backwards. Only what is touched takes memory.
 pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// What a shell makes of an end by Ctrl-C.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Trains one job without a server. Ctrl-C leaves a checkpoint in DIR/run, from which the same command goes on.
 #[derive(Args)]
