@@ -53,10 +53,10 @@ export class Server {
     return content
   }
 
-  async upload(text) {
+  async upload(text, name = 'reviews.jsonl') {
     const form = new FormData()
     form.set('purpose', 'fine-tune')
-    form.set('file', new Blob([text]), 'reviews.jsonl')
+    form.set('file', new Blob([text]), name)
     return (await this.call('POST', '/v1/files', form)).id
   }
 
@@ -70,6 +70,9 @@ export class Server {
     return new Map(data[name].to.map((step, i) => [step, data[name].last[i]]))
   }
 
+  compare = (body) => this.call('POST', '/v1/experiments', body)
+  experiment = (id) => this.call('GET', `/v1/experiments/${id}`)
+
   async cancelAll() {
     const { data } = await this.call('GET', '/v1/fine_tuning/jobs?limit=100')
     const ended = ['succeeded', 'failed', 'cancelled']
@@ -77,13 +80,16 @@ export class Server {
   }
 
   /** Waits until `holds` is true of a job. */
-  async until(id, holds, seconds = 60) {
-    const end = Date.now() + 1000 * seconds
-    for (;;) {
-      const job = await this.job(id)
-      if (holds(job)) return job
-      if (Date.now() > end) throw new Error(`waited ${seconds} s in vain: ${JSON.stringify(job)}`)
-      await new Promise((resolve) => setTimeout(resolve, 100))
-    }
+  until = (id, holds, seconds) => until(() => this.job(id), holds, seconds)
+  untilExperiment = (id, holds, seconds) => until(() => this.experiment(id), holds, seconds)
+}
+
+async function until(read, holds, seconds = 60) {
+  const end = Date.now() + 1000 * seconds
+  for (;;) {
+    const now = await read()
+    if (holds(now)) return now
+    if (Date.now() > end) throw new Error(`waited ${seconds} s in vain: ${JSON.stringify(now)}`)
+    await new Promise((resolve) => setTimeout(resolve, 100))
   }
 }

@@ -119,7 +119,8 @@ fn the_result_lies_in_the_folder() -> Result<()> {
             "eval_predictions.jsonl",
             "metrics.csv",
             "result.csv",
-            "tensorboard"
+            "tensorboard",
+            "validation_rows.csv"
         ]
     );
     let out = place.path("out");

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The `code` of an error, as clients compare it.
 pub mod code {
@@ -41,6 +42,20 @@ impl FieldError {
     }
 }
 
+/// Why a job failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = FineTuningError)]
+pub struct JobError {
+    /// For programs.
+    pub code: String,
+    /// For people: which thing, what was wrong, what to do.
+    pub message: String,
+    /// The field of the create body that was at fault.
+    pub param: Option<String>,
+    /// The optimizer step at which it happened.
+    pub step: Option<u64>,
+}
+
 /// Everything wrong with a job's specification; never empty. The first finding names the `param` of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError(Vec<FieldError>);
@@ -58,6 +73,11 @@ impl SpecError {
     /// The first finding.
     pub fn first(&self) -> &FieldError {
         &self.0[0]
+    }
+
+    /// The same error with each finding told in another way.
+    pub(crate) fn map(&self, tell: impl Fn(&FieldError) -> FieldError) -> Self {
+        Self(self.0.iter().map(tell).collect())
     }
 
     /// All findings, in the order of the fields.

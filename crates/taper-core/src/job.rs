@@ -56,7 +56,11 @@ impl JobSpec {
             )
             .into());
         };
-        let mut fields = Fields::new("", object);
+        Self::read(Fields::new("", object))
+    }
+
+    /// As [`JobSpec::parse`], from a body of which other fields may have been read already.
+    pub(crate) fn read(mut fields: Fields<'_>) -> Result<Self, SpecError> {
         let mut nested = Vec::new();
         let model = required_name(&mut fields, "model");
         let training_file = required_name(&mut fields, "training_file");
@@ -162,14 +166,7 @@ impl JobSpec {
     /// The metric for the best model must be one that the task is measured by.
     fn check_metric(&self, task: TaskType) -> Result<(), SpecError> {
         let metric = self.training.metric_for_best_model.as_str();
-        let known: &[&str] = match task {
-            TaskType::SeqCls => &["valid_loss", "valid_accuracy", "valid_macro_f1"],
-            TaskType::CausalLm => &[
-                "valid_loss",
-                "valid_perplexity",
-                "valid_mean_token_accuracy",
-            ],
-        };
+        let known = task.measured_by();
         if known.contains(&metric) {
             return Ok(());
         }

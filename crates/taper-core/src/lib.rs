@@ -6,6 +6,7 @@
 mod change;
 mod error;
 mod event;
+pub mod experiment;
 mod fields;
 mod job;
 mod metrics;
@@ -17,10 +18,14 @@ mod state;
 mod trainer;
 mod training;
 pub mod tuning;
+mod warning;
 
 pub use change::JobChange;
-pub use error::{FieldError, SpecError, code};
+pub use error::{FieldError, JobError, SpecError, code};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};
+pub use experiment::{
+    Comparison, ComparisonRow, Experiment, ExperimentRequest, ExperimentWarning, Reason, Run,
+};
 pub use fields::Fields;
 pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
@@ -36,3 +41,4 @@ pub use training::{Interval, Training};
 pub use tuning::{
     Layerwise, Lora, Method, PromptInit, PromptTuning, TargetModules, TaskType, Tuning,
 };
+pub use warning::{OVERFITTING_FROM, UNSTABLE_FROM, Warning, WarningCode};

@@ -81,6 +81,7 @@ fn is_count(name: &str) -> bool {
         name,
         "step" | "total_steps" | "trained_tokens" | "trainable_parameters" | "total_parameters"
     ) || name.ends_with("_bytes")
+        || name.ends_with("_from_step")
 }
 
 impl<const N: usize> From<[(&str, f64); N]> for Metrics {

@@ -3,6 +3,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::Warning;
+
 /// What a run will do, known before it starts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
@@ -30,6 +32,9 @@ pub struct Plan {
     /// Time that the steps and the evaluations will take, about, on a machine that does nothing else.
     #[serde(default)]
     pub estimated_seconds: f64,
+    /// What a look at the rows makes one wonder about.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
 }
 
 /// Bytes that a run takes at its peak, by what takes them.
@@ -158,6 +163,7 @@ mod tests {
             "disk",
             "estimated_seconds",
             "heaviest_batch_tokens",
+            "warnings",
         ] {
             old.as_object_mut().unwrap().remove(field).unwrap();
         }

@@ -82,9 +82,16 @@ pub struct RunSpec {
     pub threads: usize,
     /// The folder of the checkpoint to go on from.
     pub resume_from: Option<PathBuf>,
+    /// The optimizer step at which the run evaluates, leaves a checkpoint and ends as [`Stop::Reached`]. Nothing of what it trains depends on it: where it is raised later, the run goes on as if it had not stopped.
+    #[serde(default)]
+    pub pause_at_step: Option<u64>,
 }
 
 impl RunSpec {
+    /// The table of what the model that is kept makes of each validation row, among the artifacts. Columns `row`, `line`, `loss` (mean over the row's answers), `label_tokens` (its answers; 1
+    /// with classes), `correct` (answers foretold rightly), and with classes `label` and `prediction`.
+    pub const VALIDATION_ROWS: &str = "validation_rows.csv";
+
     /// Where the artifacts of a finished run lie.
     pub fn output_dir(&self) -> PathBuf {
         self.run_dir.join("output")
@@ -209,6 +216,9 @@ impl Control {
 pub enum Stop {
     #[error("paused")]
     Paused,
+    /// It is at [`RunSpec::pause_at_step`], or past it.
+    #[error("paused at its step")]
+    Reached,
     #[error("cancelled")]
     Cancelled,
 }

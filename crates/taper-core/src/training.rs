@@ -97,7 +97,7 @@ impl Default for Training {
     }
 }
 
-const METRICS: [(&str, &str); 10] = [
+pub(crate) const METRICS: [(&str, &str); 10] = [
     ("valid_loss", "valid_loss"),
     ("valid_accuracy", "valid_accuracy"),
     ("valid_macro_f1", "valid_macro_f1"),

@@ -17,8 +17,8 @@ use crate::{
 
 /// Files whose rows are kept in memory for the next job that names them.
 const CACHED_FILES: usize = 4;
-/// Data sets whose tokens wait for their jobs' start.
-const CACHED_JOBS: usize = 4;
+/// Data sets whose tokens are kept for the jobs that share them: of an experiment that holds rows out by seed there are several.
+const CACHED_JOBS: usize = 8;
 /// Bounds of the memory that are kept.
 const CACHED_BOUNDS: usize = 64;
 
@@ -53,9 +53,12 @@ impl Engine {
         run: &RunSpec,
         control: &Control,
     ) -> Result<Arc<Prepared>> {
-        let prepared = self.prepared.get_or_make(&prepare::key(opened, run), || {
-            Prepared::of(opened, &self.rows, run, control)
-        })?;
+        let goes_on = || Ok(control.check()?);
+        let prepared =
+            self.prepared
+                .get_or_make_while(&prepare::key(opened, run), goes_on, || {
+                    Prepared::of(opened, &self.rows, run, control)
+                })?;
         prepared.check(run)?;
         Ok(prepared)
     }
@@ -137,5 +140,32 @@ impl Trainer for Engine {
         control: &Control,
     ) -> Result<Outcome, TrainError> {
         Ok(self.run(run, sink, control)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::tests::Fixture;
+
+    #[test]
+    fn runs_that_read_the_same_rows_share_their_tokens() {
+        let (fixture, engine) = (Fixture::new(0.0), Engine::new());
+        let prepare = |name: &str, tuning, seed: u64| {
+            let body = json!({"tuning": tuning, "training": {"seed": seed}});
+            let run = fixture.run(name, 20, body);
+            let opened = engine.models.open(&run.model_dir).unwrap();
+            engine.prepare(&opened, &run, &Control::new()).unwrap()
+        };
+        let first = prepare("lora", json!({"type": "lora"}), 1);
+        for (name, tuning, seed) in [
+            ("seed", json!({"type": "lora"}), 2),
+            ("full", json!({"type": "full"}), 1),
+            ("rank", json!({"type": "lora", "r": 2}), 3),
+        ] {
+            assert!(Arc::ptr_eq(&prepare(name, tuning, seed), &first), "{name}");
+        }
     }
 }

@@ -13,14 +13,10 @@ pub(crate) const BATCH_TOKENS: usize = 2048;
 /// What a model makes of the validation rows.
 pub(crate) enum Evaluation {
     Classes {
-        loss: f64,
         predictions: Vec<Prediction>,
         classes: usize,
     },
-    Tokens {
-        rows: Vec<RowLoss>,
-        correct: u64,
-    },
+    Tokens(Vec<RowLoss>),
 }
 
 /// What the tuned model says of one row.
@@ -29,6 +25,7 @@ pub(crate) struct Prediction {
     /// Line of the row in its file.
     pub(crate) line: u64,
     pub(crate) label: usize,
+    pub(crate) loss: f64,
     pub(crate) logits: Vec<f32>,
 }
 
@@ -41,9 +38,23 @@ pub(crate) struct RowLoss {
     pub(crate) loss: f64,
     /// Tokens that the loss covers.
     pub(crate) tokens: u64,
+    /// Those of them foretold rightly.
+    pub(crate) correct: u64,
 }
 
 impl Prediction {
+    fn new(line: u64, label: usize, logits: Vec<f32>) -> Self {
+        let wide = |logit: &f32| f64::from(*logit);
+        let max = logits.iter().map(wide).fold(f64::NEG_INFINITY, f64::max);
+        let total: f64 = logits.iter().map(|logit| (wide(logit) - max).exp()).sum();
+        Self {
+            line,
+            label,
+            loss: total.ln() + max - wide(&logits[label]),
+            logits,
+        }
+    }
+
     /// The class with the largest logit.
     pub(crate) fn class(&self) -> usize {
         let best = self
@@ -63,12 +74,8 @@ pub(crate) fn evaluate(
     control: &Control,
 ) -> Result<Evaluation> {
     let mut evaluation = match classes {
-        0 => Evaluation::Tokens {
-            rows: Vec::new(),
-            correct: 0,
-        },
+        0 => Evaluation::Tokens(Vec::new()),
         _ => Evaluation::Classes {
-            loss: 0.0,
             predictions: Vec::new(),
             classes,
         },
@@ -101,43 +108,29 @@ impl Evaluation {
         };
         let batch = Batch::of(data, numbers);
         match (self, &batch.answers) {
-            (
-                Self::Classes {
-                    loss, predictions, ..
-                },
-                Answers::Classes(labels),
-            ) => {
-                let logits = model.logits(&pass, &batch)?;
-                let sum = crate::ops::cross_entropy(&tape, &logits, labels, data.len())?;
-                *loss += f64::from(sum.tensor.to_scalar::<f32>()?);
-                for ((logits, row), label) in logits
-                    .tensor
-                    .to_vec2()?
-                    .into_iter()
-                    .zip(numbers)
-                    .zip(labels)
-                {
-                    predictions.push(Prediction {
-                        line: data.lines[*row],
-                        label: *label as usize,
-                        logits,
-                    });
-                }
+            (Self::Classes { predictions, .. }, Answers::Classes(labels)) => {
+                let logits: Vec<Vec<f32>> = model.logits(&pass, &batch)?.tensor.to_vec2()?;
+                let rows = logits.into_iter().zip(numbers).zip(labels);
+                predictions.extend(rows.map(|((logits, row), label)| {
+                    Prediction::new(data.lines[*row], *label as usize, logits)
+                }));
             }
-            (Self::Tokens { rows, correct }, Answers::Tokens { words, .. }) => {
-                let loss = model.loss(&pass, &batch, 1)?;
-                *correct += loss.correct;
-                let mut rest = words.iter().zip(&loss.each).peekable();
+            (Self::Tokens(rows), Answers::Tokens { words, .. }) => {
+                let each = model.loss(&pass, &batch, 1)?.each;
+                let mut rest = words.iter().zip(&each).peekable();
                 for (row, end) in numbers.iter().zip(&batch.word_offsets[1..]) {
-                    let (mut sum, mut tokens) = (0.0, 0u32);
-                    while let Some((_, each)) = rest.next_if(|(word, _)| (**word as usize) < *end) {
-                        sum += f64::from(*each);
+                    let (mut sum, mut tokens, mut correct) = (0.0, 0u32, 0);
+                    while let Some((_, token)) = rest.next_if(|(word, _)| (**word as usize) < *end)
+                    {
+                        sum += f64::from(token.loss);
                         tokens += 1;
+                        correct += u64::from(token.correct);
                     }
                     rows.push(RowLoss {
                         line: data.lines[*row],
                         loss: sum / f64::from(tokens.max(1)),
                         tokens: u64::from(tokens),
+                        correct,
                     });
                 }
             }
@@ -165,11 +158,12 @@ impl Evaluation {
 
     pub(crate) fn metrics(&self) -> Metrics {
         let (loss, accuracy, mut metrics) = match self {
-            Self::Classes { loss, .. } => {
+            Self::Classes { predictions, .. } => {
                 let confusion = self.confusion();
                 let accuracy = accuracy(&confusion);
+                let loss: f64 = predictions.iter().map(|p| p.loss).sum();
                 (
-                    *loss,
+                    loss / predictions.len().max(1) as f64,
                     accuracy,
                     Metrics::from([
                         ("valid_accuracy", accuracy),
@@ -177,14 +171,15 @@ impl Evaluation {
                     ]),
                 )
             }
-            Self::Tokens { rows, correct } => {
+            Self::Tokens(rows) => {
                 let tokens = rows.iter().map(|row| row.tokens).sum::<u64>().max(1) as f64;
                 let loss = rows
                     .iter()
                     .map(|row| row.loss * row.tokens as f64)
                     .sum::<f64>()
                     / tokens;
-                let accuracy = *correct as f64 / tokens;
+                let correct: u64 = rows.iter().map(|row| row.correct).sum();
+                let accuracy = correct as f64 / tokens;
                 (
                     loss,
                     accuracy,

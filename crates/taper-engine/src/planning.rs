@@ -50,6 +50,7 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
         )?,
         disk: disk(run, folder, &model),
         estimated_seconds: seconds(work, speed),
+        warnings: data.warnings.clone(),
     })
 }
 

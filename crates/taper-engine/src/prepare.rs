@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use taper_core::{
     Control, DataFile, Defaults, FieldError, JobSpec, Method, RunSpec, StartWeights, TaskType,
-    Training,
+    Training, Warning,
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     checkpoint::ModelFolder,
     data::{
         Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
-        read_rows, units,
+        read_rows, truncated, units, warnings,
     },
     export::read_adapter,
     methods::LayerRates,
@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
     /// What batches of the training rows are counted in: rows that are drawn together.
     pub(crate) units: Vec<Vec<usize>>,
     pub(crate) validation: Option<Encoded>,
+    /// What is odd about the rows.
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// Rows by the file's hash, so that a file that many jobs name is parsed once.
@@ -260,6 +262,11 @@ impl Prepared {
                 .for_each(|data| data.prompted = true);
         }
         let units = units(&training, run.spec.training.packing.then_some(max_length));
+        let validation_rows = rows.validation.as_ref().map_or(&[][..], |rows| &rows[..]);
+        let mut warnings = warnings(&rows.training, validation_rows, &rows.classes);
+        let all = rows.training.len() + validation_rows.len();
+        let cut = training.truncated + validation.as_ref().map_or(0, |v| v.truncated);
+        warnings.extend(truncated(cut, all, max_length));
         for data in [Some(&training), validation.as_ref()].into_iter().flatten() {
             check_vocabulary(&folder, data.ids.iter().flatten())?;
         }
@@ -271,6 +278,7 @@ impl Prepared {
             training,
             units,
             validation,
+            warnings,
         })
     }
 

@@ -48,7 +48,9 @@ pub use embedding::{embedding, embedding_add, embedding_backward};
 pub use gemm::{View, matmul};
 pub use glu::{silu_mul, silu_mul_backward};
 pub use linear::{Layout, bias_backward, linear, linear_backward_input, linear_backward_weight};
-pub use lm_loss::{LmGradients, LmLoss, linear_cross_entropy, linear_cross_entropy_forward};
+pub use lm_loss::{
+    LmGradients, LmLoss, TargetLoss, linear_cross_entropy, linear_cross_entropy_forward,
+};
 pub use loss::cross_entropy;
 pub use norm::{LayerNorm, Normalised, Residual, add_layer_norm, layer_norm, layer_norm_backward};
 pub use numbers::Numbers;

@@ -24,6 +24,13 @@ pub struct LmLoss {
     pub correct: u64,
 }
 
+/// The loss of one row, and whether its target has the largest logit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TargetLoss {
+    pub loss: f32,
+    pub correct: bool,
+}
+
 /// Gradients of the two operands of the logits.
 #[derive(Debug)]
 pub struct LmGradients<'a> {
@@ -87,15 +94,15 @@ pub fn linear_cross_entropy<'a>(
 }
 
 /// Returns the loss as [`linear_cross_entropy`] does, without gradients; writes that of each row to
-/// `losses`.
+/// `each`.
 pub fn linear_cross_entropy_forward<'a>(
-    losses: &mut [f32],
+    each: &mut [TargetLoss],
     hidden: &[f32],
     weight: impl Into<Numbers<'a>>,
     targets: &[u32],
     chunk: usize,
 ) -> LmLoss {
-    assert_eq!(losses.len(), targets.len(), "one loss a row");
+    assert_eq!(each.len(), targets.len(), "one loss a row");
     let weight = weight.into();
     let Some(size) = Size::new(hidden, weight.len(), targets) else {
         return LmLoss::default();
@@ -117,8 +124,11 @@ pub fn linear_cross_entropy_forward<'a>(
             })
             .collect();
         total.add(&results);
-        for (out, (loss, _)) in losses[first..].iter_mut().zip(results) {
-            *out = loss as f32;
+        for (out, (loss, correct)) in each[first..].iter_mut().zip(results) {
+            *out = TargetLoss {
+                loss: loss as f32,
+                correct,
+            };
         }
     });
     total
@@ -346,9 +356,9 @@ mod tests {
             let (want, correct) =
                 reference(&wide(&case.hidden), &wide(&case.weight), &case.targets);
             let got = repeatable(|| {
-                let mut losses = vec![f32::NAN; want.len()];
+                let mut each = vec![TargetLoss::default(); want.len()];
                 let loss = linear_cross_entropy_forward(
-                    &mut losses,
+                    &mut each,
                     &case.hidden,
                     &case.weight,
                     &case.targets,
@@ -356,7 +366,11 @@ mod tests {
                 );
                 assert_eq!(loss.correct, correct);
                 assert_eq!(loss, case.backward(None, 1.0).1);
-                losses
+                assert_eq!(
+                    each.iter().filter(|row| row.correct).count() as u64,
+                    correct
+                );
+                each.iter().map(|row| row.loss).collect::<Vec<_>>()
             });
             assert_close(&got, &want, 2e-6);
         }
@@ -380,8 +394,8 @@ mod tests {
     fn equal_logits_count_for_the_first_and_nan_is_not_hidden() {
         let run = |hidden: f32, targets: &[u32]| {
             let hidden = vec![hidden; targets.len()];
-            let mut losses = vec![0.0; targets.len()];
-            linear_cross_entropy_forward(&mut losses, &hidden, &[1.0; 4][..], targets, 2)
+            let mut each = vec![TargetLoss::default(); targets.len()];
+            linear_cross_entropy_forward(&mut each, &hidden, &[1.0; 4][..], targets, 2)
         };
         assert_eq!(run(1.0, &[0, 1, 3]).correct, 1);
         assert!(run(f32::NAN, &[0]).sum.is_nan());
@@ -391,6 +405,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "target 2 of row 1 of a vocabulary of 2")]
     fn refuses_a_target_beyond_the_vocabulary() {
-        linear_cross_entropy_forward(&mut [0.0; 2], &[0.0; 2], &[0.0; 2][..], &[1, 2], 1);
+        linear_cross_entropy_forward(
+            &mut [TargetLoss::default(); 2],
+            &[0.0; 2],
+            &[0.0; 2][..],
+            &[1, 2],
+            1,
+        );
     }
 }

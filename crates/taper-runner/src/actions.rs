@@ -1,13 +1,13 @@
 use std::{sync::Arc, time::Duration};
 
-use taper_core::{Action, Command, Event, JobState, Level, Wish};
+use taper_core::{Action, Command, Event, JobState, Level, Reason, Wish};
 use taper_store::{Change, Job, Transition};
 use tokio::sync::broadcast;
 
 use crate::{Runner, RunnerError};
 
 /// How long a request waits for a job to leave its worker.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Runner {
     /// Cancels a job; for a running one it waits up to 2 s for the worker and shows the state of that moment.
@@ -30,9 +30,16 @@ impl Runner {
     /// Puts a paused job back into the queue.
     ///
     /// # Errors
-    /// [`RunnerError::WrongState`] when the job is not paused.
+    /// [`RunnerError::WrongState`] when the job is not paused; [`RunnerError::AtRung`] when it waits for the others of its experiment.
     pub async fn resume(&self, id: &str) -> Result<Job, RunnerError> {
         let job = self.find(id, Action::Resume).await?;
+        if job.reason == Some(Reason::Rung) {
+            let experiment = job.part.map(|part| part.experiment);
+            return Err(RunnerError::AtRung {
+                id: job.id,
+                experiment: experiment.unwrap_or_default(),
+            });
+        }
         let resumed = self.take_up(&job, Action::Resume, JobState::Queued).await?;
         resumed.ok_or_else(|| refused(job, Action::Resume))
     }

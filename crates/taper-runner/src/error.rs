@@ -20,6 +20,18 @@ pub enum RunnerError {
         state: JobState,
         action: Action,
     },
+    #[error(
+        "job {id} waits for the other runs of experiment {experiment}, which decides whether it goes on; resume the experiment if that is paused"
+    )]
+    AtRung { id: String, experiment: String },
+    #[error("the experiment '{0}' does not exist")]
+    NoExperiment(String),
+    #[error("experiment {id} is {state}; an experiment can be {} while it is {}", action.done(), states(*action))]
+    WrongExperimentState {
+        id: String,
+        state: JobState,
+        action: Action,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the worker threads could not be started: {0}")]

@@ -4,12 +4,16 @@
 //! A job's way through this crate: `submit.rs` accepts it if `admission.rs` says that it fits, `validation.rs` counts its data and queues it, `scheduler.rs` claims it
 //! for a free slot, `resume.rs` finds the checkpoint it goes on from, `worker.rs` trains it on a thread of its own, `report.rs`
 //! carries what it tells to the store, and `scheduler.rs` ends it. `actions.rs`, what users do to jobs, may cut in anywhere.
+//! `experiments.rs` makes many jobs of one request, and `conductor.rs` decides which of them go on.
 
 mod actions;
 mod admission;
 mod base;
+mod conductor;
 mod controls;
 mod error;
+mod experiments;
+mod intervals;
 mod models;
 mod report;
 mod resume;
@@ -23,6 +27,7 @@ mod watchdog;
 mod worker;
 
 pub use error::RunnerError;
+pub use experiments::ExperimentView;
 pub use models::{Model, base_models};
 pub use retention::Retention;
 pub use runner::{Runner, RunnerConfig};

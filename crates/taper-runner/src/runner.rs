@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     RunnerError,
     admission::Ledger,
+    conductor,
     controls::Controls,
+    intervals::KnownIntervals,
     retention::{self, Retention},
     scheduler::Slot,
     validation,
@@ -54,10 +56,13 @@ pub(crate) struct Shared {
     pub(crate) controls: Controls,
     pub(crate) memory: Ledger,
     pub(crate) pauses: Pauses,
+    pub(crate) intervals: KnownIntervals,
     /// One permit for each plan that may be made for a request at the same time.
     pub(crate) plans: Arc<Semaphore>,
     /// Rung when a job has been queued.
     pub(crate) queued: Notify,
+    /// Rung when an experiment has been resumed.
+    pub(crate) resumed: Notify,
     /// Ids of jobs to validate.
     pub(crate) unvalidated: mpsc::UnboundedSender<String>,
     pub(crate) stopping: CancellationToken,
@@ -92,14 +97,17 @@ impl Runner {
             controls: Controls::default(),
             memory: Ledger::default(),
             pauses: Pauses::default(),
+            intervals: KnownIntervals::default(),
             plans: Arc::new(Semaphore::new(PLANS)),
             queued: Notify::new(),
+            resumed: Notify::new(),
             unvalidated,
             stopping: CancellationToken::new(),
         });
         let mut tasks = vec![
             tokio::spawn(validation::run(shared.clone(), to_validate)),
             tokio::spawn(retention::run(shared.clone())),
+            tokio::spawn(conductor::run(shared.clone())),
         ];
         for (worker, device) in workers.into_iter().zip(&shared.config.devices) {
             let slot = Slot::new(shared.clone(), worker, *device);

@@ -1,7 +1,7 @@
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration};
 
 use taper_core::{
-    Command, Control, Device, JobState, Level, NewEvent, Outcome, RunSpec, Stop, TrainError,
+    Command, Control, Device, JobState, Level, NewEvent, Outcome, Reason, RunSpec, Stop, TrainError,
 };
 use taper_store::{Change, Job, JobResult, StoreError, Transition};
 use tokio::time::sleep;
@@ -189,6 +189,13 @@ impl Slot {
                 ended(job, JobState::Queued, message)
             }
             Err(TrainError::Stopped(Stop::Paused)) => self.paused(job, newest).await,
+            Err(TrainError::Stopped(Stop::Reached)) => {
+                let message =
+                    "The job has come to its rung and waits for the others of its experiment";
+                let mut paused = ended(job, JobState::Paused, message);
+                paused.change.reason = Some(Reason::Rung);
+                paused
+            }
             Err(TrainError::Stopped(Stop::Cancelled)) => {
                 ended(job, JobState::Cancelled, "The job was cancelled")
             }

@@ -28,17 +28,8 @@ impl Runner {
         let asked = Asked::default();
         let spec = shared.inspect(spec, &asked.0).await?.spec;
         let training_file = spec.training_file.clone();
-        let job = match shared.store.create_job(NewJob { spec, once }).await {
-            Err(StoreError::UnknownFile(id)) => {
-                let param = if id == training_file {
-                    "training_file"
-                } else {
-                    "validation_file"
-                };
-                return Err(SpecError::from(file_not_found(param, &id)).into());
-            }
-            created => created?,
-        };
+        let created = shared.store.create_job(NewJob { spec, once }).await;
+        let job = created.map_err(|error| unknown_file(error, &training_file))?;
         // After a shutdown nobody listens any more, and the next start validates it.
         drop(shared.unvalidated.send(job.id.clone()));
         Ok(job)
@@ -59,7 +50,7 @@ impl Runner {
 
 /// The line to the work for a request; the work ends with the request that it is for.
 #[derive(Default)]
-struct Asked(Control);
+pub(crate) struct Asked(pub(crate) Control);
 
 impl Drop for Asked {
     fn drop(&mut self) {
@@ -67,7 +58,7 @@ impl Drop for Asked {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RunnerError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -93,7 +84,11 @@ impl Shared {
     }
 
     /// A quick look at model, rows and memory; gives the run with every value in force.
-    async fn inspect(&self, spec: JobSpec, control: &Control) -> Result<RunSpec, RunnerError> {
+    pub(crate) async fn inspect(
+        &self,
+        spec: JobSpec,
+        control: &Control,
+    ) -> Result<RunSpec, RunnerError> {
         let sources = self.find_sources(&spec).await?;
         let mut run = self.run_spec(spec, sources);
         let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
@@ -175,8 +170,22 @@ impl Shared {
                 .unwrap_or(taper_core::Device::Cpu),
             threads: self.config.threads,
             resume_from: None,
+            pause_at_step: None,
         }
     }
+}
+
+/// Names the field of a file that has gone since it was looked at.
+pub(crate) fn unknown_file(error: StoreError, training_file: &str) -> RunnerError {
+    let StoreError::UnknownFile(id) = error else {
+        return error.into();
+    };
+    let param = if id == training_file {
+        "training_file"
+    } else {
+        "validation_file"
+    };
+    SpecError::from(file_not_found(param, &id)).into()
 }
 
 fn file_not_found(param: &str, id: &str) -> FieldError {

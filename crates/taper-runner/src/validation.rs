@@ -1,6 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use taper_core::{Command, JobState, Level, NewEvent, Plan, RunEvent, Stop, TrainError};
+use taper_core::{
+    Command, Experiment, JobSpec, JobState, Level, NewEvent, Plan, RunEvent, TrainError,
+    experiment::first_rung,
+};
 use taper_store::{Change, Job, StoreError, Transition};
 use tokio::sync::mpsc;
 
@@ -61,9 +64,9 @@ impl Shared {
             return Ok(Validated::Done);
         }
         let transition = match self.check(&job).await {
-            Ok(plan) => ready(&job, plan),
+            Ok(checked) => ready(&job, checked),
             // A cancelled job has ended already; a stopped server validates it at its next start.
-            Err(TrainError::Stopped(Stop::Cancelled | Stop::Paused)) => return Ok(Validated::Done),
+            Err(TrainError::Stopped(_)) => return Ok(Validated::Done),
             Err(error) if is_unkept(&error) => {
                 tracing::warn!(job.id = %id, %error, "a validation could not be made; it is tried again");
                 return Ok(Validated::Unkept);
@@ -78,22 +81,40 @@ impl Shared {
         Ok(Validated::Done)
     }
 
-    async fn check(&self, job: &Job) -> Result<Plan, TrainError> {
+    async fn check(&self, job: &Job) -> Result<Checked, TrainError> {
         let control = self.controls.of(job);
         if self.stopping.is_cancelled() {
             control.give(Command::Pause);
         }
-        let run = self.concrete(job).await?;
+        let mut run = self.concrete(job).await?;
+        let experiment = self.experiment_of(job).await?;
         let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
         let checked = tokio::task::spawn_blocking(move || {
             control.check()?;
-            let plan = trainer.check(&run, &control)?;
+            let mut plan = trainer.check(&run, &control)?;
+            if let Some(steps) = within_budget(experiment.as_ref(), &plan, &run.spec) {
+                run.spec.training.max_steps = steps as i64;
+                plan = trainer.check(&run, &control)?;
+            }
             if let Some(limit) = limit {
                 admission::check(&*trainer, limit, &run, &plan)?;
             }
-            Ok(plan)
+            Ok(Checked {
+                pause_at_step: experiment.and_then(|it| first_rung(&it, plan.total_steps)),
+                spec: run.spec,
+                plan,
+            })
         });
         checked.await.unwrap_or_else(|error| Err(panicked(error)))
+    }
+
+    /// The experiment that a job is a part of.
+    async fn experiment_of(&self, job: &Job) -> Result<Option<Experiment>, TrainError> {
+        let Some(part) = &job.part else {
+            return Ok(None);
+        };
+        let found = self.store.experiment(&part.experiment).await;
+        Ok(found.map_err(|error| unkept(&error))?.map(|it| it.spec))
     }
 
     /// A job's run, as far as it is known before it is given to a worker.
@@ -108,11 +129,33 @@ impl Shared {
         run.job_id.clone_from(&job.id);
         run.attempt = job.attempt;
         run.run_dir = self.store.run_dir(&job.id);
+        run.pause_at_step = job.pause_at_step;
         Ok(run)
     }
 }
 
-fn ready(job: &Job, plan: Plan) -> Transition {
+/// What the validation of a job has told.
+struct Checked {
+    plan: Plan,
+    /// The job's, cut to its experiment's budget.
+    spec: JobSpec,
+    pause_at_step: Option<u64>,
+}
+
+/// The steps to which an experiment cuts a run.
+fn within_budget(experiment: Option<&Experiment>, plan: &Plan, spec: &JobSpec) -> Option<u64> {
+    experiment?.budget?.steps(plan, &spec.training)
+}
+
+fn ready(job: &Job, checked: Checked) -> Transition {
+    let Checked {
+        plan,
+        spec,
+        pause_at_step,
+    } = checked;
+    let mut events = vec![NewEvent::from(RunEvent::Planned(plan.clone()))];
+    let warnings = plan.warnings.iter();
+    events.extend(warnings.map(|warning| NewEvent::message(Level::Warn, &warning.message)));
     Transition {
         job: job.id.clone(),
         from: &[JobState::ValidatingFiles],
@@ -121,8 +164,10 @@ fn ready(job: &Job, plan: Plan) -> Transition {
         level: Level::Info,
         message: "Files validated, moving job to queued state".to_owned(),
         change: Change {
-            events: vec![NewEvent::from(RunEvent::Planned(plan.clone()))],
+            events,
             plan: Some(plan),
+            spec: (spec != job.spec).then_some(spec),
+            pause_at_step,
             ..Change::default()
         },
     }

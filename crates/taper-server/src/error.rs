@@ -76,6 +76,11 @@ impl ApiError {
         Self::not_found("fine-tuning job", id, "/v1/fine_tuning/jobs")
     }
 
+    /// 404 for an experiment.
+    pub(crate) fn no_experiment(id: &str) -> Self {
+        Self::not_found("experiment", id, "/v1/experiments")
+    }
+
     /// 404 for a file.
     pub(crate) fn no_file(id: &str) -> Self {
         Self::not_found("file", id, "/v1/files")
@@ -260,7 +265,10 @@ impl From<RunnerError> for ApiError {
                 .coded(code::MODEL_NOT_FOUND),
             RunnerError::NotDeletable(_) => Self::bad_request(error.to_string()).about("id"),
             RunnerError::NoJob(id) => Self::no_job(&id),
-            RunnerError::WrongState { .. } => {
+            RunnerError::NoExperiment(id) => Self::no_experiment(&id),
+            RunnerError::WrongState { .. }
+            | RunnerError::WrongExperimentState { .. }
+            | RunnerError::AtRung { .. } => {
                 Self::bad_request(error.to_string()).coded("invalid_state")
             }
             RunnerError::Stopping => Self::ending(),

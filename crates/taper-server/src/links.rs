@@ -23,15 +23,26 @@ const JOB: [&str; 12] = [
     "change_job",
     "delete_job",
 ];
+const EXPERIMENT: [&str; 7] = [
+    "find_experiment",
+    "list_experiment_events",
+    "find_table",
+    "cancel_experiment",
+    "pause_experiment",
+    "resume_experiment",
+    "delete_experiment",
+];
 const MODEL: [&str; 2] = ["find_model", "delete_model"];
 
 /// Operation, where its answer has the id, and the operations that take it.
-const LINKS: [(&str, &str, &[&str]); 6] = [
+const LINKS: [(&str, &str, &[&str]); 8] = [
     ("create_file", MADE, &FILE),
     ("list_files", FIRST, &FILE),
     ("create_upload", MADE, &UPLOAD),
     ("create_job", MADE, &JOB),
     ("list_jobs", FIRST, &JOB),
+    ("create_experiment", MADE, &EXPERIMENT),
+    ("list_experiments", FIRST, &EXPERIMENT),
     ("list_models", FIRST, &MODEL),
 ];
 

@@ -25,6 +25,7 @@ use crate::{doors, error::ErrorBody, links, router, wire::StreamedEvent};
         (name = "files", description = "Data of jobs and what jobs have made"),
         (name = "uploads", description = "Files that come in parts"),
         (name = "fine-tuning", description = "Jobs"),
+        (name = "experiments", description = "Jobs that are compared with each other"),
         (name = "models", description = "What jobs start from and what they make"),
         (name = "service", description = "The server itself"),
     )
@@ -34,7 +35,9 @@ struct Head;
 /// Objects that a request may leave incomplete, while answers show them with every value in force.
 const SETTINGS: [&str; 4] = ["Tuning", "Method", "Lora", "Training"];
 /// Objects of requests alone.
-const REQUESTS: [&str; 9] = [
+const REQUESTS: [&str; 11] = [
+    "CreateExperiment",
+    "CreateObjective",
     "CompleteUpload",
     "CreateUpload",
     "ExpiresAfter",

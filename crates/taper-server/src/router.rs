@@ -19,8 +19,8 @@ use crate::{
     error::ApiError,
     openapi, remains,
     routes::{
-        archive, artifacts, events, files, jobs, metrics, models, service, streams, telemetry,
-        uploads,
+        archive, artifacts, events, experiments, files, jobs, metrics, models, service, streams,
+        telemetry, uploads,
     },
     state::AppState,
 };
@@ -41,6 +41,20 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::pause_job))
         .routes(routes!(jobs::resume_job))
         .routes(routes!(jobs::retry_job))
+        .routes(routes!(
+            experiments::create_experiment,
+            experiments::list_experiments
+        ))
+        .routes(routes!(
+            experiments::find_experiment,
+            experiments::delete_experiment
+        ))
+        .routes(routes!(experiments::cancel_experiment))
+        .routes(routes!(experiments::pause_experiment))
+        .routes(routes!(experiments::resume_experiment))
+        .routes(routes!(experiments::list_experiment_events))
+        .routes(routes!(experiments::stream_experiment_events))
+        .routes(routes!(experiments::find_table))
         .routes(routes!(events::list_events))
         .routes(routes!(events::list_checkpoints))
         .routes(routes!(streams::stream_job_events))

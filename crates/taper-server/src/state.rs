@@ -33,6 +33,15 @@ impl AppState {
         job.ok_or_else(|| ApiError::no_job(id))
     }
 
+    /// Ids of the jobs of the experiment that a path names.
+    pub(crate) async fn experiment_jobs(&self, id: &str) -> Result<Vec<String>, ApiError> {
+        let jobs = self.store.experiment_jobs(id).await?;
+        match jobs.is_empty() {
+            true => Err(ApiError::no_experiment(id)),
+            false => Ok(jobs.into_iter().map(|job| job.id).collect()),
+        }
+    }
+
     /// Finds the upload that a path names.
     pub(crate) async fn upload(&self, id: &str) -> Result<ChunkedUpload, ApiError> {
         let upload = self.store.upload(id).await?;

@@ -34,15 +34,20 @@ impl Store {
         let Some(files) = self.write(|reply| Command::DeleteJob(id, reply)).await? else {
             return Ok(false);
         };
+        self.remove_traces(job, &files).await;
+        Ok(true)
+    }
+
+    /// Removes from the disk what a job has left whose rows have gone.
+    pub(crate) async fn remove_traces(&self, job: &str, result_files: &[String]) {
         let mut gone = vec![self.run_dir(job)];
-        gone.extend(files.iter().map(|file| self.layout().file(file)));
+        gone.extend(result_files.iter().map(|file| self.layout().file(file)));
         let removed = blocking("cannot remove a deleted job's files", move || {
             gone.iter().try_for_each(|path| layout::remove(path))
         });
         if let Err(error) = removed.await {
             tracing::error!(job.id = job, %error, "the next start removes what is left");
         }
-        Ok(true)
     }
 }
 
@@ -111,6 +116,9 @@ impl Tx<'_> {
             .bind(job.row)
             .execute(&mut *self.connection)
             .await?;
+        if let Some(part) = &job.part {
+            self.forget_empty_experiment(&part.experiment).await?;
+        }
         Ok(Some(job.result_files))
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct JobKey {
 const SELECT: &str =
     "select events.*, jobs.id as job_id from events join jobs on jobs.row = events.job";
 
-fn read(row: &SqliteRow) -> Result<Event, StoreError> {
+pub(crate) fn read(row: &SqliteRow) -> Result<Event, StoreError> {
     let what = || format!("event {}", row.get::<i64, _>("row"));
     let data: Option<String> = row.try_get("data")?;
     let level: String = row.try_get("level")?;

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
-use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, Plan, Wish};
+use taper_core::{JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish};
 
 use crate::{
-    NewJob, Page, Store, StoreError,
+    NewJob, Page, Part, Store, StoreError,
     events::JobKey,
     queue::locate,
     retention::weigh,
@@ -31,6 +31,12 @@ pub struct Job {
     /// What a user has asked for and has not happened yet.
     pub wish: Option<Wish>,
     pub spec: JobSpec,
+    /// The place in its experiment, if it belongs to one.
+    pub part: Option<Part>,
+    /// The step at which it waits for the other runs of its experiment.
+    pub pause_at_step: Option<u64>,
+    /// Why its experiment has stopped it.
+    pub reason: Option<Reason>,
     /// Known once the files are validated.
     pub plan: Option<Plan>,
     /// Last value of every figure.
@@ -49,18 +55,6 @@ pub struct Job {
     pub queue_position: Option<u64>,
     /// When it will start, about; only with a place in the queue, and only when the jobs before it tell how long they take.
     pub estimated_start: Option<i64>,
-}
-
-/// Why a job failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobError {
-    /// For programs.
-    pub code: String,
-    /// For people.
-    pub message: String,
-    pub param: Option<String>,
-    /// The optimizer step at which it happened.
-    pub step: Option<u64>,
 }
 
 /// Which jobs to list.
@@ -111,6 +105,13 @@ impl Job {
                 .map(|wish| from_json(what, &format!("\"{wish}\"")))
                 .transpose()?,
             spec: from_json(what, &text("spec")?)?,
+            part: part(row)?,
+            pause_at_step: row
+                .try_get::<Option<i64>, _>("pause_at_step")?
+                .map(|step| step as u64),
+            reason: optional("reason")?
+                .map(|reason| from_json(what, &format!("\"{reason}\"")))
+                .transpose()?,
             plan: optional("plan")?
                 .map(|plan| from_json(what, &plan))
                 .transpose()?,
@@ -131,6 +132,17 @@ impl Job {
             id,
         })
     }
+}
+
+fn part(row: &SqliteRow) -> Result<Option<Part>, sqlx::Error> {
+    let experiment: Option<String> = row.try_get("experiment_id")?;
+    let configuration: Option<i64> = row.try_get("configuration")?;
+    Ok(experiment
+        .zip(configuration)
+        .map(|(experiment, index)| Part {
+            experiment,
+            configuration: index as usize,
+        }))
 }
 
 impl Store {
@@ -222,14 +234,31 @@ impl Tx<'_> {
         {
             return Ok(job);
         }
+        let job = self.add_job(spec, None).await?;
+        self.remember(once.as_ref(), &job.id).await?;
+        Ok(job)
+    }
+
+    /// Puts a job in, alone or as a part of an experiment.
+    pub(crate) async fn add_job(
+        &mut self,
+        spec: JobSpec,
+        part: Option<Part>,
+    ) -> Result<Job, StoreError> {
         self.require_files(&spec).await?;
         let id = new_id("ftjob");
+        let (experiment, configuration) = part
+            .map(|part| (part.experiment, part.configuration as i64))
+            .unzip();
         let row = sqlx::query(
-            "insert into jobs (id, created_at, state, spec) values (?, ?, 'validating_files', ?) returning *",
+            "insert into jobs (id, created_at, state, spec, experiment_id, configuration)
+             values (?, ?, 'validating_files', ?, ?, ?) returning *",
         )
         .bind(&id)
         .bind(now())
         .bind(to_json(&spec))
+        .bind(experiment)
+        .bind(configuration)
         .fetch_one(&mut *self.connection)
         .await?;
         let job = Job::read(&row)?;
@@ -240,7 +269,6 @@ impl Tx<'_> {
             NewEvent::message(Level::Warn, message)
         }));
         self.log(&job.key(), &events).await?;
-        self.remember(once.as_ref(), &id).await?;
         Ok(job)
     }
 }

@@ -1,7 +1,9 @@
-use taper_core::{Bytes, JobState, Level, Metrics, NewEvent, Plan, Wish};
+use taper_core::{
+    Bytes, JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish,
+};
 
 use crate::{
-    Artifact, FileRecord, Job, JobError, Store, StoreError, jobs,
+    Artifact, FileRecord, Job, Store, StoreError, jobs,
     jobs::to_json,
     store::now,
     tuned::Scope,
@@ -34,6 +36,12 @@ pub struct Change {
     /// Events that led to the new state; they stand before its own.
     pub events: Vec<NewEvent>,
     pub plan: Option<Plan>,
+    /// The specification that the plan is of, where a budget has changed it.
+    pub spec: Option<JobSpec>,
+    /// The step at which the job is to wait for the other runs of its experiment.
+    pub pause_at_step: Option<u64>,
+    /// Why its experiment stops it.
+    pub reason: Option<Reason>,
     pub error: Option<JobError>,
     pub result: Option<JobResult>,
     /// Forgets all checkpoints, since none of them can be used.
@@ -153,13 +161,18 @@ impl Tx<'_> {
     ) -> Result<bool, StoreError> {
         let now = now();
         let updated = sqlx::query(
-            "update jobs set state = ?, attempt = ?, plan = coalesce(?, plan), error = ?, wish = null,
+            "update jobs set state = ?, attempt = ?, plan = coalesce(?, plan), spec = coalesce(?, spec),
+                pause_at_step = coalesce(?, pause_at_step), reason = ?, error = ?, wish = null,
                 crashes = iif(?, 0, crashes), started_at = coalesce(started_at, ?), finished_at = ?
              where id = ? and state = ? and attempt = ?",
         )
         .bind(it.to.as_str())
         .bind(attempt)
         .bind(it.change.plan.as_ref().map(to_json))
+        .bind(it.change.spec.as_ref().map(to_json))
+        .bind(it.change.pause_at_step.map(|step| step as i64))
+        // Who has paused a run that comes to its rung wants to let it go on himself.
+        .bind(it.change.reason.filter(|_| job.wish.is_none()).map(Reason::as_str))
         .bind(it.change.error.as_ref().map(to_json))
         // A user who wants it tried again has done something about it.
         .bind(job.state.is_terminal())

@@ -5,11 +5,12 @@ use taper_core::{Event, Wish};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    Checkpoint, ChunkedUpload, FileRecord, Job, NewJob, Once, Recovered, StoreError, Transition,
-    UploadPart,
+    Checkpoint, ChunkedUpload, ExperimentRecord, FileRecord, Job, NewExperiment, NewJob, Once,
+    Recovered, StoreError, Transition, UploadPart,
     checkpoints::{Publication, Refusal},
     chunked::{Completion, NewUpload},
     events::Report,
+    experiments::GoneJobs,
     expiry::Leftovers,
     startup::{self, Opened},
     telemetry::Counters,
@@ -27,6 +28,13 @@ pub(crate) enum Command {
     AddFile(FileRecord, Option<Once>, Reply<FileRecord>),
     DeleteFile(String, Reply<bool>),
     CreateJob(Box<NewJob>, Reply<Job>),
+    CreateExperiment(Box<NewExperiment>, Reply<ExperimentRecord>),
+    /// Answers with the jobs that were changed.
+    StopExperiment(String, Wish, Reply<Vec<Job>>),
+    ResumeExperiment(String, Reply<()>),
+    DeleteExperiment(String, Reply<Option<GoneJobs>>),
+    /// Answers whether any run goes on.
+    DecideRung(String, Reply<bool>),
     Transition(Box<Transition>, Reply<Option<Job>>),
     /// With the bytes of memory that are free.
     Claim(u64, Reply<Option<Job>>),
@@ -222,6 +230,19 @@ impl Tx<'_> {
             }
             Command::DeleteFile(id, reply) => Done::new(reply, self.delete_file(&id).await),
             Command::CreateJob(job, reply) => Done::new(reply, self.create_job(*job).await),
+            Command::CreateExperiment(new, reply) => {
+                Done::new(reply, self.create_experiment(*new).await)
+            }
+            Command::StopExperiment(id, wish, reply) => {
+                Done::new(reply, self.stop_experiment(&id, wish).await)
+            }
+            Command::ResumeExperiment(id, reply) => {
+                Done::new(reply, self.resume_experiment(&id).await)
+            }
+            Command::DeleteExperiment(id, reply) => {
+                Done::new(reply, self.delete_experiment(&id).await)
+            }
+            Command::DecideRung(id, reply) => Done::new(reply, self.decide_rung(&id).await),
             Command::Transition(it, reply) => Done::new(reply, self.transition(&it).await),
             Command::Wish(id, wish, reply) => Done::new(reply, self.wish(&id, wish).await),
             Command::Prioritize(id, priority, reply) => {

@@ -1,6 +1,8 @@
 //! The one binary and the composition root: it wires engine, store, runner and server together, one file a subcommand.
 
 mod backup;
+mod client;
+mod compare;
 mod console;
 mod demo;
 mod devices;
@@ -38,6 +40,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Train(train::Train),
+    Compare(compare::Compare),
     Demo(demo::Demo),
     Backup(backup::Backup),
     Restore(backup::Restore),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(command) => success(command.run()),
         Command::Train(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Demo(command) => success(command.run()),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),

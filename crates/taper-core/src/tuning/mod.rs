@@ -56,6 +56,18 @@ impl TaskType {
             Self::CausalLm => "CAUSAL_LM",
         }
     }
+
+    /// The names of the figures that an evaluation gives.
+    pub fn measured_by(self) -> &'static [&'static str] {
+        match self {
+            Self::SeqCls => &["valid_loss", "valid_accuracy", "valid_macro_f1"],
+            Self::CausalLm => &[
+                "valid_loss",
+                "valid_perplexity",
+                "valid_mean_token_accuracy",
+            ],
+        }
+    }
 }
 
 impl Method {

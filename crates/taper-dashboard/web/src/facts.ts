@@ -1,11 +1,11 @@
 import { compact, count, duration, loss, share } from './format'
-import { isTerminal, type Job, type State } from './types'
+import { isTerminal, type Job, type RunState } from './types'
 
 /** What a job is called. */
 export const title = (job: Job) =>
   job.user_provided_suffix ? `${job.model} · ${job.user_provided_suffix}` : job.model
 
-export const stateWords: Record<State, string> = {
+export const stateWords: Record<RunState, string> = {
   validating_files: 'validating',
   queued: 'queued',
   running: 'running',
@@ -13,6 +13,7 @@ export const stateWords: Record<State, string> = {
   succeeded: 'succeeded',
   failed: 'failed',
   cancelled: 'cancelled',
+  stopped_early: 'stopped early',
 }
 
 const number = (value: unknown) => (typeof value === 'number' ? value : undefined)

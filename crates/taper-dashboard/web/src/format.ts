@@ -42,6 +42,9 @@ export function duration(seconds: number): string {
   return hours % 24 === 0 ? `${Math.floor(hours / 24)} d` : `${Math.floor(hours / 24)} d ${hours % 24} h`
 }
 
+/** Seconds with decimals where there are few: "0.42 s", "12 min". */
+export const seconds = (s: number) => (s < 10 ? `${Number(s.toPrecision(2))} s` : duration(s))
+
 /** How long ago, coarse: "just now", "12 min ago". */
 export function age(then: number, now: number): string {
   const s = now - then

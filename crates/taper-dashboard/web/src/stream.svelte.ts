@@ -1,4 +1,3 @@
-import { streamPath } from './api'
 import type { StreamEvent } from './types'
 
 export interface Follower {
@@ -22,16 +21,16 @@ class EventStream {
   #timer: number | undefined
   #pause = firstPause
   #lastRow = 0
-  #follow: { job: string | null; follower: Follower } | undefined
+  #follow: { path: string; follower: Follower } | undefined
 
   constructor() {
     document.addEventListener('visibilitychange', () => this.#visibilityChanged())
   }
 
-  /** Follows one job, or all with `null`, until the returned function is called; a new follower takes the place of the last. */
-  follow(job: string | null, follower: Follower): () => void {
+  /** Follows the stream at `path` until the returned function is called; a new follower takes the place of the last. */
+  follow(path: string, follower: Follower): () => void {
     this.#close()
-    const mine = (this.#follow = { job, follower })
+    const mine = (this.#follow = { path, follower })
     this.state = 'connecting'
     this.#pause = firstPause
     this.#open()
@@ -40,7 +39,7 @@ class EventStream {
     }
   }
 
-  /** Nothing more will come for the job that is followed. */
+  /** Nothing more will come on the stream that is followed. */
   finish(): void {
     this.#stop('finished')
   }
@@ -53,8 +52,8 @@ class EventStream {
 
   #open(): void {
     if (this.#follow === undefined) return
-    const { job, follower } = this.#follow
-    const source = (this.#source = new EventSource(streamPath(job)))
+    const { path, follower } = this.#follow
+    const source = (this.#source = new EventSource(path))
     // A new source starts without an id, so what it missed comes from the API; also while the stream alone is refused.
     let opened = false
     this.#lastRow = 0

@@ -1,9 +1,14 @@
 import type { components } from './schema'
+import type { ComparisonRow } from './wire'
+
+export type { ComparisonRow, Experiment, ExperimentBody, ExperimentWarning, Objective } from './wire'
 
 type Schemas = components['schemas']
 
 export type State = Schemas['JobState']
-export type Job = Schemas['FineTuningJob']
+/** Of a configuration's runs together; weak ones may be stopped before their end. */
+export type RunState = ComparisonRow['status']
+export type Job = Schemas['FineTuningJob'] & { experiment_id: string | null; warnings: { code: string; message: string }[] }
 export type JobEvent = Schemas['FineTuningEvent']
 export type Checkpoint = Schemas['FineTuningCheckpoint']
 export type Artifact = Schemas['ArtifactObject']
@@ -11,6 +16,8 @@ export type Buckets = Schemas['CurveBuckets']
 export type MetricsAnswer = Pick<Schemas['JobMetrics'], 'data'>
 /** An event as the stream of all jobs sends it. */
 export type StreamEvent = Schemas['StreamedEvent']
+export type BaseModel = Schemas['ModelObject']
+export type DataFile = Schemas['FileObject']
 
 export interface List<T> {
   data: T[]

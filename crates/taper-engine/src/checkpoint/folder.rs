@@ -2,13 +2,14 @@ use std::{
     fs,
     panic::catch_unwind,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::{
-    Arch, Weights,
+    Arch, Base, Weights,
     digest::{digest, digest_of_all},
     weights::{INDEX, SINGLE},
 };
@@ -36,6 +37,8 @@ pub(crate) struct ModelFolder {
     pub(crate) arch: Arch,
     /// Whether a head in the weights may be trained on, or tells other classes apart than the run.
     pub(crate) keeps_head: bool,
+    /// What all models that are loaded from this folder, or from a clone of it, have in common.
+    pub(crate) base: Arc<Base>,
 }
 
 /// The classes that a configuration names, by their ids; `None` where it has no names but those that transformers makes up.
@@ -83,6 +86,7 @@ impl ModelFolder {
             config,
             arch,
             keeps_head: true,
+            base: Arc::default(),
         })
     }
 

@@ -12,6 +12,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod tokenize;
+mod warnings;
 
 pub(crate) use batch::{Answers, Batch};
 pub(crate) use classes::Classes;
@@ -22,6 +23,7 @@ pub(crate) use sampler::{epoch_order, units};
 pub(crate) use setup::TokenizerSetup;
 pub(crate) use split::hold_out;
 pub(crate) use tokenize::{Encoded, Source, Targets, encode};
+pub(crate) use warnings::{truncated, warnings};
 
 use problems::Problems;
 use row::{Message, Role};

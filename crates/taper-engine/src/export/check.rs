@@ -124,6 +124,9 @@ fn says(model: &Model, data: &Encoded) -> Result<Vec<f32>> {
             .tensor
             .flatten_all()?
             .to_vec1()?),
-        Answers::Tokens { .. } => Ok(model.loss(&pass, &batch, 1)?.each),
+        Answers::Tokens { .. } => {
+            let each = model.loss(&pass, &batch, 1)?.each;
+            Ok(each.iter().map(|token| token.loss).collect())
+        }
     }
 }

@@ -1,11 +1,12 @@
-//! The figures of a run as tables: `metrics.csv`, `result.csv` in OpenAI's columns, `eval_predictions.jsonl`.
+//! The figures of a run as tables: `metrics.csv`, `result.csv` in OpenAI's columns, and of the last evaluation
+//! `eval_predictions.jsonl` and `validation_rows.csv`.
 
 use std::{collections::BTreeSet, path::Path};
 
 use serde_json::{Value, json};
-use taper_core::Metrics;
+use taper_core::{Metrics, RunSpec};
 
-use super::{Export, Logged, write_text};
+use super::{Export, Logged, rows::validation_rows, write_text};
 use crate::{
     Result,
     evaluate::{Evaluation, Prediction, RowLoss},
@@ -35,13 +36,17 @@ pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
             &openai,
         ),
     )?;
-    match export.evaluation {
-        Some(evaluation) => write_text(
-            &dir.join("eval_predictions.jsonl"),
-            &predictions(export, evaluation),
-        ),
-        None => Ok(()),
-    }
+    let Some(evaluation) = export.evaluation else {
+        return Ok(());
+    };
+    write_text(
+        &dir.join(RunSpec::VALIDATION_ROWS),
+        &validation_rows(evaluation, export.data.classes.names()),
+    )?;
+    write_text(
+        &dir.join("eval_predictions.jsonl"),
+        &predictions(export, evaluation),
+    )
 }
 
 /// The figures that OpenAI's columns are filled from, under their names there.
@@ -69,7 +74,7 @@ fn predictions(export: &Export<'_>, evaluation: &Evaluation) -> String {
             let line = |(row, p): (usize, &Prediction)| json!({"row": row, "line": p.line, "label": names[p.label], "prediction": names[p.class()], "logits": p.logits});
             predictions.iter().enumerate().map(line).collect()
         }
-        Evaluation::Tokens { rows, .. } => {
+        Evaluation::Tokens(rows) => {
             let line = |(row, r): (usize, &RowLoss)| json!({"row": row, "line": r.line, "loss": r.loss, "tokens": r.tokens});
             rows.iter().enumerate().map(line).collect()
         }

@@ -5,6 +5,7 @@ mod card;
 mod check;
 mod figures;
 mod model;
+mod rows;
 mod tensorboard;
 
 pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};

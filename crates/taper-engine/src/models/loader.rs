@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use taper_core::{Method, PromptTuning};
 use taper_kernels::Layout;
 
 use crate::{
     Error, Result,
-    checkpoint::{ModelFolder, Weights},
+    checkpoint::{Frozen, ModelFolder, Weights},
     estimate::outline,
     methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
     ops::{Adapter, Linear, Norm},
@@ -18,6 +20,8 @@ use crate::{
 pub(crate) struct Loader<'a> {
     folder: &'a ModelFolder,
     weights: &'a Weights,
+    /// Where the frozen weights lie, for all models of the folder.
+    pub(crate) base: Arc<Frozen>,
     plan: Plan<'a>,
     pub(super) device: &'a Device,
     seed: u64,
@@ -93,6 +97,7 @@ impl<'a> Loader<'a> {
         Ok(Self {
             folder,
             weights,
+            base: folder.base.hold(),
             plan,
             device,
             seed,
@@ -195,7 +200,12 @@ impl<'a> Loader<'a> {
             let tensor = self.stored(&stored, shape, DType::F32)?;
             return self.parameters.add(name, tensor);
         }
-        let tensor = self.stored(&stored, shape, frozen)?;
+        let tensor = if self.outlines {
+            outline(shape, frozen)?
+        } else {
+            let read = || self.stored(&stored, shape, frozen);
+            self.base.get_or_read(&stored, frozen, self.device, read)?
+        };
         self.frozen.push((name.to_owned(), tensor.clone()));
         Ok(Param::frozen(tensor))
     }

@@ -1,10 +1,13 @@
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use taper_core::{FieldError, Method, TaskType};
+use taper_kernels::TargetLoss;
 
 use super::{Decoder, Encoder, Loader, Pass};
 use crate::{
     Error, Result,
-    checkpoint::{Arch, ModelFolder, Weights},
+    checkpoint::{Arch, Frozen, ModelFolder, Weights},
     data::{Answers, Batch},
     methods::{LayerRates, LoraPlan},
     ops,
@@ -19,6 +22,8 @@ pub(crate) struct Model {
     pub(crate) parameters: Parameters,
     /// The other weights, by name.
     pub(crate) frozen: Vec<(String, Tensor)>,
+    /// Keeps them for the models that are loaded while this one is there.
+    _base: Option<Arc<Frozen>>,
     /// Trained modules beside the classifier that an adapter has to bring along.
     pub(crate) modules_to_save: Vec<String>,
     /// Modules that have a LoRA adapter.
@@ -37,8 +42,8 @@ pub(crate) struct Loss {
     pub(crate) value: Value,
     /// Tokens foretold rightly; with classes not counted.
     pub(crate) correct: u64,
-    /// Loss of each token; only where nothing is recorded.
-    pub(crate) each: Vec<f32>,
+    /// Of each token; only where nothing is recorded.
+    pub(crate) each: Vec<TargetLoss>,
 }
 
 impl Model {
@@ -82,6 +87,7 @@ impl Model {
             }
         };
         let Loader {
+            base,
             parameters,
             frozen,
             modules_to_save,
@@ -91,6 +97,8 @@ impl Model {
         Ok(Self {
             network,
             parameters,
+            // One that has none of them must not keep what others have done with.
+            _base: (!frozen.is_empty()).then_some(base),
             frozen,
             modules_to_save,
             adapted,

@@ -46,8 +46,8 @@ pub(crate) struct TokenLoss {
     pub(crate) loss: Value,
     /// Tokens that had the largest logit.
     pub(crate) correct: u64,
-    /// Loss of each token; only where nothing is recorded.
-    pub(crate) each: Vec<f32>,
+    /// Of each token; only where nothing is recorded.
+    pub(crate) each: Vec<kernels::TargetLoss>,
 }
 
 /// The cross-entropy of `states · tableᵀ` with the tokens that come next, summed and divided by `mean_over`. States are
@@ -73,7 +73,7 @@ pub(crate) fn lm_loss(
     let hidden = slice(&states.tensor)?;
     let id = tape.slot(table);
     if !tape.records(&[states], id.is_some()) {
-        let mut each = vec![0.0; next.len()];
+        let mut each = vec![kernels::TargetLoss::default(); next.len()];
         let total = with_weight(&table.tensor, |table| {
             kernels::linear_cross_entropy_forward(&mut each, &hidden, table, next, CHUNK)
         })?;
@@ -156,14 +156,19 @@ fn composed_tokens(logits: &Tensor, next: &[u32], mean_over: usize) -> Result<To
     let each = composed_each(logits, next)?;
     let loss = Value::constant((each.sum_all()? * (1.0 / mean_over as f64))?);
     let found: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
-    let correct = found
-        .iter()
-        .zip(next)
-        .filter(|(found, next)| found == next)
-        .count() as u64;
+    let losses: Vec<f32> = each.to_vec1()?;
+    let target = |(loss, (found, next)): (f32, (&u32, &u32))| kernels::TargetLoss {
+        loss,
+        correct: found == next,
+    };
+    let each: Vec<_> = losses
+        .into_iter()
+        .zip(found.iter().zip(next))
+        .map(target)
+        .collect();
     Ok(TokenLoss {
         loss,
-        correct,
-        each: each.to_vec1()?,
+        correct: each.iter().filter(|target| target.correct).count() as u64,
+        each,
     })
 }

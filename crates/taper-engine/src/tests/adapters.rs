@@ -107,6 +107,7 @@ fn write(golden: &Golden, dir: &Path) -> PathBuf {
         device: Device::Cpu,
         threads: 1,
         resume_from: None,
+        pause_at_step: None,
     };
     run.spec = inspect(&Models::new(), &Cache::new(1), &run).unwrap();
     train(&run);

@@ -6,7 +6,10 @@ mod gradients;
 mod names;
 mod parity;
 mod resume;
+mod rungs;
+mod sharing;
 mod training;
+mod warnings;
 
 use std::{
     fmt::Write as _,
@@ -169,6 +172,7 @@ impl Fixture {
             device: taper_core::Device::Cpu,
             threads: 1,
             resume_from: None,
+            pause_at_step: None,
         };
         run.spec = crate::prepare::inspect(&Models::new(), &Cache::new(1), &run)?;
         Ok(run)

@@ -23,6 +23,10 @@ impl Trainer<'_> {
         self.settle_checkpoint()?;
         self.choose_weights()?;
         let mut metrics = self.final_metrics();
+        if self.data.validation.is_none() {
+            // Otherwise the last evaluation has looked.
+            self.watch(&mut metrics);
+        }
         let (output, trained_tokens) = (self.run.output_dir(), self.progress.tokens);
         self.export(&metrics)?;
         if let Some(bytes) = exported_bytes(&output) {

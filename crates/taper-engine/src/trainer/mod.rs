@@ -3,10 +3,11 @@
 mod finish;
 mod report;
 mod saver;
+mod watch;
 
 use std::time::Instant;
 
-use taper_core::{Control, Outcome, RunSink, RunSpec, Stop};
+use taper_core::{Control, Interval, Outcome, RunSink, RunSpec, Stop};
 
 use self::saver::Saver;
 use crate::{
@@ -132,6 +133,9 @@ impl<'a> Trainer<'a> {
             self.evaluate()?;
         }
         while !self.is_done() {
+            if self.is_at_rung() {
+                return Err(self.leave(Stop::Reached));
+            }
             self.obey()?;
             let kept = self.keeper.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
@@ -154,13 +158,19 @@ impl<'a> Trainer<'a> {
             || patience.is_some_and(|most| self.progress.evaluations_without_progress >= most)
     }
 
+    /// Tells whether the run waits here for others. The step has been measured and saved.
+    fn is_at_rung(&self) -> bool {
+        let rung = self.run.pause_at_step;
+        rung.is_some_and(|rung| self.progress.step >= rung)
+    }
+
     fn obey(&mut self) -> Result<()> {
         self.control.check().map_err(|stop| self.leave(stop))
     }
 
-    /// Ends the run at a user's wish: a pause leaves a checkpoint behind.
+    /// Ends the run for now, with a checkpoint, or for good.
     fn leave(&mut self, stop: Stop) -> Error {
-        if stop == Stop::Paused && self.progress.step > 0 {
+        if stop != Stop::Cancelled && self.progress.step > 0 {
             let saved = self.save().and_then(|()| self.settle_checkpoint());
             if let Err(error) = saved {
                 return error;
@@ -296,20 +306,20 @@ impl<'a> Trainer<'a> {
 
     fn due(&self) -> Due {
         let training = &self.run.spec.training;
-        let step = self.progress.step;
-        let last = step == self.total_steps;
-        let epoch_end = step.is_multiple_of(self.steps_per_epoch);
-        let every = |interval: Option<taper_core::Interval>| {
-            interval.map_or(epoch_end, |i| {
-                step.is_multiple_of(i.steps(self.total_steps))
-            })
-        };
+        let (step, rung) = (self.progress.step, self.is_at_rung());
         Due {
-            log: last
-                || step == 1
-                || step.is_multiple_of(training.logging_steps.steps(self.total_steps)),
-            evaluate: last || every(training.eval_steps),
-            save: last || every(training.save_steps) || self.saver.is_old(training.save_minutes),
+            log: step == 1 || self.is_time_for(Some(training.logging_steps)),
+            evaluate: rung || self.is_time_for(training.eval_steps),
+            save: rung
+                || self.is_time_for(training.save_steps)
+                || self.saver.is_old(training.save_minutes),
         }
+    }
+
+    /// Tells whether what is done once an interval, or else once an epoch, and at the end, is to be done at this step.
+    fn is_time_for(&self, interval: Option<Interval>) -> bool {
+        let (step, total) = (self.progress.step, self.total_steps);
+        let distance = interval.map_or(self.steps_per_epoch, |interval| interval.steps(total));
+        step == total || step.is_multiple_of(distance)
     }
 }

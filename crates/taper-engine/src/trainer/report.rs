@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taper_core::{Metrics, RunEvent, Sample, TaskType};
+use taper_core::{
+    Level, Metrics, OVERFITTING_FROM, RunEvent, Sample, TaskType, UNSTABLE_FROM, Warning,
+};
 
-use super::Trainer;
+use super::{Trainer, watch};
 use crate::{
     Error, Result,
     evaluate::{Evaluation, evaluate},
@@ -47,6 +49,28 @@ impl Trainer<'_> {
         self.remember(&metrics, Vec::new());
         self.sink.event(RunEvent::Step(metrics));
         Ok(())
+    }
+
+    /// Adds the steps from which something goes wrong, and tells of each the first time. One that was told and is over becomes 0.
+    pub(super) fn watch(&mut self, metrics: &mut Metrics) {
+        let logged = self.history.iter().map(|logged| &logged.metrics);
+        let all: Vec<&Metrics> = logged.chain([&*metrics]).collect();
+        let mut news = Metrics::new();
+        for (name, from) in [
+            (OVERFITTING_FROM, watch::overfitting_from(&all)),
+            (UNSTABLE_FROM, watch::unstable_from(&all)),
+        ] {
+            let from = from.map_or(0.0, |step| step as f64);
+            let told = all.iter().rev().find_map(|figures| figures.get(name));
+            if from != told.unwrap_or(0.0) {
+                news.set(name, from);
+            }
+        }
+        metrics.merge(&news);
+        for warning in Warning::of_run(&news) {
+            self.sink
+                .event(RunEvent::Message(Level::Warn, warning.message));
+        }
     }
 
     fn remember(&mut self, metrics: &Metrics, samples: Vec<Sample>) {
@@ -99,7 +123,8 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Evaluates and reports; tells whether the model is the best so far and has to be kept.
+    /// Evaluates and reports; tells whether the model is the best so far and has to be kept. What is measured for a rung alone changes
+    /// nothing of that, so that a run ends the same with rungs and without.
     pub(super) fn evaluate(&mut self) -> Result<bool> {
         let evaluation = match self.evaluation() {
             Err(Error::Stopped(stop)) => {
@@ -116,6 +141,7 @@ impl Trainer<'_> {
         let figures = evaluation.metrics();
         let mut metrics = self.place();
         metrics.merge(&figures);
+        self.watch(&mut metrics);
         self.remember(&metrics, Vec::new());
         self.sink.event(RunEvent::Evaluation {
             metrics,
@@ -123,6 +149,13 @@ impl Trainer<'_> {
         });
         self.last_evaluation = Some((self.progress.step, evaluation));
         self.write_samples()?;
+        let training = &self.run.spec.training;
+        let counts = self.progress.step > 0 && self.is_time_for(training.eval_steps);
+        Ok(counts && self.improves(&figures) && training.load_best_model_at_end)
+    }
+
+    /// Notes whether these figures are the best so far.
+    fn improves(&mut self, figures: &Metrics) -> bool {
         let training = &self.run.spec.training;
         let value = figures
             .get(&training.metric_for_best_model)
@@ -135,18 +168,16 @@ impl Trainer<'_> {
                 value > best.value
             }
         };
-        let improved = self.progress.step > 0
-            && value.is_finite()
-            && self.progress.best.as_ref().is_none_or(better);
+        let improved = value.is_finite() && self.progress.best.as_ref().is_none_or(better);
         if improved {
             self.progress.best = Some(Best {
                 step: self.progress.step,
                 value,
             });
             self.progress.evaluations_without_progress = 0;
-        } else if self.progress.step > 0 {
+        } else {
             self.progress.evaluations_without_progress += 1;
         }
-        Ok(improved && training.load_best_model_at_end)
+        improved
     }
 }

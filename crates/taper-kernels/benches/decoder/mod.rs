@@ -182,7 +182,7 @@ fn losses(bench: &Bench, chunk: usize) {
     let (rows, hidden, vocabulary) = (512, 576, 49_152);
     let (x, w) = (values(rows * hidden), values(vocabulary * hidden));
     let (mut dhidden, mut dweight) = (values(rows * hidden), values(vocabulary * hidden));
-    let mut row_losses = vec![0.0; rows];
+    let mut row_losses = vec![TargetLoss::default(); rows];
     let targets: Vec<u32> = (0..rows as u32).map(|i| i * 7919 % 49_152).collect();
     let product = 2.0 * (rows * hidden * vocabulary) as f64;
     let name = |what| format!("linear_cross_entropy{what} 512x576->49152 by {chunk}");

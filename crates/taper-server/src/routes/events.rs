@@ -14,10 +14,10 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventPage {
     /// Id of the last element of the page before.
-    after: Option<String>,
+    pub(super) after: Option<String>,
     /// Most elements of the page; 20 unless told.
     #[param(minimum = 1, maximum = 10_000, value_type = Option<u32>)]
-    limit: u32,
+    pub(super) limit: u32,
 }
 
 impl FromPairs for EventPage {
@@ -51,7 +51,7 @@ pub(crate) async fn list_events(
     Ok(Json(List::page(events, page.has_more, |event| &event.id)))
 }
 
-fn row_of(id: &str) -> Result<i64, ApiError> {
+pub(super) fn row_of(id: &str) -> Result<i64, ApiError> {
     FineTuningEvent::row_of(id).ok_or_else(|| {
         let message = format!("'after' names nothing in this list: {}", readable(id));
         ApiError::invalid("after", message)

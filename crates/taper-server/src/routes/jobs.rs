@@ -53,7 +53,7 @@ pub(crate) async fn create_job(
 pub(crate) struct Submission {
     /// Answer with the plan and keep nothing.
     #[param(value_type = Option<bool>)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 impl FromPairs for Submission {

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod artifacts;
 pub(crate) mod events;
+pub(crate) mod experiments;
 pub(crate) mod files;
 pub(crate) mod jobs;
 pub(crate) mod metrics;

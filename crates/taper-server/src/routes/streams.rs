@@ -121,13 +121,22 @@ pub(crate) async fn stream_all_events(
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    open_from_now(&state, Scope::Jobs(query.jobs), &headers).await
+}
+
+/// A stream of several jobs' events: from now on, or from where the client was.
+pub(crate) async fn open_from_now(
+    state: &AppState,
+    scope: Scope,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
     let last = state.store.last_event_row().await?;
-    let (opening, after) = match Resume::read(&headers, last)? {
+    let (opening, after) = match Resume::read(headers, last)? {
         Resume::After(seen) => (RETRY.to_owned(), seen),
         Resume::Fresh => (RETRY.to_owned(), last),
         Resume::Lost => ([RETRY, RESET].concat(), last),
     };
-    Ok(open(&state, Scope::Jobs(query.jobs), opening, after))
+    Ok(open(state, scope, opening, after))
 }
 
 fn open(state: &AppState, scope: Scope, opening: String, after: i64) -> Response {

@@ -5,8 +5,8 @@ use std::{
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use taper_core::{JobState, Plan, Training, Tuning};
-use taper_store::{Job, JobError};
+use taper_core::{JobError, JobState, Plan, Reason, Training, Tuning, Warning};
+use taper_store::Job;
 use utoipa::ToSchema;
 
 use super::checkpoint::figures;
@@ -29,7 +29,7 @@ pub struct FineTuningJob {
     pub estimated_finish: Option<i64>,
     pub status: JobState,
     /// Why it failed; null otherwise.
-    pub error: Option<FineTuningError>,
+    pub error: Option<JobError>,
     /// The model it starts from.
     pub model: String,
     /// The name of what it has made; null until it has succeeded.
@@ -58,10 +58,20 @@ pub struct FineTuningJob {
     pub metrics: Map<String, Value>,
     /// What the run does; null until the files are validated.
     pub plan: Option<Plan>,
+    /// What a person would want to know of its data and of how it goes.
+    pub warnings: Vec<Warning>,
     /// Starts so far.
     pub attempt: u32,
     /// Its checkpoints and results on the server's disk.
     pub bytes: u64,
+    /// The experiment that it is a part of.
+    pub experiment_id: Option<String>,
+    /// Which of the experiment's configurations it runs, from 0.
+    pub configuration: Option<usize>,
+    /// The step at which it waits for the other runs of its experiment.
+    pub pause_at_step: Option<u64>,
+    /// Why its experiment has stopped it: while it is paused `rung`, once it is cancelled `stopped_early`; null where it was not its experiment.
+    pub reason: Option<Reason>,
     /// Higher runs first.
     pub priority: i32,
     /// 1 for the next job to run; only while it is queued.
@@ -86,30 +96,6 @@ pub struct DeletedJob {
     pub object: &'static str,
     /// Always true.
     pub deleted: bool,
-}
-
-/// Why a job failed.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct FineTuningError {
-    /// For programs.
-    pub code: String,
-    /// For people: which thing, what was wrong, what to do.
-    pub message: String,
-    /// The field of the create body that was at fault.
-    pub param: Option<String>,
-    /// The optimizer step at which it happened.
-    pub step: Option<u64>,
-}
-
-impl From<JobError> for FineTuningError {
-    fn from(error: JobError) -> Self {
-        Self {
-            code: error.code,
-            message: error.message,
-            param: error.param,
-            step: error.step,
-        }
-    }
 }
 
 /// OpenAI's names for three settings.
@@ -156,7 +142,7 @@ impl From<Job> for FineTuningJob {
             started_at: job.started_at,
             finished_at: job.finished_at,
             status: job.state,
-            error: job.error.map(FineTuningError::from),
+            error: job.error,
             model: job.spec.model,
             fine_tuned_model: job.fine_tuned_model,
             organization_id: "org-default",
@@ -174,9 +160,14 @@ impl From<Job> for FineTuningJob {
             metadata: job.spec.metadata,
             tuning: job.spec.tuning,
             training: job.spec.training,
+            warnings: Warning::of_job(job.plan.as_ref(), &job.metrics),
             plan: job.plan,
             attempt: job.attempt,
             bytes: job.bytes,
+            configuration: job.part.as_ref().map(|part| part.configuration),
+            experiment_id: job.part.map(|part| part.experiment),
+            pause_at_step: job.pause_at_step,
+            reason: job.reason,
             priority: job.priority,
             queue_position: job.queue_position,
             estimated_start: job.estimated_start,

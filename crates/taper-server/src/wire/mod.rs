@@ -5,6 +5,7 @@ mod artifact;
 mod checkpoint;
 mod create;
 mod event;
+mod experiment;
 mod file;
 mod job;
 mod list;
@@ -17,10 +18,13 @@ pub use artifact::ArtifactObject;
 pub use checkpoint::FineTuningCheckpoint;
 pub use create::{CreateFineTuningJob, OpenAiHyperparameters, OpenAiMethod, OpenAiSupervised};
 pub use event::{FineTuningEvent, StreamMessage, StreamedEvent};
+pub use experiment::{
+    ConfigurationObject, CreateExperiment, CreateObjective, DeletedExperiment, ExperimentObject,
+    ExperimentPlan, ExperimentTable, SubmittedExperiment,
+};
 pub use file::{DeletedFile, FileObject, UploadForm};
 pub use job::{
-    ChangeFineTuningJob, DeletedJob, FineTuningError, FineTuningJob, Hyperparameters, MethodObject,
-    SupervisedMethod,
+    ChangeFineTuningJob, DeletedJob, FineTuningJob, Hyperparameters, MethodObject, SupervisedMethod,
 };
 pub use list::List;
 pub use metrics::{CurveBuckets, JobMetrics};

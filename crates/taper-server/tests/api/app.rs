@@ -23,6 +23,7 @@ pub(crate) const ROWS: &str =
 pub(crate) struct TestApp {
     router: Router,
     pub(crate) state: AppState,
+    runner: Runner,
     pub(crate) store: Store,
     dir: TempDir,
 }
@@ -48,6 +49,17 @@ impl TestApp {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("config.json"), "{}").unwrap();
         }
+        Self::open(dir, limits, configure).await
+    }
+
+    /// Stops the server and starts another one on the same directory.
+    pub(crate) async fn restart(self) -> Self {
+        self.runner.shutdown().await;
+        self.store.close().await.unwrap();
+        Self::open(self.dir, Limits::default(), |_| {}).await
+    }
+
+    async fn open(dir: TempDir, limits: Limits, configure: impl FnOnce(&mut ServerConfig)) -> Self {
         let data = dir.path().join("data");
         let store = Store::open_within(&data, limits).await.unwrap();
         let runner = RunnerConfig {
@@ -59,12 +71,14 @@ impl TestApp {
             retention: Retention::default(),
         };
         let runner = Runner::start(store.clone(), Arc::new(ScriptedTrainer), runner);
+        let runner = runner.await.unwrap();
         let mut config = ServerConfig::new("127.0.0.1:8000".parse().unwrap());
         configure(&mut config);
-        let state = AppState::new(store.clone(), runner.await.unwrap(), config);
+        let state = AppState::new(store.clone(), runner.clone(), config);
         Self {
             router: taper_server::router(state.clone()),
             state,
+            runner,
             store,
             dir,
         }

@@ -6,6 +6,7 @@ mod app;
 mod artifacts;
 mod bad_input;
 mod doors;
+mod experiments;
 mod files;
 mod jobs;
 mod models;

@@ -2,12 +2,13 @@ use std::{fs, io::Read, path::Path, thread, time::Duration};
 
 use taper_core::{
     CheckpointFiles, CheckpointRefused, Control, Defaults, FieldError, JobSpec, Level, Memory,
-    Metrics, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, TaskType, TrainError, Trainer,
-    code,
+    Metrics, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, Stop, TaskType, TrainError,
+    Trainer, code,
 };
 
 /// Trains nothing, but reports and leaves files like a run of `training.max_steps` steps. `metadata.script` may say `wait` (report
-/// once, then wait to be told to stop), `fail` or `break down` (in the inspection).
+/// once, then wait to be told to stop), `slow` (a millisecond a step), `fail` or `break down` (in the inspection). The accuracy is the
+/// better, the nearer the learning rate is to 1e-3; one of 9 fails.
 pub(crate) struct ScriptedTrainer;
 
 /// The adapter's weights: too many to go through a pipe at once, and hard to compress.
@@ -62,15 +63,29 @@ impl Trainer for ScriptedTrainer {
     ) -> Result<Outcome, TrainError> {
         match script(run) {
             Some("wait") => wait(sink, control),
-            Some("fail") => Err(TrainError::Failed {
-                code: "non_finite".to_owned(),
-                message: "the loss is not finite at step 3; lower the learning rate".to_owned(),
-                param: None,
-                step: Some(3),
-            }),
+            Some("fail") => Err(not_finite()),
+            _ if learning_rate(run) >= 9.0 => Err(not_finite()),
             _ => play(run, sink, control),
         }
     }
+}
+
+fn not_finite() -> TrainError {
+    TrainError::Failed {
+        code: "non_finite".to_owned(),
+        message: "the loss is not finite at step 3; lower the learning rate".to_owned(),
+        param: None,
+        step: Some(3),
+    }
+}
+
+fn learning_rate(run: &RunSpec) -> f64 {
+    run.spec.training.learning_rate.unwrap_or(1e-3)
+}
+
+fn accuracy(run: &RunSpec) -> f64 {
+    let distance = (learning_rate(run) / 1e-3).log10().abs();
+    0.75 - 0.1 * distance + 0.01 * (run.spec.training.seed % 7) as f64
 }
 
 fn script(run: &RunSpec) -> Option<&str> {
@@ -100,26 +115,35 @@ fn wait(sink: &mut dyn RunSink, control: &Control) -> Result<Outcome, TrainError
 
 fn play(run: &RunSpec, sink: &mut dyn RunSink, control: &Control) -> Result<Outcome, TrainError> {
     let total = steps(run);
-    sink.event(RunEvent::Message(Level::Info, "Training starts".to_owned()));
-    for step in 1..=total {
+    let last = run.pause_at_step.map_or(total, |step| step.min(total));
+    if run.resume_from.is_none() {
+        sink.event(RunEvent::Message(Level::Info, "Training starts".to_owned()));
+    }
+    for step in trained(run) + 1..=last {
+        if script(run) == Some("slow") {
+            thread::sleep(Duration::from_millis(1));
+        }
         control.check()?;
         sink.event(RunEvent::Step(figures(step, total)));
     }
-    let metrics = figures(total, total)
+    let metrics = figures(last, total)
         .with("valid_loss", f64::NAN)
-        .with("valid_accuracy", 0.75);
+        .with("valid_accuracy", accuracy(run));
     sink.event(RunEvent::Evaluation {
         metrics: metrics.clone(),
         confusion: vec![vec![1, 0], vec![0, 1]],
     });
-    let dir = run.checkpoint_dir(total);
+    let dir = run.checkpoint_dir(last);
     write(&dir.join("state.json"), b"{}");
     sink.checkpoint(CheckpointFiles {
-        step: total,
+        step: last,
         dir,
         metrics: metrics.clone(),
         superseded: Vec::new(),
     })?;
+    if last < total {
+        return Err(Stop::Reached.into());
+    }
     let output = run.output_dir();
     write(&output.join("adapter/adapter_config.json"), b"{\"r\": 8}");
     write(
@@ -128,10 +152,31 @@ fn play(run: &RunSpec, sink: &mut dyn RunSink, control: &Control) -> Result<Outc
     );
     write(&output.join("metrics.csv"), b"step,train_loss\n1,1.0\n");
     write(&output.join("result.csv"), b"step,train_loss\n1,1.0\n");
+    if run.validation_file.is_some() {
+        let rows = validation_rows(accuracy(run));
+        write(&output.join(RunSpec::VALIDATION_ROWS), rows.as_bytes());
+    }
     Ok(Outcome {
-        metrics,
+        metrics: metrics.with("train_seconds", 2.0),
         trained_tokens: 640,
     })
+}
+
+/// The step of the checkpoint that a run goes on from, which its folder names.
+fn trained(run: &RunSpec) -> u64 {
+    let name = run.resume_from.as_deref().and_then(Path::file_name);
+    let step = name.and_then(|name| name.to_str()?.strip_prefix("step-")?.parse().ok());
+    step.unwrap_or(0)
+}
+
+/// A thousand rows, of which the first ones are right.
+fn validation_rows(accuracy: f64) -> String {
+    let mut rows = "row,line,loss,label_tokens,correct\n".to_owned();
+    for row in 0..1000 {
+        let correct = u8::from(f64::from(row) < 1000.0 * accuracy);
+        rows += &format!("{row},{},0.5,1,{correct}\n", row + 1);
+    }
+    rows
 }
 
 fn write(path: &Path, bytes: &[u8]) {

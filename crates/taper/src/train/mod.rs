@@ -10,7 +10,9 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::Args;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use taper_core::{Command, Control, Outcome, RunEvent, RunSink, RunSpec, TrainError, Trainer};
+use taper_core::{
+    Command, Control, Level, Outcome, RunEvent, RunSink, RunSpec, TrainError, Trainer,
+};
 use taper_engine::Engine;
 
 use self::{folder::Folder, report::Sink};
@@ -24,7 +26,7 @@ use crate::{
 /// Deep graphs recurse when they are dropped and walked backwards. Only what is touched takes memory.
 pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// What a shell makes of an end by Ctrl-C.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Trains one job without a server. Ctrl-C leaves a checkpoint in DIR/run, from which the same command goes on.
 #[derive(Args)]
@@ -150,6 +152,10 @@ fn train(
         run: &run,
         progress,
     };
+    let warnings = plan.warnings.clone();
     sink.event(RunEvent::Planned(plan));
+    for warning in warnings {
+        sink.event(RunEvent::Message(Level::Warn, warning.message));
+    }
     engine.train(&run, &mut sink, control)
 }

@@ -38,6 +38,9 @@ pub(super) fn print(plan: &Plan, json: bool) {
     line("disk for checkpoints", Bytes(plan.disk.checkpoints));
     line("disk for the result", Bytes(plan.disk.artifacts));
     line("time, about", duration(plan.estimated_seconds));
+    for warning in &plan.warnings {
+        say(format_args!("warning: {}", warning.message));
+    }
 }
 
 fn line(name: &str, value: impl std::fmt::Display) {

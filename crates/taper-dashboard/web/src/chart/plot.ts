@@ -1,7 +1,8 @@
 import uPlot from 'uplot'
 import { compact, count, figure } from '../format'
-import { logTicks } from './ticks'
+import { markerPath, type Marker } from './marker'
 import type { ChartData, Series } from './series'
+import { logTicks } from './ticks'
 
 export interface PlotOptions {
   host: HTMLElement
@@ -13,9 +14,15 @@ export interface PlotOptions {
   /** Somebody has drawn a range of steps, or asks for all with `null`. */
   onzoom: (range: [number, number] | null) => void
   onhover: (index: number | null) => void
+  /** The curve next to the pointer, by its place in `series`; absent = it does not matter. */
+  onnear?: (series: number | null) => void
 }
 
 const font = '12px system-ui, sans-serif'
+/** Pixels from the pointer to a curve that counts as next to it. */
+const near = 24
+/** More marks than these on a curve would hide it. */
+const mostMarks = 16
 
 /** Draws curves over steps; charts with the same key of `cursor.sync` share their cross-hair. */
 export function createPlot(options: PlotOptions, data: ChartData): uPlot {
@@ -33,6 +40,7 @@ export function createPlot(options: PlotOptions, data: ChartData): uPlot {
       legend: { show: false },
       padding: [10, 26, 0, 0],
       cursor: cursor(options),
+      focus: { alpha: 1 },
       scales: { x: { time: false, range: () => options.range() }, y: yScale(options.log) },
       axes: [
         { ...axis, grid: { show: false }, size: 28, space: 70, values: (_, steps) => steps.map(stepLabel) },
@@ -41,6 +49,7 @@ export function createPlot(options: PlotOptions, data: ChartData): uPlot {
       series: [{}, ...options.series.map((series) => curve(series, colour))],
       hooks: {
         setCursor: [(u) => options.onhover(u.cursor.idx ?? null)],
+        setSeries: [(_, i) => options.onnear?.(i === null ? null : i - 1)],
         setSelect: [(u) => selected(u, options)],
         draw: [(u) => markNonFinite(u, colour('--bad'))],
       },
@@ -58,20 +67,27 @@ export function drawable(data: ChartData, log: boolean): uPlot.AlignedData {
   return [steps, ...positive] as uPlot.AlignedData
 }
 
+/** Draws the curves of one group as they are and the others pale, or all as they are with `undefined`. */
+export function emphasise(u: uPlot, series: Series[], group: number | undefined): void {
+  series.forEach((one, i) => (u.series[i + 1]!.alpha = group === undefined || one.group === group ? 1 : 0.15))
+  u.redraw(false, false)
+}
+
 /** Reads custom properties as colours that a canvas understands. */
-function colours(host: HTMLElement): (name: string) => string {
-  return (name) => {
-    host.style.color = `var(${name})`
+function colours(host: HTMLElement): (name: string, strength?: number) => string {
+  return (name, strength = 100) => {
+    host.style.color = `color-mix(in srgb, var(${name}) ${strength}%, transparent)`
     const colour = getComputedStyle(host).color
     host.style.color = ''
     return colour
   }
 }
 
-function cursor({ onzoom }: PlotOptions): uPlot.Cursor {
+function cursor({ onzoom, onnear }: PlotOptions): uPlot.Cursor {
   return {
     drag: { x: true, y: false, setScale: false },
     points: { size: 8 },
+    focus: { prox: onnear ? near : -1 },
     bind: {
       dblclick: () => () => {
         onzoom(null)
@@ -107,21 +123,39 @@ function labelWidth(_: uPlot, labels: string[] | null): number {
 
 const stepLabel = (step: number) => (step >= 100_000 ? compact(step) : Number.isInteger(step) ? count(step) : '')
 
-function curve(series: Series, colour: (name: string) => string): uPlot.Series {
-  const stroke = colour(series.colour)
+function curve(series: Series, colour: ReturnType<typeof colours>): uPlot.Series {
+  const stroke = colour(series.colour, series.faint ? 32 : 100)
   return {
     label: series.label,
     stroke,
-    alpha: series.faint ? 0.32 : 1,
     width: series.faint ? 1 : 2,
-    dash: series.dashed ? [6, 4] : undefined,
-    points: series.dots ? { show: true, size: 6, fill: stroke } : single(stroke),
+    dash: series.dash?.slice(),
+    points: series.marker ? { show: true, size: 6, fill: stroke, paths: marks(series.marker) } : single(stroke),
   }
 }
 
 /** A curve of one value has no line: it is drawn as a dot. */
 function single(fill: string): uPlot.Series.Points {
   return { show: (u, index) => Array.from(u.data[index]!).filter(Number.isFinite).length === 1, size: 6, fill }
+}
+
+/** Marks at the values, at every n-th of many. */
+function marks(marker: Marker): uPlot.Series.Points.PathBuilder {
+  return (u, index, from, to) => {
+    const column = u.data[index]!
+    const valued: number[] = []
+    for (let i = from; i <= to; i += 1) if (typeof column[i] === 'number') valued.push(i)
+    const every = Math.ceil(valued.length / mostMarks)
+    const path = new Path2D()
+    for (const i of valued.filter((_, n) => (valued.length - 1 - n) % every === 0)) {
+      const [x, y] = [u.valToPos(u.data[0][i]!, 'x', true), u.valToPos(column[i]!, 'y', true)]
+      path.addPath(new Path2D(markerPath(marker, x, y, 3.2 * devicePixelRatio)))
+    }
+    const { left, top, width, height } = u.bbox
+    const clip = new Path2D()
+    clip.rect(left - 8, top - 8, width + 16, height + 16)
+    return { stroke: null, fill: path, clip }
+  }
 }
 
 /** A small triangle on the axis at each step whose value is not finite. */

@@ -1,4 +1,5 @@
 import type { Values } from '../curves'
+import type { Marker } from './marker'
 
 /** How one curve of a chart looks. */
 export interface Series {
@@ -7,9 +8,12 @@ export interface Series {
   colour: string
   /** Drawn thin and pale, behind the others. */
   faint?: boolean
-  dashed?: boolean
-  /** A dot at each value, for figures that are far apart. */
-  dots?: boolean
+  /** Lengths of strokes and gaps in pixels; absent = a whole line. */
+  dash?: readonly number[]
+  /** A mark at the values, for figures that are far apart. */
+  marker?: Marker
+  /** Curves of one group are emphasised together. */
+  group?: number
 }
 
 export type ChartData = [number[], ...Values[]]

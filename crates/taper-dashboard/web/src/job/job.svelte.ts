@@ -1,4 +1,4 @@
-import { ApiError, getJob, getMetrics, listArtifacts, listCheckpoints, listEvents, reason } from '../api'
+import { ApiError, getJob, getMetrics, jobStreamPath, listArtifacts, listCheckpoints, listEvents, reason } from '../api'
 import { Curves } from '../curves'
 import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
@@ -45,7 +45,7 @@ export class LiveJob implements Follower {
   }
 
   start(): () => void {
-    this.#unfollow = stream.follow(this.id, this)
+    this.#unfollow = stream.follow(jobStreamPath([this.id]), this)
     return () => this.#unfollow()
   }
 

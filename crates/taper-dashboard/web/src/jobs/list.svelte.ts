@@ -1,4 +1,4 @@
-import { getJob, getMetrics, listJobs, reason } from '../api'
+import { allStreamPath, getJob, getMetrics, listJobs, reason } from '../api'
 import { Curve, Curves } from '../curves'
 import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
@@ -54,7 +54,7 @@ export class JobList implements Follower {
   readonly #reloadSoon = throttle(500, () => this.reload())
 
   start(): () => void {
-    return stream.follow(null, this)
+    return stream.follow(allStreamPath, this)
   }
 
   reload(): void {

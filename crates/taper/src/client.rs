@@ -1,7 +1,6 @@
 use std::{net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result, bail};
-use futures_util::StreamExt;
 use reqwest::{
     RequestBuilder, Response,
     multipart::{Form, Part},
@@ -39,52 +38,85 @@ impl Client {
 
     /// Creates a fine-tuning job and returns its id.
     pub(crate) async fn create_job(&self, body: &Value) -> Result<String> {
-        let job = self.ask(self.http.post(self.url("/fine_tuning/jobs")).json(body));
-        id_of(&json(job.await?).await?)
+        id_of(&self.post("/fine_tuning/jobs", body).await?)
     }
 
     /// The job as it is now.
     pub(crate) async fn job(&self, id: &str) -> Result<Value> {
-        let url = self.url(&format!("/fine_tuning/jobs/{id}"));
-        json(self.ask(self.http.get(url)).await?).await
+        self.get(&format!("/fine_tuning/jobs/{id}")).await
+    }
+
+    /// Every event of a job, from the first one to the last.
+    pub(crate) async fn events(&self, id: &str) -> Result<Events> {
+        let path = format!("/fine_tuning/jobs/{id}/events/stream");
+        self.stream(&path).await
+    }
+
+    /// Creates an experiment and returns its id.
+    pub(crate) async fn create_experiment(&self, body: &Value) -> Result<String> {
+        id_of(&self.post("/experiments", body).await?)
+    }
+
+    /// The experiment as it is now.
+    pub(crate) async fn experiment(&self, id: &str) -> Result<Value> {
+        self.get(&format!("/experiments/{id}")).await
+    }
+
+    /// What an experiment has found, as a text in this format.
+    pub(crate) async fn table(&self, id: &str, format: &str) -> Result<String> {
+        let url = self.url(&format!("/experiments/{id}/table?format={format}"));
+        Ok(self.ask(self.http.get(url)).await?.text().await?)
+    }
+
+    /// Every event of an experiment's jobs, from the first one on; they have no end.
+    pub(crate) async fn events_of_experiment(&self, id: &str) -> Result<Events> {
+        let path = format!("/experiments/{id}/events/stream");
+        self.stream(&path).await
+    }
+
+    /// Puts what a stopped experiment has left undone back into the queue.
+    pub(crate) async fn resume_experiment(&self, id: &str) -> Result<Value> {
+        self.post(&format!("/experiments/{id}/resume"), &Value::Null)
+            .await
     }
 
     /// Cancels jobs that an earlier demo has left behind, since they would run first; returns how many there were.
     pub(crate) async fn cancel_unfinished(&self) -> Result<usize> {
-        let jobs = self.url("/fine_tuning/jobs");
-        let list = json(self.ask(self.http.get(&jobs)).await?).await?;
+        let jobs = "/fine_tuning/jobs";
+        let list = self.get(&format!("{jobs}?limit=100")).await?;
         let mut cancelled = 0;
         for job in list["data"].as_array().into_iter().flatten() {
             let state = job["status"].as_str().unwrap_or_default();
             if !matches!(state, "succeeded" | "failed" | "cancelled") {
-                let id = id_of(job)?;
-                self.ask(self.http.post(format!("{jobs}/{id}/cancel")))
-                    .await?;
+                let path = format!("{jobs}/{}/cancel", id_of(job)?);
+                self.post(&path, &Value::Null).await?;
                 cancelled += 1;
             }
         }
         Ok(cancelled)
     }
 
-    /// Hands every event of a job to `each`, from the first one to the last.
-    ///
-    /// # Errors
-    /// The stream was cut before the job's end.
-    pub(crate) async fn follow(&self, id: &str, mut each: impl FnMut(&Value)) -> Result<()> {
-        let url = self.url(&format!("/fine_tuning/jobs/{id}/events/stream"));
-        let mut chunks = self.ask(self.http.get(url)).await?.bytes_stream();
-        let mut lines = Lines::default();
-        while let Some(chunk) = chunks.next().await {
-            lines.push(&chunk.context("the event stream was cut")?);
-            while let Some(line) = lines.next() {
-                match line.strip_prefix("data:").map(str::trim) {
-                    Some("[DONE]") => return Ok(()),
-                    Some(event) => each(&serde_json::from_str(event)?),
-                    None => {}
-                }
-            }
-        }
-        bail!("the event stream ended before the job did")
+    async fn get(&self, path: &str) -> Result<Value> {
+        json(self.ask(self.http.get(self.url(path))).await?).await
+    }
+
+    /// Sends a body, or none where it is null.
+    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.http.post(self.url(path));
+        let request = match body {
+            Value::Null => request,
+            body => request.json(body),
+        };
+        json(self.ask(request).await?).await
+    }
+
+    async fn stream(&self, path: &str) -> Result<Events> {
+        // Without a place to go on from, some streams tell only what is to come.
+        let request = self.http.get(self.url(path)).header("Last-Event-ID", "0");
+        Ok(Events {
+            answer: self.ask(request).await?,
+            lines: Lines::default(),
+        })
     }
 
     fn url(&self, path: &str) -> String {
@@ -117,6 +149,35 @@ async fn json(answer: Response) -> Result<Value> {
 fn id_of(object: &Value) -> Result<String> {
     let id = object["id"].as_str().context("an answer without an id")?;
     Ok(id.to_owned())
+}
+
+/// An event stream.
+pub(crate) struct Events {
+    answer: Response,
+    lines: Lines,
+}
+
+impl Events {
+    /// The next event; `None` after the last one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The stream was cut before its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>> {
+        loop {
+            while let Some(line) = self.lines.next() {
+                match line.strip_prefix("data:").map(str::trim) {
+                    Some("[DONE]") => return Ok(None),
+                    Some(event) => return Ok(Some(serde_json::from_str(event)?)),
+                    None => {}
+                }
+            }
+            let chunk = self.answer.chunk().await;
+            match chunk.context("the event stream was cut")? {
+                Some(chunk) => self.lines.push(&chunk),
+                None => bail!("the event stream ended before the job did"),
+            }
+        }
+    }
 }
 
 /// Cuts a stream of bytes into whole lines.

@@ -1,0 +1,320 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::{Experiment, RowScores, Run, Strategy, bootstrap, mean, verdict};
+use crate::{JobError, JobState, Tuning};
+
+/// What the runs of an experiment have come to, side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// A row per configuration, in their order.
+    pub table: Vec<ComparisonRow>,
+    /// Index of the configuration with the best mean among those that ran to their end.
+    pub best: Option<usize>,
+    /// Which configuration to take and why, in one sentence; once all runs have ended.
+    pub recommendation: Option<String>,
+    pub warnings: Vec<ExperimentWarning>,
+}
+
+/// What a configuration of an experiment has come to.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ComparisonRow {
+    /// Index of the configuration, from 0.
+    pub configuration: usize,
+    /// Its method and what sets it apart, for people.
+    pub label: String,
+    pub tuning: Tuning,
+    /// The settings of `training` in which the configurations differ.
+    #[schema(value_type = HashMap<String, Value>)]
+    pub training: Map<String, Value>,
+    /// Ids of its jobs, one per seed.
+    pub jobs: Vec<String>,
+    pub seeds: Vec<u64>,
+    pub status: RowStatus,
+    /// Why a run of it failed, the first one's.
+    pub error: Option<JobError>,
+    /// The objective's metric, mean over the seeds: at the end, or of the last evaluation while it runs or where it was stopped early.
+    pub metric: Option<f64>,
+    /// Standard deviation over the seeds; null with fewer than two.
+    pub metric_std: Option<f64>,
+    /// `metric` less that of the best.
+    pub difference: Option<f64>,
+    /// The 95 % interval of `difference`: paired bootstrap over the validation rows. Only for runs that ended well.
+    pub difference_ci95: Option<[f64; 2]>,
+    /// The most optimizer steps that a run of it has trained.
+    pub steps: Option<u64>,
+    pub trainable_parameters: Option<u64>,
+    /// Mean over the seeds, first to last optimizer step.
+    pub train_seconds: Option<f64>,
+    /// Trained tokens per second of training, mean over the seeds.
+    pub tokens_per_second: Option<f64>,
+    /// The most that a run of it took.
+    pub peak_memory_bytes: Option<u64>,
+    /// Bytes of the weights that it leaves: the adapter's, or the whole model's.
+    pub adapter_bytes: Option<u64>,
+}
+
+/// Where a configuration stands: a job's state, or `stopped_early`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowStatus {
+    ValidatingFiles,
+    Queued,
+    Running,
+    Paused,
+    Succeeded,
+    Failed,
+    Cancelled,
+    /// Others were better at the same step.
+    StoppedEarly,
+}
+
+impl RowStatus {
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ValidatingFiles => "validating_files",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::StoppedEarly => "stopped_early",
+        }
+    }
+
+    fn of(runs: &[&Run]) -> Self {
+        let is_open = |run: &&&Run| !run.state.is_terminal();
+        if runs.iter().any(|run| is_open(&run))
+            && runs.iter().filter(is_open).all(|run| run.is_at_rung())
+        {
+            return Self::Paused;
+        }
+        match overall(runs.iter().copied(), false) {
+            JobState::ValidatingFiles => Self::ValidatingFiles,
+            JobState::Queued => Self::Queued,
+            JobState::Running => Self::Running,
+            JobState::Paused => Self::Paused,
+            JobState::Succeeded => Self::Succeeded,
+            JobState::Failed => Self::Failed,
+            JobState::Cancelled if runs.iter().any(|run| run.is_stopped_early()) => {
+                Self::StoppedEarly
+            }
+            JobState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Something that a person would want to know before trusting a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ExperimentWarning {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// The configuration that it is about; null = all.
+    pub configuration: Option<usize>,
+    /// The job that it is about; null = none by itself.
+    pub job: Option<String>,
+}
+
+/// The state of several runs taken together. `held` says that a user has paused them as a whole.
+pub fn overall<'a>(runs: impl Iterator<Item = &'a Run> + Clone, held: bool) -> JobState {
+    use JobState::{Cancelled, Failed, Paused, Queued, Running, Succeeded, ValidatingFiles};
+    let any = |state| runs.clone().any(|run| run.state == state);
+    let has_begun = || runs.clone().any(|run| run.has_started);
+    let by_hand = || {
+        let mut runs = runs.clone();
+        held || runs.any(|run| run.state == Paused && !run.is_at_rung())
+    };
+    if any(Running) {
+        Running
+    } else if any(Queued) || any(ValidatingFiles) {
+        match (has_begun(), any(Queued)) {
+            (true, _) => Running,
+            (false, true) => Queued,
+            (false, false) => ValidatingFiles,
+        }
+    } else if any(Paused) {
+        // What waits at a rung alone is about to be decided upon.
+        if by_hand() { Paused } else { Running }
+    } else {
+        let ends = [Succeeded, Failed];
+        ends.into_iter().find(|end| any(*end)).unwrap_or(Cancelled)
+    }
+}
+
+/// The runs of each configuration, in the order of the seeds.
+struct Sides<'a>(Vec<Vec<&'a Run>>);
+
+impl<'a> Sides<'a> {
+    fn of(experiment: &Experiment, runs: &'a [Run]) -> Self {
+        let mut sides = vec![Vec::new(); experiment.configurations.len()];
+        for run in runs {
+            if let Some(side) = sides.get_mut(run.configuration) {
+                side.push(run);
+            }
+        }
+        Self(sides)
+    }
+
+    /// The runs that a configuration is judged by: those that ended well if there are any.
+    fn judged(&self, configuration: usize) -> Vec<&'a Run> {
+        let all = &self.0[configuration];
+        let is_well = |run: &&&Run| run.state == JobState::Succeeded;
+        match all.iter().any(|run| is_well(&run)) {
+            true => all.iter().filter(is_well).copied().collect(),
+            false => all.clone(),
+        }
+    }
+
+    fn values(&self, experiment: &Experiment, configuration: usize) -> Vec<f64> {
+        let judged = self.judged(configuration);
+        let metric = &experiment.objective.metric;
+        judged.iter().filter_map(|run| run.figure(metric)).collect()
+    }
+
+    /// The configuration with the best mean among those that ran to their end.
+    fn best(&self, experiment: &Experiment) -> Option<usize> {
+        let ended = (0..self.0.len())
+            .filter(|index| RowStatus::of(&self.0[*index]) == RowStatus::Succeeded)
+            .filter_map(|index| Some((index, mean(self.values(experiment, index))?)));
+        let order =
+            |a: &(usize, f64), b: &(usize, f64)| experiment.objective.order(Some(a.1), Some(b.1));
+        Some(ended.min_by(order)?.0)
+    }
+}
+
+impl Comparison {
+    /// Puts the table together. `intervals` are those of [`Comparison::intervals`].
+    pub fn of(experiment: &Experiment, runs: &[Run], intervals: &Intervals) -> Self {
+        let sides = Sides::of(experiment, runs);
+        let best = sides.best(experiment);
+        let best_metric = best.and_then(|best| mean(sides.values(experiment, best)));
+        let rows = (0..sides.0.len()).map(|index| {
+            let mut row = row(experiment, &sides, index);
+            row.difference = row.metric.zip(best_metric).map(|(own, best)| own - best);
+            row.difference_ci95 = intervals.get(&index).copied();
+            row
+        });
+        let table: Vec<ComparisonRow> = rows.collect();
+        let is_over = runs.iter().all(|run| run.state.is_terminal());
+        Self {
+            recommendation: best
+                .filter(|_| is_over)
+                .map(|best| verdict::recommendation(experiment, &table, best)),
+            warnings: verdict::warnings(experiment, runs, &table, best),
+            best,
+            table,
+        }
+    }
+
+    /// The jobs whose rows the intervals are made from: those of the configurations that ran to their end.
+    pub fn measured(runs: &[Run]) -> impl Iterator<Item = &str> {
+        let well = runs.iter().filter(|run| run.state == JobState::Succeeded);
+        well.map(|run| run.job.as_str())
+    }
+
+    /// The 95 % intervals of the differences to the best, by configuration. `scores` are those of each job of
+    /// [`Comparison::measured`] that has any.
+    pub fn intervals(
+        experiment: &Experiment,
+        runs: &[Run],
+        scores: &BTreeMap<String, RowScores>,
+    ) -> Intervals {
+        let sides = Sides::of(experiment, runs);
+        let Some(best) = sides.best(experiment) else {
+            return Intervals::new();
+        };
+        let of = |index| {
+            let own = sides.judged(index);
+            let own = own
+                .into_iter()
+                .filter(|run| run.state == JobState::Succeeded);
+            let scored = own.filter_map(|run| Some((run.seed, scores.get(&run.job)?)));
+            scored.collect::<BTreeMap<u64, &RowScores>>()
+        };
+        let best_scores = of(best);
+        let interval = |index| {
+            let own = of(index);
+            let both = own
+                .iter()
+                .filter_map(|(seed, own)| Some((*best_scores.get(seed)?, *own)));
+            let (best, own): (Vec<_>, Vec<_>) = both.unzip();
+            let interval = bootstrap::interval(&experiment.objective.metric, &best, &own)?;
+            Some((index, interval))
+        };
+        let others = (0..sides.0.len()).filter(|index| *index != best);
+        others.filter_map(interval).collect()
+    }
+}
+
+/// Intervals of the differences to the best, by configuration.
+pub type Intervals = BTreeMap<usize, [f64; 2]>;
+
+fn row(experiment: &Experiment, sides: &Sides<'_>, index: usize) -> ComparisonRow {
+    let configuration = &experiment.configurations[index];
+    let (all, judged) = (&sides.0[index], sides.judged(index));
+    let values = sides.values(experiment, index);
+    let average =
+        |figure: &dyn Fn(&Run) -> Option<f64>| mean(judged.iter().filter_map(|run| figure(run)));
+    let most = |name: &str| {
+        let figures = judged.iter().filter_map(|run| run.figure(name));
+        figures.reduce(f64::max).map(|most| most as u64)
+    };
+    let plans = all.iter().filter_map(|run| run.plan.as_ref());
+    ComparisonRow {
+        configuration: index,
+        label: configuration.label.clone(),
+        tuning: configuration.tuning.clone(),
+        training: configuration.training.clone(),
+        jobs: all.iter().map(|run| run.job.clone()).collect(),
+        seeds: all.iter().map(|run| run.seed).collect(),
+        status: RowStatus::of(all),
+        error: all.iter().find_map(|run| run.error.clone()),
+        metric_std: deviation(&values),
+        metric: mean(values),
+        difference: None,
+        difference_ci95: None,
+        steps: all
+            .iter()
+            .map(|run| run.steps())
+            .max()
+            .filter(|steps| *steps > 0),
+        trainable_parameters: plans.map(|plan| plan.trainable_parameters).max(),
+        train_seconds: average(&|run| run.figure("train_seconds")),
+        tokens_per_second: average(&tokens_per_second),
+        peak_memory_bytes: most("peak_memory_bytes"),
+        adapter_bytes: most("adapter_bytes"),
+    }
+}
+
+/// Over the whole run, where that can be told; else since the last log.
+fn tokens_per_second(run: &Run) -> Option<f64> {
+    let (tokens, seconds) = (run.figure("trained_tokens"), run.figure("train_seconds"));
+    match (tokens, seconds.filter(|seconds| *seconds > 0.0)) {
+        (Some(tokens), Some(seconds)) => Some(tokens / seconds),
+        _ => run.figure("tokens_per_second"),
+    }
+}
+
+/// The standard deviation that some values of a larger number tell.
+fn deviation(values: &[f64]) -> Option<f64> {
+    let average = mean(values.iter().copied()).filter(|_| values.len() > 1)?;
+    let squares = values
+        .iter()
+        .map(|value| (value - average).powi(2))
+        .sum::<f64>();
+    Some((squares / (values.len() - 1) as f64).sqrt())
+}
+
+impl Experiment {
+    /// Tells whether some runs are stopped before their end.
+    pub(super) fn stops_early(&self) -> bool {
+        matches!(self.strategy, Strategy::Asha { .. })
+    }
+}

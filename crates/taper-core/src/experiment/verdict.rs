@@ -1,0 +1,206 @@
+//! What a comparison says in words.
+
+use std::collections::BTreeSet;
+
+use super::{
+    ComparisonRow, Direction, Experiment, ExperimentWarning, Objective, RowStatus, Run, TRAIN_LOSS,
+};
+use crate::Warning;
+
+/// Values of a setting from which on the best one lying at an end of them says something.
+const TRIED: usize = 3;
+
+/// Which configuration to take: of those that cannot be told from the best, the one with the fewest trained parameters; and why.
+pub(super) fn recommendation(
+    experiment: &Experiment,
+    table: &[ComparisonRow],
+    best: usize,
+) -> String {
+    let objective = &experiment.objective;
+    let ended = |row: &&ComparisonRow| row.status == RowStatus::Succeeded;
+    let chosen = table
+        .iter()
+        .filter(ended)
+        .filter(|row| row.configuration == best || is_level(row))
+        .min_by(|a, b| {
+            let fewer = a.trainable_parameters.cmp(&b.trainable_parameters);
+            fewer.then(objective.order(a.metric, b.metric))
+        })
+        .unwrap_or(&table[best]);
+    if chosen.configuration != best {
+        return format!(
+            "{}: {}",
+            chosen.label,
+            against(objective, chosen, &table[best])
+        );
+    }
+    let best = &table[best];
+    let second = table
+        .iter()
+        .filter(ended)
+        .filter(|row| row.configuration != best.configuration)
+        .min_by(|a, b| objective.order(a.metric, b.metric));
+    let value = best
+        .metric
+        .map_or_else(String::new, |value| shown(objective, value));
+    let label = &best.label;
+    match second {
+        Some(second) => format!(
+            "{label}: the best {} ({value}), next is {}, {}",
+            objective.metric,
+            second.label,
+            against(objective, second, best)
+        ),
+        None if table.len() > 1 => {
+            format!(
+                "{label}: {} {value}, the only configuration that ran to its end",
+                objective.metric
+            )
+        }
+        None => format!("{label}: {} {value}", objective.metric),
+    }
+}
+
+/// Tells whether a difference to the best may be chance.
+fn is_level(row: &ComparisonRow) -> bool {
+    row.difference_ci95
+        .is_some_and(|[low, high]| low <= 0.0 && 0.0 <= high)
+}
+
+/// How a configuration compares with the best: how far from it, how sure that is, and at what share of the cost.
+fn against(objective: &Objective, row: &ComparisonRow, best: &ComparisonRow) -> String {
+    let side = match objective.direction {
+        Direction::Max => "below",
+        Direction::Min => "above",
+    };
+    let difference = row.difference.unwrap_or_default().abs();
+    let distance = match is_share(objective) {
+        true => format!("{:.1} points {side} {}", 100.0 * difference, best.label),
+        false => format!("{difference:.4} {side} {}", best.label),
+    };
+    let sureness = match row.difference_ci95 {
+        Some(_) if is_level(row) => "not distinguishable at 95 %",
+        Some(_) => "more than chance at 95 %",
+        None => "how sure that is cannot be told",
+    };
+    let mut parts = vec![distance, sureness.to_owned()];
+    let shares = [
+        (
+            row.trainable_parameters.map(|n| n as f64),
+            best.trainable_parameters.map(|n| n as f64),
+            "the parameters",
+        ),
+        (row.train_seconds, best.train_seconds, "the time"),
+    ];
+    for (own, of, what) in shares {
+        if let (Some(own), Some(of)) = (own, of.filter(|of| *of > 0.0)) {
+            parts.push(format!("{} of {what}", percent(own / of)));
+        }
+    }
+    parts.join(", ")
+}
+
+/// Metrics that are shares of a whole, which people read as percentages.
+fn is_share(objective: &Objective) -> bool {
+    objective.metric.ends_with("accuracy") || objective.metric.ends_with("_f1")
+}
+
+/// A value of the metric.
+pub(super) fn shown(objective: &Objective, value: f64) -> String {
+    match is_share(objective) {
+        true => format!("{:.1} %", 100.0 * value),
+        false => format!("{value:.4}"),
+    }
+}
+
+fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    match percent < 10.0 {
+        true => format!("{percent:.1} %"),
+        false => format!("{percent:.0} %"),
+    }
+}
+
+/// What to know before trusting the comparison: of the experiment, then of its runs. What holds for all runs is told once.
+pub(super) fn warnings(
+    experiment: &Experiment,
+    runs: &[Run],
+    table: &[ComparisonRow],
+    best: Option<usize>,
+) -> Vec<ExperimentWarning> {
+    let mut warnings = Vec::new();
+    let mut warn = |code: &str, message: String, about: Option<usize>| {
+        warnings.push(ExperimentWarning {
+            code: code.to_owned(),
+            message,
+            configuration: about,
+            job: None,
+        });
+    };
+    if experiment.objective.metric == TRAIN_LOSS {
+        let message = "The configurations are compared by their training loss, which says nothing of new data; add validation data";
+        warn("no_validation", message.to_owned(), None);
+    }
+    if experiment.seeds.len() == 1 {
+        let message = "With one seed nobody knows how much of a difference is chance of the training; give several 'seeds'";
+        warn("one_seed", message.to_owned(), None);
+    }
+    if let Some(row) = best.map(|best| &table[best])
+        && let Some(message) = edge(experiment, table, row)
+    {
+        warn("edge_of_range", message, Some(row.configuration));
+    }
+    warnings.extend(of_runs(runs));
+    warnings
+}
+
+/// The best learning rate should lie between others.
+fn edge(experiment: &Experiment, table: &[ComparisonRow], best: &ComparisonRow) -> Option<String> {
+    let rate = |row: &ComparisonRow| row.training.get("learning_rate")?.as_f64();
+    let method = best.tuning.method.name();
+    let same = table
+        .iter()
+        .filter(|row| row.tuning.method.name() == method);
+    let mut tried: Vec<f64> = same.filter_map(rate).collect();
+    tried.sort_by(f64::total_cmp);
+    tried.dedup();
+    let own = rate(best).filter(|_| tried.len() >= TRIED)?;
+    let (end, further) = match (tried.first()? == &own, tried.last()? == &own) {
+        (true, _) => ("smallest", "smaller"),
+        (_, true) => ("largest", "larger"),
+        _ => return None,
+    };
+    let which = match experiment.stops_early() {
+        true => " (of those that were not stopped early)",
+        false => "",
+    };
+    Some(format!(
+        "The best learning rate, {own}{which}, is the {end} that was tried for {method}; a {further} one may be better"
+    ))
+}
+
+/// What the runs warn of. The same warning of all runs is one of the data.
+fn of_runs(runs: &[Run]) -> Vec<ExperimentWarning> {
+    let told: Vec<(&Run, Vec<Warning>)> = runs
+        .iter()
+        .map(|run| (run, Warning::of_job(run.plan.as_ref(), &run.metrics)))
+        .collect();
+    let is_of_all = |warning: &Warning| told.iter().all(|(_, own)| own.contains(warning));
+    let mut seen = BTreeSet::new();
+    let mut warnings = Vec::new();
+    for (run, own) in &told {
+        for warning in own {
+            let shared = is_of_all(warning);
+            if shared && !seen.insert(warning.message.clone()) {
+                continue;
+            }
+            warnings.push(ExperimentWarning {
+                code: warning.code.as_str().to_owned(),
+                message: warning.message.clone(),
+                configuration: (!shared).then_some(run.configuration),
+                job: (!shared).then(|| run.job.clone()),
+            });
+        }
+    }
+    warnings
+}

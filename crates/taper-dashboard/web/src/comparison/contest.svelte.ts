@@ -1,0 +1,51 @@
+import type { ComparisonRow, Objective } from '../types'
+import { look, mostAtOnce, type Look } from './look'
+import type { LiveRuns } from './runs.svelte'
+
+/** A configuration of a comparison, and how it is drawn. */
+export interface Contestant {
+  row: ComparisonRow
+  look: Look
+}
+
+/** What is compared, and what of it somebody wants to see. */
+export class Contest {
+  rows: ComparisonRow[] = $state.raw([])
+  objective: Objective = $state.raw({ metric: 'valid_loss', direction: 'min' })
+  /** The configuration with the best figure. */
+  best: number | null = $state(null)
+  /** The configuration that is pointed at, in any chart or list. */
+  emphasis: number | undefined = $state()
+  readonly runs: LiveRuns
+  /** What was asked for by hand; the others are seen as long as they are among the best. */
+  #wishes: ReadonlyMap<number, boolean> = $state.raw(new Map())
+
+  readonly all: Contestant[] = $derived(this.rows.map((row) => ({ row, look: look(row.configuration) })))
+  readonly #leaders = $derived(new Set(ranked(this.rows, this.objective).slice(0, mostAtOnce)))
+  readonly shown: Contestant[] = $derived(this.all.filter(({ row }) => this.isShown(row)))
+
+  constructor(runs: LiveRuns) {
+    this.runs = runs
+  }
+
+  isShown({ configuration }: ComparisonRow): boolean {
+    return this.#wishes.get(configuration) ?? this.#leaders.has(configuration)
+  }
+
+  toggle(row: ComparisonRow): void {
+    this.#wishes = new Map(this.#wishes).set(row.configuration, !this.isShown(row))
+  }
+
+  showAll(shown: boolean): void {
+    this.#wishes = new Map(this.rows.map(({ configuration }) => [configuration, shown]))
+  }
+}
+
+/** The configurations, best first; those without a figure last, in their order. */
+function ranked(rows: readonly ComparisonRow[], { direction }: Objective): number[] {
+  const sign = direction === 'max' ? -1 : 1
+  const place = (metric: number | null) => (metric === null ? Infinity : sign * metric)
+  return rows.toSorted((a, b) => compare(place(a.metric), place(b.metric))).map(({ configuration }) => configuration)
+}
+
+const compare = (a: number, b: number) => (a === b ? 0 : a < b ? -1 : 1)

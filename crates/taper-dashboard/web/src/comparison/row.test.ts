@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest'
+import type { Job } from '../types'
+import { rowsOf, unlike } from './row'
+
+const job = (id: string, metrics: Job['metrics'], suffix: string | null = null) =>
+  ({ id, model: 'bert', user_provided_suffix: suffix, tuning: { type: 'prompt_tuning' }, training: {}, metrics, seed: 42, status: 'running' }) as unknown as Job
+
+test('the best of single jobs is found, and the others are told by their distance from it', () => {
+  const jobs = [job('a', { valid_loss: 0.5 }, 'one'), job('b', { valid_loss: 0.25 }, 'two'), job('c', {}, 'three')]
+  const { rows, best } = rowsOf(jobs, { metric: 'valid_loss', direction: 'min' })
+  expect(best).toBe(1)
+  expect(rows.map(({ difference }) => difference)).toEqual([0.25, 0, null])
+  expect(rows[0]!.label).toBe('bert · one · prompt tuning')
+})
+
+test('jobs of the same name are told apart by their ids', () => {
+  const { rows, best } = rowsOf([job('a', {}), job('b', {})], { metric: 'valid_loss', direction: 'min' })
+  expect(rows.map(({ label }) => label)).toEqual(['bert · prompt tuning · a', 'bert · prompt tuning · b'])
+  expect(best).toBeNull()
+})
+
+test('figures of other rows are said not to be comparable', () => {
+  const on = (validation_file: string | null, seed = 1) =>
+    ({ training_file: 'file-a', validation_file, training: { eval_split: validation_file ? null : 0.2, seed } }) as unknown as Job
+  expect(unlike([on('file-b', 1), on('file-b', 2)])).toEqual([])
+  expect(unlike([on('file-b'), on('file-c')]).map(({ code }) => code)).toEqual(['validation_differs'])
+  expect(unlike([on(null, 1), on(null, 2)]).map(({ code }) => code)).toEqual(['validation_differs'])
+})

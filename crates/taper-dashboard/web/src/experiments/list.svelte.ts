@@ -1,0 +1,53 @@
+import { allStreamPath, listExperiments, reason } from '../api'
+import { stream, type Follower } from '../stream.svelte'
+import { throttle } from '../throttle'
+import { isTerminal, type Experiment, type StreamEvent } from '../types'
+
+const pageSize = 20
+const reloadPause = 2000
+
+/** The newest experiments, kept up to date by the event stream. */
+export class ExperimentList implements Follower {
+  experiments: Experiment[] = $state.raw([])
+  hasMore = $state(false)
+  loaded = $state(false)
+  problem: string | undefined = $state()
+
+  readonly #reloadSoon = throttle(reloadPause, () => this.reload())
+
+  start(): () => void {
+    return stream.follow(allStreamPath, this)
+  }
+
+  reload(): void {
+    void this.#load()
+  }
+
+  async #load(): Promise<void> {
+    try {
+      const page = await listExperiments(Math.max(pageSize, this.experiments.length))
+      this.experiments = page.data
+      this.hasMore = page.has_more
+      this.loaded = true
+      this.problem = undefined
+    } catch (error) {
+      this.problem = reason(error)
+    }
+  }
+
+  async more(): Promise<void> {
+    try {
+      const page = await listExperiments(pageSize, this.experiments.at(-1)?.id)
+      const known = new Set(this.experiments.map(({ id }) => id))
+      this.experiments = [...this.experiments, ...page.data.filter(({ id }) => !known.has(id))]
+      this.hasMore = page.has_more
+    } catch (error) {
+      this.problem = reason(error)
+    }
+  }
+
+  /** A first event may be that of a new experiment's run; all others matter only to experiments that are under way. */
+  event(event: StreamEvent): void {
+    if (event.seq === 1 || this.experiments.some(({ status, jobs }) => !isTerminal(status) && jobs.includes(event.job))) this.#reloadSoon()
+  }
+}

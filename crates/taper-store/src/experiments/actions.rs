@@ -1,0 +1,165 @@
+//! What users do to an experiment as a whole: the same to all of its jobs, in one transaction.
+
+use taper_core::{Action, JobState, Level, Reason, Wish};
+
+use super::{find, jobs_of};
+use crate::{
+    Change, Job, Store, StoreError, Transition,
+    writer::{Command, Tx},
+};
+
+impl Store {
+    /// Cancels or pauses all jobs of an experiment that have not ended, and answers with those that it has changed: one that is
+    /// running, or for a pause is being validated, keeps its state, and its worker has to be told.
+    pub async fn stop_experiment(&self, id: &str, wish: Wish) -> Result<Vec<Job>, StoreError> {
+        let id = id.to_owned();
+        self.write(|reply| Command::StopExperiment(id, wish, reply))
+            .await
+    }
+
+    /// Puts all jobs of an experiment that users have paused back into the queue; those at a rung wait on.
+    pub async fn resume_experiment(&self, id: &str) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.write(|reply| Command::ResumeExperiment(id, reply))
+            .await
+    }
+
+    /// Forgets an experiment with all its jobs and what they have left; false when there is none of which all jobs have ended.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelInUse`] while a job that has not ended starts from what one of them has made.
+    pub async fn delete_experiment(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        let deleted = self
+            .write(|reply| Command::DeleteExperiment(id, reply))
+            .await?;
+        let Some(gone) = deleted else {
+            return Ok(false);
+        };
+        for (job, files) in gone {
+            self.remove_traces(&job, &files).await;
+        }
+        Ok(true)
+    }
+}
+
+/// Jobs that have gone, each with the ids of its result files.
+pub(crate) type GoneJobs = Vec<(String, Vec<String>)>;
+
+impl Tx<'_> {
+    pub(crate) async fn stop_experiment(
+        &mut self,
+        id: &str,
+        wish: Wish,
+    ) -> Result<Vec<Job>, StoreError> {
+        if wish == Wish::Pause {
+            self.hold_experiment(id, true).await?;
+        }
+        let mut stopped = Vec::new();
+        for job in jobs_of(self.connection, id).await? {
+            let held = match (job.state, wish) {
+                (JobState::Running, _) | (JobState::ValidatingFiles, Wish::Pause) => true,
+                (JobState::ValidatingFiles | JobState::Queued | JobState::Paused, Wish::Cancel)
+                | (JobState::Queued, Wish::Pause) => false,
+                _ => continue,
+            };
+            let changed = match held {
+                true => self.wish(&job.id, wish).await?,
+                false => self.transition(&stop(&job, wish)).await?,
+            };
+            stopped.extend(changed);
+        }
+        Ok(stopped)
+    }
+
+    async fn hold_experiment(&mut self, id: &str, paused: bool) -> Result<(), StoreError> {
+        sqlx::query("update experiments set paused = ? where id = ?")
+            .bind(paused)
+            .bind(id)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn resume_experiment(&mut self, id: &str) -> Result<(), StoreError> {
+        self.hold_experiment(id, false).await?;
+        // One that has not left its worker yet need not leave it any more.
+        sqlx::query(
+            "update jobs set wish = null where experiment_id = ? and state = 'validating_files' and wish = 'pause'",
+        )
+        .bind(id)
+        .execute(&mut *self.connection)
+        .await?;
+        for job in jobs_of(self.connection, id).await? {
+            if job.state == JobState::Paused && job.reason != Some(Reason::Rung) {
+                let message = "The job was resumed with its experiment".to_owned();
+                self.transition(&transition(&job, JobState::Queued, message))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn delete_experiment(
+        &mut self,
+        id: &str,
+    ) -> Result<Option<GoneJobs>, StoreError> {
+        if find(self.connection, id).await?.is_none() {
+            return Ok(None);
+        }
+        let jobs = jobs_of(self.connection, id).await?;
+        if !jobs
+            .iter()
+            .all(|job| Action::Delete.from().contains(&job.state))
+        {
+            return Ok(None);
+        }
+        let mut gone = Vec::new();
+        for job in jobs {
+            // It goes with its last job.
+            let files = self.delete_job(&job.id).await?;
+            gone.push((job.id, files.unwrap_or_default()));
+        }
+        Ok(Some(gone))
+    }
+
+    /// Forgets an experiment that has no jobs any more.
+    pub(crate) async fn forget_empty_experiment(&mut self, id: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "delete from experiments where id = ?1 and not exists (select 1 from jobs where experiment_id = ?1)",
+        )
+        .bind(id)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+}
+
+fn stop(job: &Job, wish: Wish) -> Transition {
+    let (to, done) = match wish {
+        Wish::Pause => (JobState::Paused, Action::Pause.done()),
+        Wish::Cancel => (JobState::Cancelled, Action::Cancel.done()),
+    };
+    transition(job, to, format!("The job was {done} with its experiment"))
+}
+
+fn transition(job: &Job, to: JobState, message: String) -> Transition {
+    let from: &[JobState] = match to {
+        JobState::Paused => &[JobState::Queued],
+        JobState::Queued => &[JobState::Paused],
+        _ => &[
+            JobState::ValidatingFiles,
+            JobState::Queued,
+            JobState::Paused,
+        ],
+    };
+    Transition {
+        job: job.id.clone(),
+        from,
+        attempt: None,
+        to,
+        level: Level::Info,
+        message,
+        change: Change::default(),
+    }
+}
