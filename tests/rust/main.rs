@@ -1,6 +1,7 @@
 //! Tests of the whole that need no faults: the real binary, its API and its results.
 
 mod bad_input;
+mod keys;
 mod lifecycle;
 mod operations;
 mod restart;

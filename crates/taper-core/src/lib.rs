@@ -3,6 +3,7 @@
 //!
 //! Start with [`JobState`], then [`tuning`] and [`Training`], then [`JobSpec::parse`], then the [`Trainer`] trait.
 
+mod access;
 mod change;
 mod error;
 mod event;
@@ -18,6 +19,7 @@ mod trainer;
 mod training;
 pub mod tuning;
 
+pub use access::{NoProject, Project, Role};
 pub use change::JobChange;
 pub use error::{FieldError, SpecError, code};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};

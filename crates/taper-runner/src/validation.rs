@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use taper_core::{Command, JobState, Level, NewEvent, Plan, RunEvent, Stop, TrainError};
-use taper_store::{Change, Job, StoreError, Transition};
+use taper_store::{Change, Job, Scope, StoreError, Transition};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -54,7 +54,7 @@ impl Shared {
     }
 
     async fn validate(&self, id: &str) -> Result<Validated, StoreError> {
-        let Some(job) = self.store.job(id).await? else {
+        let Some(job) = self.store.job(&Scope::All, id).await? else {
             return Ok(Validated::Done);
         };
         if job.state != JobState::ValidatingFiles {
@@ -98,7 +98,7 @@ impl Shared {
 
     /// A job's run, as far as it is known before it is given to a worker.
     pub(crate) async fn concrete(&self, job: &Job) -> Result<taper_core::RunSpec, TrainError> {
-        let sources = match self.find_sources(&job.spec).await {
+        let sources = match self.find_sources(&job.spec, &job.project).await {
             Ok(sources) => sources,
             Err(RunnerError::Spec(error)) => return Err(error.into()),
             Err(RunnerError::Store(error)) => return Err(unkept(&error)),

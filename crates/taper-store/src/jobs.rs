@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
-use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, Plan, Wish};
+use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, Plan, Project, Wish};
 
 use crate::{
-    NewJob, Page, Store, StoreError,
+    NewJob, Page, Scope, Store, StoreError,
     events::JobKey,
     queue::locate,
     retention::weigh,
+    scope::project_of,
     store::{new_id, now},
     writer::{Command, Tx},
 };
@@ -19,6 +20,7 @@ pub struct Job {
     pub row: i64,
     /// `ftjob-…`
     pub id: String,
+    pub project: Project,
     /// Unix seconds, as all times here.
     pub created_at: i64,
     pub state: JobState,
@@ -88,10 +90,16 @@ impl Default for MetadataFilter {
 }
 
 impl Job {
+    /// The name that its model has, or would have.
+    pub fn tuned_model_name(&self) -> String {
+        self.spec.tuned_model_name(&self.project, &self.id)
+    }
+
     pub(crate) fn key(&self) -> JobKey {
         JobKey {
             row: self.row,
             id: self.id.clone(),
+            project: self.project.clone(),
         }
     }
 
@@ -102,6 +110,7 @@ impl Job {
         let optional = |column| row.try_get::<Option<String>, _>(column);
         Ok(Self {
             row: row.try_get("row")?,
+            project: project_of(row)?,
             created_at: row.try_get("created_at")?,
             state: from_json(what, &format!("\"{}\"", text("state")?))?,
             attempt: row.try_get("attempt")?,
@@ -145,9 +154,10 @@ impl Store {
     }
 
     /// Finds a job by its id.
-    pub async fn job(&self, id: &str) -> Result<Option<Job>, StoreError> {
+    pub async fn job(&self, scope: &Scope, id: &str) -> Result<Option<Job>, StoreError> {
         let mut reader = self.reader().await?;
-        let mut job = find(&mut reader, id).await?;
+        let found = find(&mut reader, id).await?;
+        let mut job = found.filter(|job| scope.holds(&job.project));
         locate(&mut reader, job.as_mut_slice()).await?;
         weigh(&mut reader, job.as_mut_slice()).await?;
         Ok(job)
@@ -157,14 +167,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownCursor`] when `after` names no job.
-    pub async fn jobs(&self, filter: &JobFilter) -> Result<Page<Job>, StoreError> {
+    pub async fn jobs(&self, scope: &Scope, filter: &JobFilter) -> Result<Page<Job>, StoreError> {
         let mut reader = self.reader().await?;
         let mut query = QueryBuilder::<Sqlite>::new("select * from jobs where true");
+        scope.narrow(&mut query, "project");
         if let Some(after) = &filter.after {
-            let row: Option<i64> = sqlx::query_scalar("select row from jobs where id = ?")
-                .bind(after)
-                .fetch_optional(&mut *reader)
-                .await?;
+            let found = find(&mut reader, after).await?;
+            let last = found.filter(|job| scope.holds(&job.project));
+            let row = last.map(|job| job.row);
             let row = row.ok_or_else(|| StoreError::UnknownCursor(after.clone()))?;
             query.push(" and row < ").push_bind(row);
         }
@@ -216,18 +226,24 @@ pub(crate) async fn find(
 
 impl Tx<'_> {
     pub(crate) async fn create_job(&mut self, new: NewJob) -> Result<Job, StoreError> {
-        let NewJob { spec, once } = new;
+        let NewJob {
+            spec,
+            project,
+            once,
+        } = new;
         if let Some(id) = self.made_before(once.as_ref()).await?
             && let Some(job) = find(self.connection, &id).await?
         {
             return Ok(job);
         }
-        self.require_files(&spec).await?;
+        self.require_files(&project, &spec).await?;
         let id = new_id("ftjob");
         let row = sqlx::query(
-            "insert into jobs (id, created_at, state, spec) values (?, ?, 'validating_files', ?) returning *",
+            "insert into jobs (id, project, created_at, state, spec)
+             values (?, ?, ?, 'validating_files', ?) returning *",
         )
         .bind(&id)
+        .bind(project.as_str())
         .bind(now())
         .bind(to_json(&spec))
         .fetch_one(&mut *self.connection)

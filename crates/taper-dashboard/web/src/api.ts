@@ -1,4 +1,4 @@
-import type { Artifact, Checkpoint, Job, JobEvent, List, MetricsAnswer } from './types'
+import type { Artifact, Checkpoint, Job, JobEvent, List, MetricsAnswer, Session } from './types'
 
 /** A refusal of the server, in the words of its error body. */
 export class ApiError extends Error {
@@ -22,10 +22,15 @@ export const archivePath = (id: string) => `${jobPath(id)}/adapter.zip`
 export const streamPath = (job: string | null) =>
   '/v1/events/stream' + (job === null ? '' : `?jobs=${encodeURIComponent(job)}`)
 
+let refused = () => {}
+/** Has a function called whenever the server asks for a key. */
+export const onRefused = (call: () => void) => (refused = call)
+
 async function request<T>(path: string, init?: RequestInit): Promise<T> {
   const answer = await fetch(path, { headers: { accept: 'application/json' }, ...init })
   const body: unknown = await answer.json().catch(() => null)
   if (answer.ok) return body as T
+  if (answer.status === 401) refused()
   const error = (body as { error?: { message?: string } } | null)?.error
   throw new ApiError(answer.status, error?.message ?? `the server answered ${answer.status} to ${path}`)
 }
@@ -35,6 +40,17 @@ function page(path: string, limit: number, after?: string): string {
   if (after !== undefined) query.set('after', after)
   return `${path}?${query}`
 }
+
+const session = '/v1/session'
+
+export const getSession = () => request<Session>(session)
+export const beginSession = (key: string) =>
+  request<Session>(session, {
+    method: 'POST',
+    headers: { accept: 'application/json', 'content-type': 'application/json' },
+    body: JSON.stringify({ key }),
+  })
+export const endSession = () => request<unknown>(session, { method: 'DELETE' })
 
 export const listJobs = (limit: number, after?: string) => request<List<Job>>(page(jobs, limit, after))
 export const getJob = (id: string) => request<Job>(jobPath(id))

@@ -3,6 +3,8 @@ import type { components } from './schema'
 type Schemas = components['schemas']
 
 export type State = Schemas['JobState']
+/** Who asks. */
+export type Session = Schemas['SessionObject']
 export type Job = Schemas['FineTuningJob']
 export type JobEvent = Schemas['FineTuningEvent']
 export type Checkpoint = Schemas['FineTuningCheckpoint']

@@ -5,13 +5,16 @@
 mod app;
 mod artifacts;
 mod bad_input;
+mod client;
 mod doors;
 mod files;
 mod jobs;
+mod keys;
 mod models;
 mod openapi;
 mod operations;
 mod paths;
+mod projects;
 mod repeats;
 mod service;
 mod streams;
