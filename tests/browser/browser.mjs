@@ -44,6 +44,11 @@ export class Browser {
     rmSync(this.#profile, { recursive: true, force: true })
   }
 
+  /** Signs out without saying so. */
+  async forget() {
+    await this.#context.clearCookies()
+  }
+
   async open(path) {
     const page = await this.#context.newPage()
     page.on('request', (request) => {

@@ -1,5 +1,5 @@
 // The real binary on a free port, with a data directory and a models directory of its own.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,14 +11,16 @@ const binary = process.env.TAPER_BIN ?? fileURLToPath(new URL('../../target/rele
 export class Server {
   #process
   #folder = mkdtempSync(join(tmpdir(), 'taper-browser-'))
+  #data = join(this.#folder, 'data')
   models = join(this.#folder, 'models')
   base
+  /** What the calls below show, if the server asks for it. */
+  key
 
   /** Starts the binary; again on the same port and the same data after it has been killed. */
   async start() {
     const listen = this.base === undefined ? '127.0.0.1:0' : new URL(this.base).host
-    const data = join(this.#folder, 'data')
-    this.#process = spawn(binary, ['serve', '--data-dir', data, '--models-dir', this.models, '--listen', listen, '--threads', '1'], {
+    this.#process = spawn(binary, ['serve', '--data-dir', this.#data, '--models-dir', this.models, '--listen', listen, '--threads', '1'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const ended = new Promise((_, reject) => {
@@ -41,11 +43,21 @@ export class Server {
     rmSync(this.#folder, { recursive: true })
   }
 
+  /** What `taper keys` prints. */
+  keys(...words) {
+    const [action, ...rest] = words
+    const output = execFileSync(binary, ['keys', action, '--data-dir', this.#data, ...rest], { stdio: ['ignore', 'pipe', 'ignore'] })
+    return output.toString().trim()
+  }
+
   async call(method, path, body) {
     const json = body !== undefined && !(body instanceof FormData)
     const answer = await fetch(this.base + path, {
       method,
-      headers: json ? { 'content-type': 'application/json' } : {},
+      headers: {
+        ...(json ? { 'content-type': 'application/json' } : {}),
+        ...(this.key ? { authorization: `Bearer ${this.key}` } : {}),
+      },
       body: json ? JSON.stringify(body) : body,
     })
     const content = await answer.json()

@@ -27,6 +27,11 @@ class Server:
         tiny_bert.write(folder / "models" / MODEL)
         self.start()
 
+    def keys(self, action, *words):
+        """What `taper keys` prints."""
+        command = [BINARY, "keys", action, "--data-dir", self.folder / "data", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     def start(self):
         folders = ["--data-dir", self.folder / "data", "--models-dir", self.folder / "models"]
         command = [BINARY, "serve", *folders, "--listen", "127.0.0.1:0", *self.options]
@@ -48,11 +53,11 @@ class Server:
         self.process.wait()
 
 
-def connect(url, **options):
+def connect(url, api_key="unused", **options):
     """The official client; every answer that it gets is held against the types that OpenAI publishes."""
     checking = httpx2.Client(event_hooks={"response": [shapes.check]}, timeout=60)
     options = {"max_retries": 0, **options}
-    return OpenAI(base_url=f"{url}/v1", api_key="unused", http_client=checking, **options)
+    return OpenAI(base_url=f"{url}/v1", api_key=api_key, http_client=checking, **options)
 
 
 @pytest.fixture(scope="session")

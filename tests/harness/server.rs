@@ -119,7 +119,7 @@ impl Folders {
             ])
             .args([
                 "--listen",
-                "127.0.0.1:0",
+                &self.listen,
                 "--threads",
                 &self.threads.to_string(),
             ])

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compare;
+mod keys;
 mod lifecycle;
 mod operations;
 mod restart;

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::{JobState, Metrics};
+use crate::{JobState, Metrics, Project};
 
 /// How much an event matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -161,6 +161,8 @@ pub struct Event {
     /// Grows by one over all jobs' events.
     pub row: i64,
     pub job_id: String,
+    /// Of the job.
+    pub project: Project,
     /// Grows by one per event of this job, from 1, without gaps.
     pub seq: i64,
     /// Unix seconds.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    FieldError, Method, SpecError, TargetModules, TaskType, Training, Tuning, code,
+    FieldError, Method, Project, SpecError, TargetModules, TaskType, Training, Tuning, code,
     fields::{Fields, shown},
     openai::{self, Hyperparameters},
 };
@@ -121,12 +121,12 @@ impl JobSpec {
             .unwrap_or(&self.model)
     }
 
-    /// The name of the tuned model of a job: `ft:{base}:{organisation}:{suffix}:{mark}`, as OpenAI forms it.
-    pub fn tuned_model_name(&self, job_id: &str) -> String {
+    /// The name of the tuned model of a project's job: `ft:{base}:{project}:{suffix}:{mark}`, as OpenAI forms it.
+    pub fn tuned_model_name(&self, project: &Project, job_id: &str) -> String {
         let suffix = self.suffix.as_deref().unwrap_or_default();
         // The end of an id is random; its beginning is the time.
         let mark = &job_id[job_id.len().saturating_sub(8)..];
-        format!("ft:{}:default:{suffix}:{mark}", self.base())
+        format!("ft:{}:{project}:{suffix}:{mark}", self.base())
     }
 
     /// Fills in the defaults that depend on the model and the data, so that the job's answer shows every value in force.

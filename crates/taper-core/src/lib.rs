@@ -3,6 +3,7 @@
 //!
 //! Start with [`JobState`], then [`tuning`] and [`Training`], then [`JobSpec::parse`], then the [`Trainer`] trait.
 
+mod access;
 mod change;
 mod error;
 mod event;
@@ -20,6 +21,7 @@ mod training;
 pub mod tuning;
 mod warning;
 
+pub use access::{NoProject, Project, Role};
 pub use change::JobChange;
 pub use error::{FieldError, JobError, SpecError, code};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};

@@ -1,8 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use taper_core::{Action, Command, Event, JobState, Level, Reason, Wish};
-use taper_store::{Change, Job, Transition};
-use tokio::sync::broadcast;
+use taper_core::{Action, Command, JobState, Level, Reason, Wish};
+use taper_store::{Change, Job, LiveEvents, Scope, Transition};
 
 use crate::{Runner, RunnerError};
 
@@ -14,8 +13,8 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::WrongState`] when the job has ended otherwise.
-    pub async fn cancel(&self, id: &str) -> Result<Job, RunnerError> {
-        self.stop(id, Action::Cancel, Wish::Cancel).await
+    pub async fn cancel(&self, scope: &Scope, id: &str) -> Result<Job, RunnerError> {
+        self.stop(scope, id, Action::Cancel, Wish::Cancel).await
     }
 
     /// Pauses a job: a running one leaves a checkpoint, one that is being validated does not enter the queue. For both it waits up to
@@ -23,16 +22,16 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::WrongState`] when the job has ended.
-    pub async fn pause(&self, id: &str) -> Result<Job, RunnerError> {
-        self.stop(id, Action::Pause, Wish::Pause).await
+    pub async fn pause(&self, scope: &Scope, id: &str) -> Result<Job, RunnerError> {
+        self.stop(scope, id, Action::Pause, Wish::Pause).await
     }
 
     /// Puts a paused job back into the queue.
     ///
     /// # Errors
     /// [`RunnerError::WrongState`] when the job is not paused; [`RunnerError::AtRung`] when it waits for the others of its experiment.
-    pub async fn resume(&self, id: &str) -> Result<Job, RunnerError> {
-        let job = self.find(id, Action::Resume).await?;
+    pub async fn resume(&self, scope: &Scope, id: &str) -> Result<Job, RunnerError> {
+        let job = self.find(scope, id, Action::Resume).await?;
         if job.reason == Some(Reason::Rung) {
             let experiment = job.part.map(|part| part.experiment);
             return Err(RunnerError::AtRung {
@@ -48,8 +47,8 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::WrongState`] when the job has not failed.
-    pub async fn retry(&self, id: &str) -> Result<Job, RunnerError> {
-        let job = self.find(id, Action::Retry).await?;
+    pub async fn retry(&self, scope: &Scope, id: &str) -> Result<Job, RunnerError> {
+        let job = self.find(scope, id, Action::Retry).await?;
         let to = match job.plan {
             Some(_) => JobState::Queued,
             None => JobState::ValidatingFiles,
@@ -62,9 +61,14 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::WrongState`] when the job has ended.
-    pub async fn prioritize(&self, id: &str, priority: i32) -> Result<Job, RunnerError> {
-        let job = self.find(id, Action::Reprioritize).await?;
-        let changed = self.shared.store.prioritize(id, priority).await?;
+    pub async fn prioritize(
+        &self,
+        scope: &Scope,
+        id: &str,
+        priority: i32,
+    ) -> Result<Job, RunnerError> {
+        let job = self.find(scope, id, Action::Reprioritize).await?;
+        let changed = self.shared.store.prioritize(&job, priority).await?;
         changed.ok_or_else(|| refused(job, Action::Reprioritize))
     }
 
@@ -72,17 +76,17 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::WrongState`] when the job has not ended.
-    pub async fn delete(&self, id: &str) -> Result<(), RunnerError> {
-        let job = self.find(id, Action::Delete).await?;
-        match self.shared.store.delete_job(id).await? {
+    pub async fn delete(&self, scope: &Scope, id: &str) -> Result<(), RunnerError> {
+        let job = self.find(scope, id, Action::Delete).await?;
+        match self.shared.store.delete_job(&job).await? {
             true => Ok(()),
             false => Err(refused(job, Action::Delete)),
         }
     }
 
     /// The job, if the action is possible in its state or has happened already.
-    async fn find(&self, id: &str, action: Action) -> Result<Job, RunnerError> {
-        let job = self.shared.store.job(id).await?;
+    async fn find(&self, scope: &Scope, id: &str, action: Action) -> Result<Job, RunnerError> {
+        let job = self.shared.store.job(scope, id).await?;
         let job = job.ok_or_else(|| RunnerError::NoJob(id.to_owned()))?;
         if action.from().contains(&job.state) || action.is_done(job.state) {
             Ok(job)
@@ -91,9 +95,15 @@ impl Runner {
         }
     }
 
-    async fn stop(&self, id: &str, action: Action, wish: Wish) -> Result<Job, RunnerError> {
+    async fn stop(
+        &self,
+        scope: &Scope,
+        id: &str,
+        action: Action,
+        wish: Wish,
+    ) -> Result<Job, RunnerError> {
         loop {
-            let job = self.find(id, action).await?;
+            let job = self.find(scope, id, action).await?;
             if action.is_done(job.state) {
                 return Ok(job);
             }
@@ -118,8 +128,8 @@ impl Runner {
     /// Asks for what the job's worker or validation has to do, and waits a little for it.
     async fn wish(&self, job: &Job, wish: Wish) -> Result<Option<Job>, RunnerError> {
         let store = &self.shared.store;
-        let events = store.subscribe();
-        let Some(held) = store.wish(&job.id, wish).await? else {
+        let events = store.subscribe(&Scope::from(&job.project));
+        let Some(held) = store.wish(job, wish).await? else {
             return Ok(None);
         };
         if held.state == JobState::Running {
@@ -130,7 +140,7 @@ impl Runner {
         }
         // A job that takes longer is shown as it is: running, and about to stop.
         drop(tokio::time::timeout(PATIENCE, left(events, &held)).await);
-        let job = store.job(&held.id).await?;
+        let job = store.job(&Scope::All, &held.id).await?;
         let job = job.ok_or_else(|| RunnerError::NoJob(held.id.clone()))?;
         if job.state != held.state {
             self.shared.controls.forget(&held);
@@ -177,7 +187,7 @@ impl Runner {
         to: JobState,
     ) -> Result<Option<Job>, RunnerError> {
         let store = &self.shared.store;
-        let begins = match store.checkpoints(&job.id, None, 1).await?.data.first() {
+        let begins = match store.checkpoints(job, None, 1).await?.data.first() {
             Some(checkpoint) => format!("goes on from step {}", checkpoint.step),
             None => "begins at the start".to_owned(),
         };
@@ -216,7 +226,7 @@ fn transition(job: &Job, from: &'static [JobState], to: JobState, message: Strin
 }
 
 /// Waits until a job tells that it is in another state, or until that may have been missed.
-async fn left(mut events: broadcast::Receiver<Arc<Event>>, job: &Job) {
+async fn left(mut events: LiveEvents, job: &Job) {
     while let Ok(event) = events.recv().await {
         // Its start may be told only now, since the database knows of it first.
         let left = event.state().is_some_and(|state| state != job.state);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use taper_core::{FieldError, StartFrom, StartWeights, code};
-use taper_store::{StoreError, TunedFrom};
+use taper_store::{Scope, StoreError, TunedFrom};
 
 use crate::{models, runner::Shared};
 
@@ -20,19 +20,20 @@ impl Shared {
     /// Finds what a name in the body of a job stands for; a finding when it stands for nothing.
     pub(crate) async fn find_base(
         &self,
+        scope: &Scope,
         name: &str,
     ) -> Result<Result<Base, FieldError>, StoreError> {
         if let Some(dir) = models::find_folder(&self.config.models_dir, name) {
             let start_from = None;
             return Ok(Ok(Base { dir, start_from }));
         }
-        let Some(tuned) = self.store.tuned(name).await? else {
+        let Some(tuned) = self.store.tuned(scope, name).await? else {
             return Ok(Err(FieldError::model_not_found(name)));
         };
         let start_from = self.start_from(name, &tuned);
         let found = match (&start_from, self.whole_model(&tuned)) {
             (None, Some(dir)) => Some(dir),
-            _ => self.find_whole(&tuned.job.spec.model).await?,
+            _ => self.find_whole(scope, &tuned.job.spec.model).await?,
         };
         Ok(match found {
             Some(dir) => Ok(Base { dir, start_from }),
@@ -41,13 +42,13 @@ impl Shared {
     }
 
     /// The whole model under a chain of adapters.
-    async fn find_whole(&self, name: &str) -> Result<Option<PathBuf>, StoreError> {
+    async fn find_whole(&self, scope: &Scope, name: &str) -> Result<Option<PathBuf>, StoreError> {
         let mut name = name.to_owned();
         loop {
             if let Some(dir) = models::find_folder(&self.config.models_dir, &name) {
                 return Ok(Some(dir));
             }
-            let Some(tuned) = self.store.tuned(&name).await? else {
+            let Some(tuned) = self.store.tuned(scope, &name).await? else {
                 return Ok(None);
             };
             if let Some(dir) = self.whole_model(&tuned) {

@@ -3,9 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use taper_core::{Event, JobState};
-use taper_store::StoreError;
-use tokio::sync::broadcast::{self, error::RecvError};
+use taper_core::JobState;
+use taper_store::{LiveEvents, Scope, StoreError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::runner::Shared;
 
@@ -14,7 +14,7 @@ const POLL: Duration = Duration::from_secs(5);
 
 /// Decides until the server stops. It listens before it looks, so that no run comes to its rung unseen.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut events = shared.store.subscribe();
+    let mut events = shared.store.subscribe(&Scope::All);
     loop {
         if let Err(error) = shared.decide_rungs().await {
             tracing::error!(%error, "what becomes of an experiment's runs could not be decided; it is tried again");
@@ -29,7 +29,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 /// Waits until a job pauses or ends, or until that may have been missed.
-async fn a_run_stops(events: &mut broadcast::Receiver<Arc<Event>>) {
+async fn a_run_stops(events: &mut LiveEvents) {
     loop {
         match events.recv().await {
             Ok(event) => {

@@ -1,17 +1,14 @@
 //! Experiments: made as ordinary jobs, looked at and acted on as a whole.
 
-use std::sync::Arc;
-
 use taper_core::{
-    Action, Command, Comparison, Event, Experiment, ExperimentRequest, JobSpec, JobState, Reason,
+    Action, Command, Comparison, Experiment, ExperimentRequest, JobSpec, JobState, Project, Reason,
     Wish,
     experiment::{ExperimentProgress, overall, seconds_left},
 };
-use taper_store::{ExperimentRecord, Job, NewExperiment, Once, Page, StoreError};
-use tokio::{
-    sync::broadcast,
-    time::{Instant, timeout_at},
+use taper_store::{
+    ExperimentRecord, Job, LiveEvents, NewExperiment, Once, Page, Scope, StoreError,
 };
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Runner, RunnerError,
@@ -39,12 +36,14 @@ impl Runner {
     /// [`RunnerError::Spec`] with the field that is wrong.
     pub async fn submit_experiment(
         &self,
+        project: Project,
         request: ExperimentRequest,
         once: Once,
     ) -> Result<ExperimentView, RunnerError> {
-        let (spec, jobs) = self.settle(request).await?;
+        let (spec, jobs) = self.settle(&project, request).await?;
         let new = NewExperiment {
             spec,
+            project,
             jobs,
             once: Some(once),
         };
@@ -65,14 +64,16 @@ impl Runner {
     /// [`RunnerError::Spec`] with the field that is wrong, as for a real submission.
     pub async fn plan_experiment(
         &self,
+        project: &Project,
         request: ExperimentRequest,
     ) -> Result<Experiment, RunnerError> {
-        Ok(self.settle(request).await?.0)
+        Ok(self.settle(project, request).await?.0)
     }
 
     /// Looks at every configuration, and fills in the values in force.
     async fn settle(
         &self,
+        project: &Project,
         request: ExperimentRequest,
     ) -> Result<(Experiment, Vec<(usize, JobSpec)>), RunnerError> {
         if self.shared.stopping.is_cancelled() {
@@ -81,7 +82,7 @@ impl Runner {
         let asked = Asked::default();
         let mut specs = Vec::new();
         for (configuration, spec) in request.specs().enumerate() {
-            match self.shared.inspect(spec.clone(), &asked.0).await {
+            match self.shared.inspect(spec.clone(), project, &asked.0).await {
                 Ok(run) => specs.push(run.spec),
                 Err(RunnerError::Spec(error)) => {
                     return Err(request.localized(configuration, &error).into());
@@ -96,8 +97,8 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::NoExperiment`]
-    pub async fn experiment(&self, id: &str) -> Result<ExperimentView, RunnerError> {
-        let record = self.shared.store.experiment(id).await?;
+    pub async fn experiment(&self, scope: &Scope, id: &str) -> Result<ExperimentView, RunnerError> {
+        let record = self.shared.store.experiment(scope, id).await?;
         let record = record.ok_or_else(|| RunnerError::NoExperiment(id.to_owned()))?;
         self.view(record).await
     }
@@ -108,10 +109,11 @@ impl Runner {
     /// [`StoreError::UnknownCursor`] when `after` names no experiment.
     pub async fn experiments(
         &self,
+        scope: &Scope,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<ExperimentView>, RunnerError> {
-        let page = self.shared.store.experiments(after, limit).await?;
+        let page = self.shared.store.experiments(scope, after, limit).await?;
         let mut data = Vec::with_capacity(page.data.len());
         for record in page.data {
             data.push(self.view(record).await?);
@@ -126,47 +128,61 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::WrongExperimentState`] when all have ended, and not all of them by being cancelled.
-    pub async fn cancel_experiment(&self, id: &str) -> Result<ExperimentView, RunnerError> {
-        self.stop_experiment(id, Action::Cancel, Wish::Cancel).await
+    pub async fn cancel_experiment(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<ExperimentView, RunnerError> {
+        self.stop_experiment(scope, id, Action::Cancel, Wish::Cancel)
+            .await
     }
 
     /// Pauses all runs that have not ended; for running ones it waits up to 2 s for their workers.
     ///
     /// # Errors
     /// [`RunnerError::WrongExperimentState`] when all have ended.
-    pub async fn pause_experiment(&self, id: &str) -> Result<ExperimentView, RunnerError> {
-        self.stop_experiment(id, Action::Pause, Wish::Pause).await
+    pub async fn pause_experiment(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<ExperimentView, RunnerError> {
+        self.stop_experiment(scope, id, Action::Pause, Wish::Pause)
+            .await
     }
 
     /// Puts all paused runs back into the queue; those at a rung go on once it is decided upon.
     ///
     /// # Errors
     /// [`RunnerError::WrongExperimentState`] when it is not paused.
-    pub async fn resume_experiment(&self, id: &str) -> Result<ExperimentView, RunnerError> {
-        let events = self.shared.store.subscribe();
-        let view = self.experiment(id).await?;
+    pub async fn resume_experiment(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<ExperimentView, RunnerError> {
+        let events = self.shared.store.subscribe(scope);
+        let view = self.experiment(scope, id).await?;
         let leaving = view.jobs.iter();
         let leaving = leaving.filter(|job| job.wish == Some(Wish::Pause)).cloned();
         self.wait_until_left(events, leaving.collect()).await?;
-        let view = self.experiment(id).await?;
+        let view = self.experiment(scope, id).await?;
         let by_hand = |job: &Job| job.state == JobState::Paused && job.reason != Some(Reason::Rung);
         if view.state != JobState::Paused && !view.jobs.iter().any(by_hand) {
             return Err(wrong_state(&view, Action::Resume));
         }
-        self.shared.store.resume_experiment(id).await?;
+        self.shared.store.resume_experiment(&view.record).await?;
         self.shared.queued.notify_waiters();
         self.shared.queued.notify_one();
         self.shared.resumed.notify_one();
-        self.experiment(id).await
+        self.experiment(scope, id).await
     }
 
     /// Forgets an ended experiment with all its jobs, their models and all that they have left.
     ///
     /// # Errors
     /// [`RunnerError::WrongExperimentState`] when a run has not ended.
-    pub async fn delete_experiment(&self, id: &str) -> Result<(), RunnerError> {
-        let view = self.experiment(id).await?;
-        match self.shared.store.delete_experiment(id).await? {
+    pub async fn delete_experiment(&self, scope: &Scope, id: &str) -> Result<(), RunnerError> {
+        let view = self.experiment(scope, id).await?;
+        match self.shared.store.delete_experiment(&view.record).await? {
             true => {
                 self.shared.intervals.forget(id);
                 Ok(())
@@ -177,16 +193,18 @@ impl Runner {
 
     async fn stop_experiment(
         &self,
+        scope: &Scope,
         id: &str,
         action: Action,
         wish: Wish,
     ) -> Result<ExperimentView, RunnerError> {
-        let view = self.experiment(id).await?;
+        let view = self.experiment(scope, id).await?;
         if view.state.is_terminal() && !action.is_done(view.state) {
             return Err(wrong_state(&view, action));
         }
-        let events = self.shared.store.subscribe();
-        let stopped = self.shared.store.stop_experiment(id, wish).await?;
+        let store = &self.shared.store;
+        let events = store.subscribe(scope);
+        let stopped = store.stop_experiment(&view.record, wish).await?;
         let (held, gone): (Vec<Job>, Vec<Job>) =
             stopped.into_iter().partition(|job| job.wish.is_some());
         for job in held.iter().filter(|job| job.state == JobState::Running) {
@@ -201,20 +219,20 @@ impl Runner {
             self.shared.controls.forget(job);
         }
         self.wait_until_left(events, held).await?;
-        self.experiment(id).await
+        self.experiment(scope, id).await
     }
 
     /// Waits a little until jobs have left the state that they are in.
     async fn wait_until_left(
         &self,
-        mut events: broadcast::Receiver<Arc<Event>>,
+        mut events: LiveEvents,
         mut held: Vec<Job>,
     ) -> Result<(), StoreError> {
         let end = Instant::now() + PATIENCE;
         while !held.is_empty() {
             let mut still = Vec::new();
             for job in held {
-                let now = self.shared.store.job(&job.id).await?;
+                let now = self.shared.store.job(&Scope::All, &job.id).await?;
                 match now.is_some_and(|now| now.state == job.state) {
                     true => still.push(job),
                     false => self.shared.controls.forget(&job),
@@ -230,7 +248,7 @@ impl Runner {
     }
 
     async fn view(&self, record: ExperimentRecord) -> Result<ExperimentView, RunnerError> {
-        let jobs = self.shared.store.experiment_jobs(&record.id).await?;
+        let jobs = self.shared.store.experiment_jobs(&record).await?;
         let runs: Vec<_> = jobs.iter().filter_map(Job::run).collect();
         let state = overall(runs.iter(), record.paused);
         let intervals = self.shared.intervals_of(&record, &jobs, &runs).await?;

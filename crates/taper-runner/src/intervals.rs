@@ -56,10 +56,7 @@ impl Shared {
         }
         let mut tables = BTreeMap::new();
         for job in jobs.iter().filter(|job| measured.contains(&job.id)) {
-            let found = self
-                .store
-                .artifact(&job.id, RunSpec::VALIDATION_ROWS)
-                .await?;
+            let found = self.store.artifact(job, RunSpec::VALIDATION_ROWS).await?;
             tables.extend(found.map(|(_, path)| (job.id.clone(), path)));
         }
         let (spec, runs) = (record.spec.clone(), runs.to_vec());

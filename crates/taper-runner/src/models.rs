@@ -4,6 +4,8 @@ use std::{
     time::SystemTime,
 };
 
+use taper_store::Scope;
+
 use crate::{Runner, RunnerError};
 
 /// A model that can be named: a folder of the models directory, or what a succeeded job has made.
@@ -17,15 +19,15 @@ pub struct Model {
 }
 
 impl Runner {
-    /// Lists all models: folders by name, then tuned ones, newest first.
+    /// Lists all models: folders by name, which are everybody's, then tuned ones of the scope, newest first.
     ///
     /// # Errors
     /// When the models directory cannot be read.
-    pub async fn models(&self) -> Result<Vec<Model>, RunnerError> {
+    pub async fn models(&self, scope: &Scope) -> Result<Vec<Model>, RunnerError> {
         let dir = self.shared.config.models_dir.clone();
         let listed = tokio::task::spawn_blocking(move || base_models(&dir)).await;
         let mut models = listed.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        let tuned = self.shared.store.tuned_models().await?;
+        let tuned = self.shared.store.tuned_models(scope).await?;
         models.extend(
             tuned
                 .into_iter()
@@ -38,11 +40,11 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::NoModel`] when there is none of that name.
-    pub async fn model(&self, id: &str) -> Result<Model, RunnerError> {
+    pub async fn model(&self, scope: &Scope, id: &str) -> Result<Model, RunnerError> {
         if let Some(dir) = find_folder(&self.shared.config.models_dir, id) {
             return Ok(Model::folder(id.to_owned(), &dir));
         }
-        let tuned = self.shared.store.tuned(id).await?;
+        let tuned = self.shared.store.tuned(scope, id).await?;
         let tuned = tuned.ok_or_else(|| RunnerError::NoModel(id.to_owned()))?;
         let created = match tuned.checkpoint {
             Some(checkpoint) => checkpoint.created_at,
@@ -55,11 +57,11 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::NoModel`]; [`RunnerError::NotDeletable`] for a folder of the models directory; a model in use.
-    pub async fn delete_model(&self, id: &str) -> Result<(), RunnerError> {
+    pub async fn delete_model(&self, scope: &Scope, id: &str) -> Result<(), RunnerError> {
         if find_folder(&self.shared.config.models_dir, id).is_some() {
             return Err(RunnerError::NotDeletable(id.to_owned()));
         }
-        match self.shared.store.delete_model(id).await? {
+        match self.shared.store.delete_model(scope, id).await? {
             true => Ok(()),
             false => Err(RunnerError::NoModel(id.to_owned())),
         }

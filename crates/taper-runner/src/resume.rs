@@ -22,7 +22,7 @@ impl Shared {
         run: &RunSpec,
     ) -> Result<Option<PathBuf>, TrainError> {
         let failed = |error: StoreError| unkept(&error);
-        let known = self.store.checkpoints(&job.id, None, ALL).await;
+        let known = self.store.checkpoints(job, None, ALL).await;
         let mut refused = Vec::new();
         for checkpoint in known.map_err(failed)?.data {
             match self.verify(run, &checkpoint).await? {

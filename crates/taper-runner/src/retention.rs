@@ -54,7 +54,7 @@ impl Shared {
                 Err(StoreError::ModelInUse { .. }) => continue,
                 deleted => any |= deleted?,
             }
-            tracing::info!(job.id = %job, "a job was kept long enough and is deleted");
+            tracing::info!(job.id = %job.id, "a job was kept long enough and is deleted");
         }
         Ok(any)
     }

@@ -3,7 +3,7 @@ use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration
 use taper_core::{
     Command, Control, Device, JobState, Level, NewEvent, Outcome, Reason, RunSpec, Stop, TrainError,
 };
-use taper_store::{Change, Job, JobResult, StoreError, Transition};
+use taper_store::{Change, Job, JobResult, Scope, StoreError, Transition};
 use tokio::time::sleep;
 
 use crate::{
@@ -166,7 +166,7 @@ impl Slot {
 
     /// The id of a job's newest checkpoint, if it can be told.
     async fn newest_checkpoint(&self, job: &Job) -> Option<String> {
-        let known = self.shared.store.checkpoints(&job.id, None, 1).await;
+        let known = self.shared.store.checkpoints(job, None, 1).await;
         known.ok()?.data.pop().map(|checkpoint| checkpoint.id)
     }
 
@@ -232,7 +232,7 @@ impl Slot {
 
     /// Tells whether a user waits for the job to leave its worker.
     async fn is_wished(&self, job: &Job) -> bool {
-        let job = self.shared.store.job(&job.id).await;
+        let job = self.shared.store.job(&Scope::All, &job.id).await;
         job.is_ok_and(|job| job.is_some_and(|job| job.wish.is_some()))
     }
 
@@ -264,10 +264,11 @@ impl Slot {
         if artifacts.iter().any(|artifact| artifact.path == STEP_TABLE) {
             artifacts.retain(|artifact| artifact.path != STEP_TABLE);
             let table = store.run_dir(&job.id).join("output").join(STEP_TABLE);
-            result_files.push(store.keep_result_file("step_metrics.csv", &table).await?);
+            let kept = store.keep_result_file(&job.project, "step_metrics.csv", &table);
+            result_files.push(kept.await?);
         }
         Ok(JobResult {
-            fine_tuned_model: job.spec.tuned_model_name(&job.id),
+            fine_tuned_model: job.tuned_model_name(),
             trained_tokens: outcome.trained_tokens,
             metrics: outcome.metrics.clone(),
             artifacts,

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
-use taper_core::{Command, Control, DataFile, FieldError, JobSpec, Plan, RunSpec, SpecError, code};
-use taper_store::{FileRecord, Job, NewJob, StoreError};
+use taper_core::{
+    Command, Control, DataFile, FieldError, JobSpec, Plan, Project, RunSpec, SpecError, code,
+};
+use taper_store::{FileRecord, Job, NewJob, Scope, StoreError};
 
 use crate::{Runner, RunnerError, admission, base::Base, runner::Shared};
 
@@ -20,30 +22,30 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::Spec`] with the field that is wrong.
     pub async fn submit(&self, job: impl Into<NewJob>) -> Result<Job, RunnerError> {
-        let NewJob { spec, once } = job.into();
+        let mut job: NewJob = job.into();
         let shared = &self.shared;
         if shared.stopping.is_cancelled() {
             return Err(RunnerError::Stopping);
         }
         let asked = Asked::default();
-        let spec = shared.inspect(spec, &asked.0).await?.spec;
-        let training_file = spec.training_file.clone();
-        let created = shared.store.create_job(NewJob { spec, once }).await;
+        job.spec = shared.inspect(job.spec, &job.project, &asked.0).await?.spec;
+        let training_file = job.spec.training_file.clone();
+        let created = shared.store.create_job(job).await;
         let job = created.map_err(|error| unknown_file(error, &training_file))?;
         // After a shutdown nobody listens any more, and the next start validates it.
         drop(shared.unvalidated.send(job.id.clone()));
         Ok(job)
     }
 
-    /// What a job would do and take; nothing is kept.
+    /// What a job of a project would do and take; nothing is kept.
     ///
     /// # Errors
     /// [`RunnerError::Spec`] with the field that is wrong, as for a real submission.
-    pub async fn plan(&self, spec: JobSpec) -> Result<Plan, RunnerError> {
+    pub async fn plan(&self, project: &Project, spec: JobSpec) -> Result<Plan, RunnerError> {
         tokio::select! {
             biased;
             () = self.shared.stopping.cancelled() => Err(RunnerError::Stopping),
-            plan = self.shared.plan(spec) => plan,
+            plan = self.shared.plan(project, spec) => plan,
         }
     }
 }
@@ -66,11 +68,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 impl Shared {
-    async fn plan(&self, spec: JobSpec) -> Result<Plan, RunnerError> {
+    async fn plan(&self, project: &Project, spec: JobSpec) -> Result<Plan, RunnerError> {
         let permit = self.plans.clone().acquire_owned().await;
         let permit = permit.map_err(|_| RunnerError::Stopping)?;
         let asked = Asked::default();
-        let run = self.inspect(spec, &asked.0).await?;
+        let run = self.inspect(spec, project, &asked.0).await?;
         let (trainer, control) = (self.trainer.clone(), asked.0.clone());
         let planned = blocking(move || {
             let plan = trainer.check(&run, &control);
@@ -87,9 +89,10 @@ impl Shared {
     pub(crate) async fn inspect(
         &self,
         spec: JobSpec,
+        project: &Project,
         control: &Control,
     ) -> Result<RunSpec, RunnerError> {
-        let sources = self.find_sources(&spec).await?;
+        let sources = self.find_sources(&spec, project).await?;
         let mut run = self.run_spec(spec, sources);
         let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
         let control = control.clone();
@@ -101,16 +104,28 @@ impl Shared {
         Ok(inspected.await??)
     }
 
-    /// Finds the files and the model folder that a specification names, and tells all that is wrong with them.
-    pub(crate) async fn find_sources(&self, spec: &JobSpec) -> Result<Sources, RunnerError> {
+    /// Finds the files and the model that a project's specification names, and tells all that is wrong with them.
+    pub(crate) async fn find_sources(
+        &self,
+        spec: &JobSpec,
+        project: &Project,
+    ) -> Result<Sources, RunnerError> {
+        let scope = Scope::from(project);
         let mut findings = Vec::new();
-        let base = self.find_base(&spec.model).await?;
+        let base = self.find_base(&scope, &spec.model).await?;
         let base = base.map_err(|finding| findings.push(finding)).ok();
         let training_file = self
-            .find_file("training_file", &spec.training_file, &mut findings)
+            .find_file(
+                &scope,
+                ("training_file", &spec.training_file),
+                &mut findings,
+            )
             .await?;
         let validation_file = match &spec.validation_file {
-            Some(id) => self.find_file("validation_file", id, &mut findings).await?,
+            Some(id) => {
+                self.find_file(&scope, ("validation_file", id), &mut findings)
+                    .await?
+            }
             None => None,
         };
         SpecError::check(findings)?;
@@ -126,11 +141,11 @@ impl Shared {
 
     async fn find_file(
         &self,
-        param: &str,
-        id: &str,
+        scope: &Scope,
+        (param, id): (&str, &str),
         findings: &mut Vec<FieldError>,
     ) -> Result<Option<DataFile>, StoreError> {
-        let Some(file) = self.store.file(id).await? else {
+        let Some(file) = self.store.file(scope, id).await? else {
             findings.push(file_not_found(param, id));
             return Ok(None);
         };

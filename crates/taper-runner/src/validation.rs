@@ -4,7 +4,7 @@ use taper_core::{
     Command, Experiment, JobSpec, JobState, Level, NewEvent, Plan, RunEvent, TrainError,
     experiment::first_rung,
 };
-use taper_store::{Change, Job, StoreError, Transition};
+use taper_store::{Change, Job, Scope, StoreError, Transition};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -57,7 +57,7 @@ impl Shared {
     }
 
     async fn validate(&self, id: &str) -> Result<Validated, StoreError> {
-        let Some(job) = self.store.job(id).await? else {
+        let Some(job) = self.store.job(&Scope::All, id).await? else {
             return Ok(Validated::Done);
         };
         if job.state != JobState::ValidatingFiles {
@@ -113,13 +113,16 @@ impl Shared {
         let Some(part) = &job.part else {
             return Ok(None);
         };
-        let found = self.store.experiment(&part.experiment).await;
+        let found = self
+            .store
+            .experiment(&Scope::from(&job.project), &part.experiment)
+            .await;
         Ok(found.map_err(|error| unkept(&error))?.map(|it| it.spec))
     }
 
     /// A job's run, as far as it is known before it is given to a worker.
     pub(crate) async fn concrete(&self, job: &Job) -> Result<taper_core::RunSpec, TrainError> {
-        let sources = match self.find_sources(&job.spec).await {
+        let sources = match self.find_sources(&job.spec, &job.project).await {
             Ok(sources) => sources,
             Err(RunnerError::Spec(error)) => return Err(error.into()),
             Err(RunnerError::Store(error)) => return Err(unkept(&error)),

@@ -1,6 +1,7 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::Webhooks;
 
@@ -11,7 +12,7 @@ pub struct ServerConfig {
     pub bound: SocketAddr,
     /// Further names under which it may be called, without ports.
     pub allow_hosts: Vec<String>,
-    /// The token that every route under `/v1` asks for; `None` = none is asked for.
+    /// A key for everything that is not in the store; `None` = there is none.
     pub token: Option<Token>,
     /// The most bytes that an uploaded file may have.
     pub upload_limit: u64,
@@ -38,10 +39,22 @@ impl ServerConfig {
             webhooks: None,
         }
     }
+
+    /// Tells whether a client shows the token.
+    pub(crate) fn takes(&self, shown: &str) -> bool {
+        self.token
+            .as_ref()
+            .is_some_and(|token| token.matches(shown))
+    }
+
+    /// The digest of the token; empty without one.
+    pub(crate) fn token_digest(&self) -> &[u8] {
+        self.token.as_ref().map_or(&[], |token| &token.0)
+    }
 }
 
 /// A secret that clients show; only its digest is kept.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Token([u8; 32]);
 
 impl Token {
@@ -49,9 +62,9 @@ impl Token {
         Self(Sha256::digest(secret).into())
     }
 
-    /// Tells whether `secret` is the token. Digests are compared, so that the time taken tells nothing of the secret.
-    pub(crate) fn matches(&self, secret: &str) -> bool {
-        *self == Self::new(secret)
+    /// Tells whether `secret` is the token, in a time that tells nothing of where the two differ.
+    fn matches(&self, secret: &str) -> bool {
+        self.0.ct_eq(&Self::new(secret).0).into()
     }
 }
 

@@ -75,30 +75,9 @@ pub(crate) async fn guard(
     }
 }
 
-/// Asks for the token on every route of the API and for the figures, if there is one.
-pub(crate) async fn authenticate(
-    State(config): State<Arc<ServerConfig>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match &config.token {
-        Some(token) if needs_key(request.uri().path()) => match bearer(request.headers()) {
-            Ok(secret) if token.matches(secret) => next.run(request).await,
-            Ok(_) => ApiError::unauthorized("the API key is not valid here").into_response(),
-            Err(error) => error.into_response(),
-        },
-        _ => next.run(request).await,
-    }
-}
-
 /// Tells whether a path belongs to the API rather than to the page.
 pub(crate) fn is_api(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/")
-}
-
-/// What a server does is nobody's business but its users'.
-fn needs_key(path: &str) -> bool {
-    is_api(path) || path == "/metrics"
 }
 
 /// A name that resolves to this machine is not enough: a foreign page can point its own name here (DNS rebinding).
@@ -166,22 +145,6 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
             "bodies are taken uncompressed; leave the Content-Encoding header out",
         )),
         _ => Ok(()),
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let secret = values
-        .next()
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, secret)| secret.trim());
-    match (secret, values.next()) {
-        (Some(secret), None) if !secret.is_empty() => Ok(secret),
-        _ => Err(ApiError::unauthorized(
-            "send one header Authorization: Bearer KEY; a key in the query is not read",
-        )),
     }
 }
 

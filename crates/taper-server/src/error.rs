@@ -124,6 +124,11 @@ impl ApiError {
             .with("www-authenticate", "Bearer")
     }
 
+    /// 403 for a key that may not do this.
+    pub(crate) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions")
+    }
+
     /// 503 while the server shuts down.
     pub(crate) fn ending() -> Self {
         let message = "the server is ending; send the request again later";

@@ -4,14 +4,12 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 use serde::Serialize;
 use taper_core::{Event, JobState};
-use taper_store::{Store, StoreError};
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::timeout,
-};
+use taper_store::{Job, LiveEvents, Scope, Store, StoreError};
+use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::{Caller, Pass},
     state::AppState,
     wire::{FineTuningEvent, StreamedEvent},
 };
@@ -21,18 +19,18 @@ const BATCH: u32 = 256;
 /// A comment without the blank line that would end an event: OpenAI's clients take one as an event without data and fail on it.
 const COMMENT: &str = ": keep-alive\n";
 
-/// Whose events a stream carries, and by which number.
-pub(crate) enum Scope {
+/// Which events a stream carries, and by which number.
+pub(crate) enum Topic {
     /// Those of one job, by their number within it; the stream ends with the job.
-    Job(String),
-    /// Those of the jobs named, or of all, by their row number; the stream has no end.
+    Job(Box<Job>),
+    /// Those of the jobs named, or of all in the scope, by their row number; the stream has no end.
     Jobs(Option<Vec<String>>),
 }
 
-impl Scope {
+impl Topic {
     fn holds(&self, event: &Event) -> bool {
         match self {
-            Self::Job(id) => *id == event.job_id,
+            Self::Job(job) => job.id == event.job_id,
             Self::Jobs(None) => true,
             Self::Jobs(Some(ids)) => ids.contains(&event.job_id),
         }
@@ -45,17 +43,25 @@ impl Scope {
         }
     }
 
-    async fn after(&self, store: &Store, number: i64) -> Result<Vec<Event>, StoreError> {
+    async fn after(
+        &self,
+        store: &Store,
+        scope: &Scope,
+        number: i64,
+    ) -> Result<Vec<Event>, StoreError> {
         match self {
-            Self::Job(id) => store.events_after(id, number, BATCH).await,
-            Self::Jobs(ids) => store.all_events_after(number, ids.as_deref(), BATCH).await,
+            Self::Job(job) => store.events_after(job, number, BATCH).await,
+            Self::Jobs(ids) => {
+                let ids = ids.as_deref();
+                store.all_events_after(scope, number, ids, BATCH).await
+            }
         }
     }
 
     /// Tells whether no event can come any more, since the job has been deleted.
-    async fn is_gone(&self, store: &Store) -> Result<bool, StoreError> {
+    async fn is_gone(&self, store: &Store, scope: &Scope) -> Result<bool, StoreError> {
         match self {
-            Self::Job(id) => Ok(store.job(id).await?.is_none()),
+            Self::Job(job) => Ok(store.job(scope, &job.id).await?.is_none()),
             Self::Jobs(_) => Ok(false),
         }
     }
@@ -81,19 +87,21 @@ fn frame(number: i64, event: &impl Serialize) -> String {
 pub(crate) struct Feed {
     store: Store,
     scope: Scope,
+    topic: Topic,
     last: i64,
-    live: Receiver<Arc<Event>>,
+    live: LiveEvents,
     behind: bool,
     read: VecDeque<Arc<Event>>,
 }
 
 impl Feed {
     /// Follows what comes after `last`.
-    pub(crate) fn new(store: Store, scope: Scope, last: i64) -> Self {
+    pub(crate) fn new(store: &Store, scope: &Scope, topic: Topic, last: i64) -> Self {
         Self {
-            live: store.subscribe(),
-            store,
-            scope,
+            live: store.subscribe(scope),
+            store: store.clone(),
+            scope: scope.clone(),
+            topic,
             last,
             behind: true,
             read: VecDeque::new(),
@@ -104,13 +112,16 @@ impl Feed {
     async fn next(&mut self) -> Result<Option<Arc<Event>>, StoreError> {
         loop {
             if let Some(event) = self.read.pop_front() {
-                self.last = self.scope.number(&event);
+                self.last = self.topic.number(&event);
                 return Ok(Some(event));
             }
             if self.behind {
-                let events = self.scope.after(&self.store, self.last).await?;
+                let events = self
+                    .topic
+                    .after(&self.store, &self.scope, self.last)
+                    .await?;
                 self.behind = !events.is_empty();
-                if events.is_empty() && self.scope.is_gone(&self.store).await? {
+                if events.is_empty() && self.topic.is_gone(&self.store, &self.scope).await? {
                     return Ok(None);
                 }
                 self.read.extend(events.into_iter().map(Arc::new));
@@ -125,17 +136,17 @@ impl Feed {
     }
 
     fn hear(&mut self, event: Arc<Event>) {
-        if self.scope.holds(&event) && self.scope.number(&event) > self.last {
+        if self.topic.holds(&event) && self.topic.number(&event) > self.last {
             self.read.push_back(event);
         }
     }
 
     /// Tells whether nothing will follow an event: it ends its job, and no retry has come after it.
     async fn ends_with(&self, event: &Event) -> Result<bool, StoreError> {
-        match &self.scope {
-            Scope::Job(id) if event.state().is_some_and(JobState::is_terminal) => {
+        match &self.topic {
+            Topic::Job(job) if event.state().is_some_and(JobState::is_terminal) => {
                 // A job that has been deleted meanwhile has no events any more.
-                Ok(self.store.last_event_seq(id).await? <= event.seq)
+                Ok(self.store.last_event_seq(job).await? <= event.seq)
             }
             _ => Ok(false),
         }
@@ -145,16 +156,18 @@ impl Feed {
 /// A feed as the body of an event stream.
 struct EventStream {
     feed: Feed,
+    pass: Pass,
     keep_alive: Duration,
     shutdown: CancellationToken,
     opening: Option<String>,
     over: bool,
 }
 
-/// Sends a feed as server-sent events until it ends or the server does; `opening` is sent first.
-pub(crate) fn body(state: &AppState, feed: Feed, opening: String) -> Body {
+/// Sends a feed as server-sent events until it ends, the server does, or its caller is no longer let in; `opening` is sent first.
+pub(crate) fn body(state: &AppState, caller: Caller, feed: Feed, opening: String) -> Body {
     let stream = EventStream {
         feed,
+        pass: Pass::new(state, caller),
         keep_alive: state.config.keep_alive,
         shutdown: state.shutdown.clone(),
         opening: Some(opening),
@@ -178,6 +191,9 @@ impl EventStream {
             () = self.shutdown.cancelled() => return None,
             event = timeout(self.keep_alive, self.feed.next()) => event,
         };
+        if !self.pass.holds().await {
+            return None;
+        }
         let Ok(event) = event else {
             return Some(COMMENT.to_owned());
         };
@@ -198,7 +214,7 @@ impl EventStream {
         let Some(event) = event? else {
             return Ok(None);
         };
-        let mut piece = self.feed.scope.frame(&event);
+        let mut piece = self.feed.topic.frame(&event);
         if self.feed.ends_with(&event).await? {
             piece.push_str("data: [DONE]\n\n");
             self.over = true;

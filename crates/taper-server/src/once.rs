@@ -9,7 +9,7 @@ use axum::{
 };
 use taper_store::Once;
 
-use crate::error::ApiError;
+use crate::{auth::Caller, error::ApiError};
 
 const KEY: &str = "Idempotency-Key";
 const KEY_CHARS: usize = 255;
@@ -32,18 +32,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Marks {
             digest: String::new(),
             retried: retries.is_some_and(|count| count > 0),
         };
+        let path = parts.uri.path();
+        if let Some(key) = parts
+            .extensions
+            .get::<Caller>()
+            .and_then(|it| it.key.as_ref())
+        {
+            return Ok(Self(scoped(once, &[path, key])));
+        }
         // Without a key of any kind the address is all that tells callers apart. A key of the client's own holds wherever it comes from.
         let unknown = once.key.is_none() && !headers.contains_key(header::AUTHORIZATION);
         let peer = peer(parts).filter(|_| unknown).unwrap_or_default();
         let caller = [header::AUTHORIZATION, header::COOKIE]
             .map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes()));
         let [authorization, cookie] = caller.map(String::from_utf8_lossy);
-        let scope = once.asking(&[parts.uri.path(), &authorization, &cookie, &peer]);
-        Ok(Self(Once {
-            scope: scope.digest,
-            digest: String::new(),
-            ..scope
-        }))
+        Ok(Self(scoped(once, &[path, &authorization, &cookie, &peer])))
+    }
+}
+
+/// Marks within what has been made by the same caller on the same route.
+fn scoped(once: Once, caller: &[&str]) -> Once {
+    let once = once.asking(caller);
+    Once {
+        scope: once.digest,
+        digest: String::new(),
+        ..once
     }
 }
 

@@ -8,11 +8,13 @@ use utoipa::{
     openapi::{
         self, Content, PathItem, Ref, RefOr, Response, Schema,
         schema::ArrayItems,
-        security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+        security::{
+            ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+        },
     },
 };
 
-use crate::{doors, error::ErrorBody, links, router, wire::StreamedEvent};
+use crate::{cookie, doors, error::ErrorBody, links, router, wire::StreamedEvent};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -64,8 +66,12 @@ pub fn openapi() -> openapi::OpenApi {
     finish_schemas(&mut components.schemas);
     let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.add_security_scheme("key", key);
-    let with_key = SecurityRequirement::new("key", Vec::<String>::new());
-    api.security = Some(vec![SecurityRequirement::default(), with_key]);
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(cookie::NAME)));
+    components.add_security_scheme("session", cookie);
+    let with = |name| SecurityRequirement::new(name, Vec::<String>::new());
+    // A server without keys asks for none.
+    let ways_in = vec![SecurityRequirement::default(), with("key"), with("session")];
+    api.security = Some(ways_in);
     api.paths.paths = std::mem::take(&mut api.paths.paths)
         .into_iter()
         .map(|(path, item)| (path.replace("{*", "{"), with_errors(&path, item)))
@@ -92,10 +98,17 @@ const INVALID: Explained = (
 );
 const NO_KEY: Explained = (
     "401",
-    "The server asks for a key, and the request has none or a wrong one",
+    "The server asks for a key, and the request shows none, a wrong one, or a session that has ended",
     "send one header Authorization: Bearer KEY; a key in the query is not read",
     None,
     Some("invalid_api_key"),
+);
+const NO_RIGHT: Explained = (
+    "403",
+    "The key has a role that does not allow it, or the request comes from another site's page",
+    "a key with the role read may only look; take one with the role submit to change things",
+    None,
+    Some("insufficient_permissions"),
 );
 const NOT_FOUND: Explained = (
     "404",
@@ -130,7 +143,10 @@ fn with_errors(path: &str, mut item: PathItem) -> PathItem {
     for operation in operations.into_iter().flatten() {
         let mut errors = Vec::new();
         if doors::is_api(path) {
-            errors.extend([INVALID, NO_KEY]);
+            errors.push(INVALID);
+        }
+        if doors::is_api(path) || path == "/metrics" {
+            errors.extend([NO_KEY, NO_RIGHT]);
         }
         if path.contains('{') {
             errors.push(NOT_FOUND);

@@ -15,12 +15,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
-    doors,
+    auth, doors,
     error::ApiError,
     openapi, remains,
     routes::{
-        archive, artifacts, events, experiments, files, jobs, metrics, models, service, streams,
-        telemetry, uploads,
+        archive, artifacts, events, experiments, files, jobs, metrics, models, service, session,
+        streams, telemetry, uploads,
     },
     state::AppState,
 };
@@ -65,6 +65,11 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(archive::download_archive))
         .routes(routes!(models::list_models))
         .routes(routes!(models::find_model, models::delete_model))
+        .routes(routes!(
+            session::create_session,
+            session::find_session,
+            session::delete_session
+        ))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(telemetry::metrics))
@@ -85,8 +90,8 @@ pub fn router(state: AppState) -> Router {
                 .layer(from_fn(doors::protect))
                 .layer(from_fn(remains::linger))
                 .layer(CatchPanicLayer::custom(panicked))
-                .layer(from_fn_with_state(Arc::clone(&config), doors::guard))
-                .layer(from_fn_with_state(config, doors::authenticate)),
+                .layer(from_fn_with_state(config, doors::guard))
+                .layer(from_fn_with_state(state.clone(), auth::authenticate)),
         )
         .with_state(state)
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use taper_core::JobState;
 use taper_runner::Runner;
-use taper_store::{ChunkedUpload, FileRecord, Job, Store};
+use taper_store::{ChunkedUpload, ExperimentRecord, FileRecord, Job, Scope, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{ServerConfig, error::ApiError};
@@ -28,29 +28,30 @@ impl AppState {
     }
 
     /// Finds the job that a path names.
-    pub(crate) async fn job(&self, id: &str) -> Result<Job, ApiError> {
-        let job = self.store.job(id).await?;
+    pub(crate) async fn job(&self, scope: &Scope, id: &str) -> Result<Job, ApiError> {
+        let job = self.store.job(scope, id).await?;
         job.ok_or_else(|| ApiError::no_job(id))
     }
 
-    /// Ids of the jobs of the experiment that a path names.
-    pub(crate) async fn experiment_jobs(&self, id: &str) -> Result<Vec<String>, ApiError> {
-        let jobs = self.store.experiment_jobs(id).await?;
-        match jobs.is_empty() {
-            true => Err(ApiError::no_experiment(id)),
-            false => Ok(jobs.into_iter().map(|job| job.id).collect()),
-        }
+    /// Finds the experiment that a path names.
+    pub(crate) async fn experiment(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<ExperimentRecord, ApiError> {
+        let experiment = self.store.experiment(scope, id).await?;
+        experiment.ok_or_else(|| ApiError::no_experiment(id))
     }
 
     /// Finds the upload that a path names.
-    pub(crate) async fn upload(&self, id: &str) -> Result<ChunkedUpload, ApiError> {
-        let upload = self.store.upload(id).await?;
+    pub(crate) async fn upload(&self, scope: &Scope, id: &str) -> Result<ChunkedUpload, ApiError> {
+        let upload = self.store.upload(scope, id).await?;
         upload.ok_or_else(|| ApiError::no_upload(id))
     }
 
     /// Finds the file that a path names.
-    pub(crate) async fn file(&self, id: &str) -> Result<FileRecord, ApiError> {
-        let file = self.store.file(id).await?;
+    pub(crate) async fn file(&self, scope: &Scope, id: &str) -> Result<FileRecord, ApiError> {
+        let file = self.store.file(scope, id).await?;
         file.ok_or_else(|| ApiError::no_file(id))
     }
 }

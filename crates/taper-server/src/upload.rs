@@ -6,8 +6,8 @@ use axum::{
     },
     http::StatusCode,
 };
-use taper_core::{FieldError, code};
-use taper_store::{FileRecord, NewFile, Once, Store, Upload, UploadPart};
+use taper_core::{FieldError, Project, code};
+use taper_store::{ChunkedUpload, FileRecord, NewFile, Once, Store, Upload, UploadPart};
 
 use crate::{
     error::{ApiError, readable},
@@ -77,7 +77,12 @@ struct Said {
 
 impl Incoming {
     /// Takes the parts in the order in which they come, the file straight to the disk. On an error nothing is left behind.
-    pub(crate) async fn keep(mut self, store: &Store, once: Once) -> Result<FileRecord, ApiError> {
+    pub(crate) async fn keep(
+        mut self,
+        store: &Store,
+        project: Project,
+        once: Once,
+    ) -> Result<FileRecord, ApiError> {
         let (mut said, mut file) = (Said::default(), None);
         loop {
             let next = self.form.next_field().await;
@@ -98,6 +103,7 @@ impl Incoming {
         check_purpose(&purpose)?;
         let file = file.ok_or_else(|| missing("file"))?;
         let new = NewFile {
+            project,
             filename: file.filename,
             purpose,
             expires_after: said.lifetime.read()?,
@@ -110,7 +116,7 @@ impl Incoming {
     pub(crate) async fn keep_part(
         mut self,
         store: &Store,
-        upload: &str,
+        upload: &ChunkedUpload,
         once: Once,
     ) -> Result<UploadPart, ApiError> {
         let mut data = None;

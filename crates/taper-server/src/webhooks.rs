@@ -11,8 +11,8 @@ use futures_util::future::join_all;
 use hmac::{Hmac, Mac};
 use reqwest::{Client, Url, redirect::Policy};
 use sha2::Sha256;
-use taper_store::{Delivery, Outcome, Store, StoreError};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use taper_store::{Delivery, LiveEvents, Outcome, Scope, Store, StoreError};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ pub(crate) async fn run(store: Store, webhooks: Option<Webhooks>, shutdown: Canc
         client,
         secret: webhooks.secret,
     };
-    let mut events = sender.store.subscribe();
+    let mut events = sender.store.subscribe(&Scope::All);
     while !shutdown.is_cancelled() {
         let pause = match sender.tell().await {
             Ok(pause) => pause,
@@ -100,7 +100,7 @@ pub(crate) async fn run(store: Store, webhooks: Option<Webhooks>, shutdown: Canc
 }
 
 /// Waits until a job has ended, or until that may have been missed.
-async fn next_end(events: &mut Receiver<std::sync::Arc<taper_core::Event>>) {
+async fn next_end(events: &mut LiveEvents) {
     loop {
         match events.recv().await {
             Ok(event) if event.state().is_some_and(|state| state.is_terminal()) => return,

@@ -6,20 +6,20 @@ use crate::{
     jobs::{self, find},
     layout,
     store::blocking,
-    tuned::Scope,
+    tuned::Span,
     writer::{Command, Tx},
 };
 
 impl Store {
     /// Keeps what a user wants of a job that is being validated or trained; `None` when it is not. A wish to cancel stands.
-    pub async fn wish(&self, job: &str, wish: Wish) -> Result<Option<Job>, StoreError> {
-        let job = job.to_owned();
+    pub async fn wish(&self, job: &Job, wish: Wish) -> Result<Option<Job>, StoreError> {
+        let job = job.id.clone();
         self.write(|reply| Command::Wish(job, wish, reply)).await
     }
 
     /// Changes when a job runs among others; `None` when there is none that has not ended.
-    pub async fn prioritize(&self, job: &str, priority: i32) -> Result<Option<Job>, StoreError> {
-        let job = job.to_owned();
+    pub async fn prioritize(&self, job: &Job, priority: i32) -> Result<Option<Job>, StoreError> {
+        let job = job.id.clone();
         self.write(|reply| Command::Prioritize(job, priority, reply))
             .await
     }
@@ -28,13 +28,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::ModelInUse`] while a job that has not ended starts from what it has made.
-    pub async fn delete_job(&self, job: &str) -> Result<bool, StoreError> {
-        let id = job.to_owned();
+    pub async fn delete_job(&self, job: &Job) -> Result<bool, StoreError> {
+        let id = job.id.clone();
         // The rows go first: a folder without a row is swept at the next start, a row without a folder would be a lie.
         let Some(files) = self.write(|reply| Command::DeleteJob(id, reply)).await? else {
             return Ok(false);
         };
-        self.remove_traces(job, &files).await;
+        self.remove_traces(&job.id, &files).await;
         Ok(true)
     }
 
@@ -102,8 +102,8 @@ impl Tx<'_> {
         let Some(job) = job.filter(|job| Action::Delete.from().contains(&job.state)) else {
             return Ok(None);
         };
-        let model = job.spec.tuned_model_name(&job.id);
-        self.require_unused(&model, Scope::Checkpoints).await?;
+        let model = job.tuned_model_name();
+        self.require_unused(&model, Span::Checkpoints).await?;
         // Its end is read off its events, which go with it.
         self.fill_webhooks().await?;
         for file in &job.result_files {

@@ -6,7 +6,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use sqlx::{Row, sqlite::SqliteRow};
 
-use crate::{Store, StoreError, events::JobKey, store::blocking, writer::Tx};
+use crate::{Job, Store, StoreError, events::JobKey, store::blocking, writer::Tx};
 
 /// A file that a succeeded job has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +42,11 @@ impl Store {
     }
 
     /// Lists a job's artifacts in the order of their paths.
-    pub async fn artifacts(&self, job: &str) -> Result<Vec<Artifact>, StoreError> {
-        let rows = sqlx::query(
-            "select * from artifacts where job = (select row from jobs where id = ?) order by path",
-        )
-        .bind(job)
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+    pub async fn artifacts(&self, job: &Job) -> Result<Vec<Artifact>, StoreError> {
+        let rows = sqlx::query("select * from artifacts where job = ? order by path")
+            .bind(job.row)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
         let artifacts: Result<_, _> = rows.iter().map(Artifact::read).collect();
         Ok(artifacts?)
     }
@@ -56,21 +54,18 @@ impl Store {
     /// Looks an artifact up by its path and tells where it lies.
     pub async fn artifact(
         &self,
-        job: &str,
+        job: &Job,
         path: &str,
     ) -> Result<Option<(Artifact, PathBuf)>, StoreError> {
-        let row = sqlx::query(
-            "select artifacts.*, jobs.id from artifacts join jobs on jobs.row = artifacts.job
-             where jobs.id = ? and path = ?",
-        )
-        .bind(job)
-        .bind(path)
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
+        let row = sqlx::query("select * from artifacts where job = ? and path = ?")
+            .bind(job.row)
+            .bind(path)
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
         let Some(row) = row else { return Ok(None) };
         let artifact = Artifact::read(&row)?;
         // Both parts come from the database, so no text of a client ever becomes a path.
-        let output = self.run_dir(row.try_get("id")?).join("output");
+        let output = self.run_dir(&job.id).join("output");
         let lies = output.join(&artifact.path);
         Ok(Some((artifact, lies)))
     }

@@ -5,7 +5,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use taper_core::{CheckpointFiles, Level, Metrics, NewEvent};
 
 use crate::{
-    Page, Store, StoreError,
+    Job, Page, Store, StoreError,
     events::JobKey,
     jobs::{metrics_from_json, metrics_to_json},
     layout::{self, Layout},
@@ -118,7 +118,7 @@ impl Store {
     /// [`StoreError::UnknownCursor`] when `after` is no checkpoint of this job.
     pub async fn checkpoints(
         &self,
-        job: &str,
+        job: &Job,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<Checkpoint>, StoreError> {
@@ -128,17 +128,16 @@ impl Store {
             Some(id) => step_of(&mut reader, job, id).await?,
         };
         let rows = sqlx::query(
-            "select * from checkpoints where job = (select row from jobs where id = ?) and step < ?
-             order by step desc limit ?",
+            "select * from checkpoints where job = ? and step < ? order by step desc limit ?",
         )
-        .bind(job)
+        .bind(job.row)
         .bind(below)
         .bind(i64::from(limit) + 1)
         .fetch_all(&mut *reader)
         .await?;
         let checkpoints: Result<_, _> = rows
             .iter()
-            .map(|row| Checkpoint::read(row, self.layout(), job))
+            .map(|row| Checkpoint::read(row, self.layout(), &job.id))
             .collect();
         Ok(Page::cut(checkpoints?, limit))
     }
@@ -165,17 +164,14 @@ impl Store {
 
 async fn step_of(
     reader: &mut SqliteConnection,
-    job: &str,
+    job: &Job,
     checkpoint: &str,
 ) -> Result<i64, StoreError> {
-    let step = sqlx::query_scalar(
-        "select step from checkpoints join jobs on jobs.row = checkpoints.job
-         where checkpoints.id = ? and jobs.id = ?",
-    )
-    .bind(checkpoint)
-    .bind(job)
-    .fetch_optional(reader)
-    .await?;
+    let step = sqlx::query_scalar("select step from checkpoints where id = ? and job = ?")
+        .bind(checkpoint)
+        .bind(job.row)
+        .fetch_optional(reader)
+        .await?;
     step.ok_or_else(|| StoreError::UnknownCursor(checkpoint.to_owned()))
 }
 

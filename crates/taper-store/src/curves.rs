@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use sqlx::{QueryBuilder, Row, Sqlite};
 use taper_core::Metrics;
 
-use crate::{Store, StoreError, events::JobKey, writer::Tx};
+use crate::{Job, Store, StoreError, events::JobKey, writer::Tx};
 
 /// Steps and values of one figure, in the order of the steps; `None` = not finite.
 pub type Curve = Vec<(u64, Option<f64>)>;
@@ -23,15 +23,14 @@ impl Store {
     /// Reads a job's curves by name; a name without values is left out.
     pub async fn curves(
         &self,
-        job: &str,
+        job: &Job,
         query: &CurveQuery,
     ) -> Result<BTreeMap<String, Curve>, StoreError> {
         let last = query.to.map_or(i64::MAX, |to| to as i64);
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "select name, step, value from metrics where job = (select row from jobs where id = ",
-        );
-        sql.push_bind(job.to_owned());
-        sql.push(") and step >= ")
+        let mut sql =
+            QueryBuilder::<Sqlite>::new("select name, step, value from metrics where job = ");
+        sql.push_bind(job.row);
+        sql.push(" and step >= ")
             .push_bind(query.from.unwrap_or(0) as i64);
         sql.push(" and step <= ").push_bind(last);
         if let Some(names) = &query.names {

@@ -1,9 +1,10 @@
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
-use taper_core::{Event, Metrics, NewEvent};
+use taper_core::{Event, Metrics, NewEvent, Project};
 
 use crate::{
-    Page, Store, StoreError,
+    Job, Page, Scope, Store, StoreError,
     jobs::{from_json, metrics_from_json, metrics_to_json},
+    scope::project_of,
     store::now,
     writer::{Command, Tx},
 };
@@ -20,10 +21,11 @@ pub(crate) struct Report {
 pub(crate) struct JobKey {
     pub(crate) row: i64,
     pub(crate) id: String,
+    pub(crate) project: Project,
 }
 
-const SELECT: &str =
-    "select events.*, jobs.id as job_id from events join jobs on jobs.row = events.job";
+const SELECT: &str = "select events.*, jobs.id as job_id, jobs.project from events
+     join jobs on jobs.row = events.job where true";
 
 pub(crate) fn read(row: &SqliteRow) -> Result<Event, StoreError> {
     let what = || format!("event {}", row.get::<i64, _>("row"));
@@ -32,6 +34,7 @@ pub(crate) fn read(row: &SqliteRow) -> Result<Event, StoreError> {
     Ok(Event {
         row: row.try_get("row")?,
         job_id: row.try_get("job_id")?,
+        project: project_of(row)?,
         seq: row.try_get("seq")?,
         created_at: row.try_get("created_at")?,
         level: from_json(what, &format!("\"{level}\""))?,
@@ -63,12 +66,12 @@ impl Store {
     /// Events of a job after sequence number `seq`, oldest first.
     pub async fn events_after(
         &self,
-        job: &str,
+        job: &Job,
         seq: i64,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
-        query.push(" where jobs.id = ").push_bind(job.to_owned());
+        query.push(" and events.job = ").push_bind(job.row);
         query.push(" and seq > ").push_bind(seq);
         query.push(" order by seq limit ").push_bind(limit);
         self.read_events(query).await
@@ -80,20 +83,19 @@ impl Store {
     /// [`StoreError::UnknownCursor`] when `after` is no event of this job.
     pub async fn events_page(
         &self,
-        job: &str,
+        job: &Job,
         after: Option<i64>,
         limit: u32,
     ) -> Result<Page<Event>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
-        query.push(" where jobs.id = ").push_bind(job.to_owned());
+        query.push(" and events.job = ").push_bind(job.row);
         if let Some(after) = after {
-            let seq: Option<i64> = sqlx::query_scalar(
-                "select seq from events join jobs on jobs.row = events.job where events.row = ? and jobs.id = ?",
-            )
-            .bind(after)
-            .bind(job)
-            .fetch_optional(&mut *self.reader().await?)
-            .await?;
+            let seq: Option<i64> =
+                sqlx::query_scalar("select seq from events where row = ? and job = ?")
+                    .bind(after)
+                    .bind(job.row)
+                    .fetch_optional(&mut *self.reader().await?)
+                    .await?;
             let seq = seq.ok_or_else(|| StoreError::UnknownCursor(after.to_string()))?;
             query.push(" and seq < ").push_bind(seq);
         }
@@ -103,15 +105,17 @@ impl Store {
         Ok(Page::cut(self.read_events(query).await?, limit))
     }
 
-    /// Events of all jobs, or of those named, after row number `row`, oldest first.
+    /// Events of all jobs of a scope, or of those named, after row number `row`, oldest first.
     pub async fn all_events_after(
         &self,
+        scope: &Scope,
         row: i64,
         jobs: Option<&[String]>,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
-        query.push(" where events.row > ").push_bind(row);
+        query.push(" and events.row > ").push_bind(row);
+        scope.narrow(&mut query, "jobs.project");
         if let Some(jobs) = jobs {
             query.push(" and jobs.id in (");
             let mut ids = query.separated(", ");
@@ -133,13 +137,11 @@ impl Store {
     }
 
     /// The sequence number of a job's newest event, 0 when there is none.
-    pub async fn last_event_seq(&self, job: &str) -> Result<i64, StoreError> {
-        let seq = sqlx::query_scalar(
-            "select coalesce(max(seq), 0) from events where job = (select row from jobs where id = ?)",
-        )
-        .bind(job)
-        .fetch_one(&mut *self.reader().await?)
-        .await?;
+    pub async fn last_event_seq(&self, job: &Job) -> Result<i64, StoreError> {
+        let seq = sqlx::query_scalar("select coalesce(max(seq), 0) from events where job = ?")
+            .bind(job.row)
+            .fetch_one(&mut *self.reader().await?)
+            .await?;
         Ok(seq)
     }
 
@@ -157,16 +159,20 @@ impl Tx<'_> {
 
     /// The job, if it is running under this attempt.
     pub(crate) async fn running(&mut self, job: &str, attempt: u32) -> Result<JobKey, StoreError> {
-        let row: Option<i64> = sqlx::query_scalar(
-            "select row from jobs where id = ? and state = 'running' and attempt = ?",
+        let found = sqlx::query(
+            "select row, project from jobs where id = ? and state = 'running' and attempt = ?",
         )
         .bind(job)
         .bind(attempt)
         .fetch_optional(&mut *self.connection)
         .await?;
         let id = job.to_owned();
-        match row {
-            Some(row) => Ok(JobKey { row, id }),
+        match found {
+            Some(row) => Ok(JobKey {
+                row: row.try_get("row")?,
+                project: project_of(&row)?,
+                id,
+            }),
             None => Err(StoreError::StaleAttempt { job: id, attempt }),
         }
     }
@@ -236,6 +242,7 @@ impl Tx<'_> {
         self.events.push(Event {
             row: row.try_get("row")?,
             job_id: job.id.clone(),
+            project: job.project.clone(),
             seq: row.try_get("seq")?,
             created_at,
             level: event.level,

@@ -10,7 +10,8 @@ use crate::{
 pub(crate) type Leftovers = Vec<String>;
 
 impl Store {
-    /// Removes what has outlived its time: files that no open job names, uploads that were not completed, marks of old requests.
+    /// Removes what has outlived its time: files that no open job names, uploads that were not completed, marks of old requests,
+    /// sessions.
     pub async fn expire(&self) -> Result<(), StoreError> {
         let gone = self.write(Command::Expire).await?;
         for id in &gone {
@@ -23,6 +24,7 @@ impl Store {
 impl Tx<'_> {
     pub(crate) async fn expire(&mut self) -> Result<Leftovers, StoreError> {
         self.forget_requests().await?;
+        self.forget_sessions().await?;
         let mut gone = Vec::new();
         let files: Vec<String> = sqlx::query_scalar("select id from files where expires_at <= ?")
             .bind(now())

@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
-use taper_core::JobSpec;
+use taper_core::{JobSpec, Project};
 use tokio::{fs::File, io::AsyncReadExt};
 
 use crate::{
-    Once, Order, Page, Store, StoreError,
+    Once, Order, Page, Scope, Store, StoreError,
     layout::open_regular,
+    scope::project_of,
     store::{blocking, new_id},
     writer::{Command, Tx},
 };
@@ -20,6 +21,7 @@ pub struct FileRecord {
     pub row: i64,
     /// `file-…`
     pub id: String,
+    pub project: Project,
     pub bytes: u64,
     /// Unix seconds.
     pub created_at: i64,
@@ -34,6 +36,7 @@ pub struct FileRecord {
 /// What is known of a file before its bytes are whole.
 #[derive(Debug, Clone)]
 pub struct NewFile {
+    pub project: Project,
     pub filename: String,
     pub purpose: String,
     /// Seconds that it is to live.
@@ -43,9 +46,10 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// A file that does not expire.
+    /// A file that does not expire, of whoever names no project.
     pub fn new(filename: &str, purpose: &str) -> Self {
         Self {
+            project: Project::default(),
             filename: filename.to_owned(),
             purpose: purpose.to_owned(),
             expires_after: None,
@@ -69,6 +73,7 @@ impl FileRecord {
         Ok(Self {
             row: row.try_get("row")?,
             id: row.try_get("id")?,
+            project: project_of(row)?,
             bytes: row.try_get::<i64, _>("bytes")? as u64,
             created_at: row.try_get("created_at")?,
             filename: row.try_get("filename")?,
@@ -81,26 +86,31 @@ impl FileRecord {
 
 impl Store {
     /// Finds a file by its id.
-    pub async fn file(&self, id: &str) -> Result<Option<FileRecord>, StoreError> {
-        find(&mut *self.reader().await?, id).await
+    pub async fn file(&self, scope: &Scope, id: &str) -> Result<Option<FileRecord>, StoreError> {
+        let found = find(&mut *self.reader().await?, id).await?;
+        Ok(found.filter(|file| scope.holds(&file.project)))
     }
 
     /// Lists files.
     ///
     /// # Errors
     /// [`StoreError::UnknownCursor`] when `after` names no file.
-    pub async fn files(&self, filter: &FileFilter) -> Result<Page<FileRecord>, StoreError> {
+    pub async fn files(
+        &self,
+        scope: &Scope,
+        filter: &FileFilter,
+    ) -> Result<Page<FileRecord>, StoreError> {
         let mut reader = self.reader().await?;
         let mut query = QueryBuilder::<Sqlite>::new("select * from files where true");
+        scope.narrow(&mut query, "project");
         let (beyond, order) = match filter.order {
             Order::Asc => (" and row > ", " order by row asc limit "),
             Order::Desc => (" and row < ", " order by row desc limit "),
         };
         if let Some(after) = &filter.after {
-            let row: Option<i64> = sqlx::query_scalar("select row from files where id = ?")
-                .bind(after)
-                .fetch_optional(&mut *reader)
-                .await?;
+            let found = find(&mut reader, after).await?;
+            let last = found.filter(|file| scope.holds(&file.project));
+            let row = last.map(|file| file.row);
             let row = row.ok_or_else(|| StoreError::UnknownCursor(after.clone()))?;
             query.push(beyond).push_bind(row);
         }
@@ -132,9 +142,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::FileInUse`] while a job that has not ended names it.
-    pub async fn delete_file(&self, id: &str) -> Result<bool, StoreError> {
-        let id = id.to_owned();
-        let path = self.file_path(&id);
+    pub async fn delete_file(&self, scope: &Scope, id: &str) -> Result<bool, StoreError> {
+        let Some(file) = self.file(scope, id).await? else {
+            return Ok(false);
+        };
+        let (id, path) = (file.id.clone(), self.file_path(&file.id));
         // The row goes first: a file without a row is swept at the next start, a row without a file would be a lie.
         let deleted = self.write(|reply| Command::DeleteFile(id, reply)).await?;
         if deleted {
@@ -143,9 +155,10 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Keeps a copy of a small file that a job has made, also without space; it becomes known with the job's end.
+    /// Keeps a copy of a small file that a project's job has made, also without space; it becomes known with the job's end.
     pub async fn keep_result_file(
         &self,
+        project: &Project,
         filename: &str,
         source: &Path,
     ) -> Result<FileRecord, StoreError> {
@@ -159,9 +172,11 @@ impl Store {
                 n => upload.take(&chunk[..n]).await?,
             }
         }
-        upload
-            .lay_by(&NewFile::new(filename, "fine-tune-results"))
-            .await
+        let new = NewFile {
+            project: project.clone(),
+            ..NewFile::new(filename, "fine-tune-results")
+        };
+        upload.lay_by(&new).await
     }
 }
 
@@ -209,10 +224,11 @@ impl Tx<'_> {
         }
         self.remember(once, &file.id).await?;
         let row = sqlx::query_scalar(
-            "insert into files (id, bytes, created_at, filename, purpose, sha256, expires_at)
-             values (?, ?, ?, ?, ?, ?, ?) returning row",
+            "insert into files (id, project, bytes, created_at, filename, purpose, sha256, expires_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?) returning row",
         )
         .bind(&file.id)
+        .bind(file.project.as_str())
         .bind(file.bytes as i64)
         .bind(file.created_at)
         .bind(&file.filename)
@@ -246,22 +262,24 @@ impl Tx<'_> {
         Ok(deleted.rows_affected() == 1)
     }
 
-    /// Makes sure that a job's files still exist, so that it never begins with one that has gone.
-    pub(crate) async fn require_files(&mut self, spec: &JobSpec) -> Result<(), StoreError> {
-        self.require_file(&spec.training_file).await?;
+    /// Makes sure that a job's files still exist in its project, so that it never begins with one that has gone.
+    pub(crate) async fn require_files(
+        &mut self,
+        project: &Project,
+        spec: &JobSpec,
+    ) -> Result<(), StoreError> {
+        self.require_file(project, &spec.training_file).await?;
         match &spec.validation_file {
-            Some(file) => self.require_file(file).await,
+            Some(file) => self.require_file(project, file).await,
             None => Ok(()),
         }
     }
 
-    async fn require_file(&mut self, id: &str) -> Result<(), StoreError> {
-        let found: Option<i64> = sqlx::query_scalar("select row from files where id = ?")
-            .bind(id)
-            .fetch_optional(&mut *self.connection)
-            .await?;
-        found
-            .map(drop)
-            .ok_or_else(|| StoreError::UnknownFile(id.to_owned()))
+    async fn require_file(&mut self, project: &Project, id: &str) -> Result<(), StoreError> {
+        let found = find(self.connection, id).await?;
+        match found {
+            Some(file) if file.project == *project => Ok(()),
+            _ => Err(StoreError::UnknownFile(id.to_owned())),
+        }
     }
 }

@@ -2,13 +2,16 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
-use taper_core::{JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish};
+use taper_core::{
+    JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Project, Reason, Wish,
+};
 
 use crate::{
-    NewJob, Page, Part, Store, StoreError,
+    NewJob, Page, Part, Scope, Store, StoreError,
     events::JobKey,
     queue::locate,
     retention::weigh,
+    scope::project_of,
     store::{new_id, now},
     writer::{Command, Tx},
 };
@@ -19,6 +22,7 @@ pub struct Job {
     pub row: i64,
     /// `ftjob-…`
     pub id: String,
+    pub project: Project,
     /// Unix seconds, as all times here.
     pub created_at: i64,
     pub state: JobState,
@@ -82,10 +86,16 @@ impl Default for MetadataFilter {
 }
 
 impl Job {
+    /// The name that its model has, or would have.
+    pub fn tuned_model_name(&self) -> String {
+        self.spec.tuned_model_name(&self.project, &self.id)
+    }
+
     pub(crate) fn key(&self) -> JobKey {
         JobKey {
             row: self.row,
             id: self.id.clone(),
+            project: self.project.clone(),
         }
     }
 
@@ -96,6 +106,7 @@ impl Job {
         let optional = |column| row.try_get::<Option<String>, _>(column);
         Ok(Self {
             row: row.try_get("row")?,
+            project: project_of(row)?,
             created_at: row.try_get("created_at")?,
             state: from_json(what, &format!("\"{}\"", text("state")?))?,
             attempt: row.try_get("attempt")?,
@@ -157,9 +168,10 @@ impl Store {
     }
 
     /// Finds a job by its id.
-    pub async fn job(&self, id: &str) -> Result<Option<Job>, StoreError> {
+    pub async fn job(&self, scope: &Scope, id: &str) -> Result<Option<Job>, StoreError> {
         let mut reader = self.reader().await?;
-        let mut job = find(&mut reader, id).await?;
+        let found = find(&mut reader, id).await?;
+        let mut job = found.filter(|job| scope.holds(&job.project));
         locate(&mut reader, job.as_mut_slice()).await?;
         weigh(&mut reader, job.as_mut_slice()).await?;
         Ok(job)
@@ -169,14 +181,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownCursor`] when `after` names no job.
-    pub async fn jobs(&self, filter: &JobFilter) -> Result<Page<Job>, StoreError> {
+    pub async fn jobs(&self, scope: &Scope, filter: &JobFilter) -> Result<Page<Job>, StoreError> {
         let mut reader = self.reader().await?;
         let mut query = QueryBuilder::<Sqlite>::new("select * from jobs where true");
+        scope.narrow(&mut query, "project");
         if let Some(after) = &filter.after {
-            let row: Option<i64> = sqlx::query_scalar("select row from jobs where id = ?")
-                .bind(after)
-                .fetch_optional(&mut *reader)
-                .await?;
+            let found = find(&mut reader, after).await?;
+            let last = found.filter(|job| scope.holds(&job.project));
+            let row = last.map(|job| job.row);
             let row = row.ok_or_else(|| StoreError::UnknownCursor(after.clone()))?;
             query.push(" and row < ").push_bind(row);
         }
@@ -228,13 +240,17 @@ pub(crate) async fn find(
 
 impl Tx<'_> {
     pub(crate) async fn create_job(&mut self, new: NewJob) -> Result<Job, StoreError> {
-        let NewJob { spec, once } = new;
+        let NewJob {
+            spec,
+            project,
+            once,
+        } = new;
         if let Some(id) = self.made_before(once.as_ref()).await?
             && let Some(job) = find(self.connection, &id).await?
         {
             return Ok(job);
         }
-        let job = self.add_job(spec, None).await?;
+        let job = self.add_job(&project, spec, None).await?;
         self.remember(once.as_ref(), &job.id).await?;
         Ok(job)
     }
@@ -242,19 +258,21 @@ impl Tx<'_> {
     /// Puts a job in, alone or as a part of an experiment.
     pub(crate) async fn add_job(
         &mut self,
+        project: &Project,
         spec: JobSpec,
         part: Option<Part>,
     ) -> Result<Job, StoreError> {
-        self.require_files(&spec).await?;
+        self.require_files(project, &spec).await?;
         let id = new_id("ftjob");
         let (experiment, configuration) = part
             .map(|part| (part.experiment, part.configuration as i64))
             .unzip();
         let row = sqlx::query(
-            "insert into jobs (id, created_at, state, spec, experiment_id, configuration)
-             values (?, ?, 'validating_files', ?, ?, ?) returning *",
+            "insert into jobs (id, project, created_at, state, spec, experiment_id, configuration)
+             values (?, ?, ?, 'validating_files', ?, ?, ?) returning *",
         )
         .bind(&id)
+        .bind(project.as_str())
         .bind(now())
         .bind(to_json(&spec))
         .bind(experiment)

@@ -1,6 +1,6 @@
 use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};
-use taper_core::JobSpec;
+use taper_core::{JobSpec, Project};
 
 use crate::{Store, StoreError, store::now, writer::Tx};
 
@@ -26,12 +26,18 @@ pub struct Once {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
     pub spec: JobSpec,
+    /// Whose it will be; the files and models that it names must be the same project's.
+    pub project: Project,
     pub once: Option<Once>,
 }
 
 impl From<JobSpec> for NewJob {
     fn from(spec: JobSpec) -> Self {
-        Self { spec, once: None }
+        Self {
+            spec,
+            project: Project::default(),
+            once: None,
+        }
     }
 }
 

@@ -5,22 +5,22 @@ use sqlx::SqliteConnection;
 use crate::{
     Job, Store, StoreError, jobs, layout,
     store::{blocking, now},
-    tuned::Scope,
+    tuned::Span,
     writer::{Command, Tx},
 };
 
 impl Store {
     /// Jobs that ended longer ago than `age`, oldest first.
-    pub async fn ended_before(&self, age: Duration, limit: u32) -> Result<Vec<String>, StoreError> {
-        let jobs = sqlx::query_scalar(
-            "select id from jobs where finished_at <= ? and state in ('succeeded', 'failed', 'cancelled')
+    pub async fn ended_before(&self, age: Duration, limit: u32) -> Result<Vec<Job>, StoreError> {
+        let jobs = sqlx::query(
+            "select * from jobs where finished_at <= ? and state in ('succeeded', 'failed', 'cancelled')
              order by row limit ?",
         )
         .bind(moment(age))
         .bind(limit)
         .fetch_all(&mut *self.reader().await?)
         .await?;
-        Ok(jobs)
+        jobs.iter().map(Job::read).collect()
     }
 
     /// Jobs that ended longer ago than `age` and still have checkpoints.
@@ -88,8 +88,8 @@ impl Tx<'_> {
         let Some(job) = job.filter(|job| job.state.is_terminal()) else {
             return Ok(false);
         };
-        let model = job.spec.tuned_model_name(&job.id);
-        match self.require_unused(&model, Scope::Checkpoints).await {
+        let model = job.tuned_model_name();
+        match self.require_unused(&model, Span::Checkpoints).await {
             Err(StoreError::ModelInUse { .. }) => return Ok(false),
             unused => unused?,
         }

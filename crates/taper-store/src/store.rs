@@ -11,10 +11,14 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use taper_core::Event;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    mpsc, oneshot, watch,
+};
 
 use crate::{
-    Limits, Shortage, StoreError, disk,
+    Limits, Scope, Shortage, StoreError, disk,
+    keys::Seen,
     layout::{self, Layout},
     startup,
     telemetry::Counters,
@@ -42,7 +46,30 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) shortage: watch::Sender<Option<Shortage>>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) keys: Seen,
     lock: File,
+}
+
+/// Events as they are committed.
+#[derive(Debug)]
+pub struct LiveEvents {
+    scope: Scope,
+    events: broadcast::Receiver<Arc<Event>>,
+}
+
+impl LiveEvents {
+    /// The next event. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`RecvError::Lagged`] for a reader that has been too slow; [`RecvError::Closed`] with the store.
+    pub async fn recv(&mut self) -> Result<Arc<Event>, RecvError> {
+        loop {
+            let event = self.events.recv().await?;
+            if self.scope.holds(&event.project) {
+                return Ok(event);
+            }
+        }
+    }
 }
 
 impl Store {
@@ -81,6 +108,7 @@ impl Store {
                 limits,
                 shortage: watch::Sender::new(None),
                 counters,
+                keys: Seen::default(),
                 lock,
             }),
         };
@@ -89,9 +117,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Every event from now on, in order, each after its commit.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.inner.events.subscribe()
+    /// Every event of a scope from now on, in order, each after its commit.
+    pub fn subscribe(&self, scope: &Scope) -> LiveEvents {
+        LiveEvents {
+            scope: scope.clone(),
+            events: self.inner.events.subscribe(),
+        }
     }
 
     pub(crate) fn subscribers(&self) -> usize {
@@ -174,7 +205,7 @@ impl Store {
     }
 }
 
-fn connect_options(database: &Path) -> SqliteConnectOptions {
+pub(crate) fn connect_options(database: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(database)
         .journal_mode(SqliteJournalMode::Wal)

@@ -6,7 +6,7 @@ use std::{
 use sqlx::{Row, SqliteConnection};
 use taper_core::{Event, JobState, Metrics};
 
-use crate::{Store, StoreError, jobs::metrics_from_json, store::now};
+use crate::{Scope, Store, StoreError, jobs::metrics_from_json, store::now};
 
 /// What the store has done since it was opened.
 #[derive(Debug, Default)]
@@ -69,8 +69,8 @@ pub struct Telemetry {
 }
 
 impl Store {
-    /// Measures how the store is doing.
-    pub async fn telemetry(&self) -> Result<Telemetry, StoreError> {
+    /// Measures how the store is doing. Only jobs of the scope are told by themselves.
+    pub async fn telemetry(&self, scope: &Scope) -> Result<Telemetry, StoreError> {
         let space = self.space().await?;
         let mut reader = self.reader().await?;
         let counters = &self.inner().counters;
@@ -82,7 +82,7 @@ impl Store {
                 (JobState::Cancelled, counters.cancelled.load(Relaxed)),
             ],
             oldest_queued_seconds: oldest_queued(&mut reader).await?,
-            running: running(&mut reader).await?,
+            running: running(&mut reader, scope).await?,
             commits: counters.commits.load(Relaxed),
             failed_commits: counters.failed_commits.load(Relaxed),
             commit_seconds: counters.commit_micros.load(Relaxed) as f64 / 1e6,
@@ -121,11 +121,16 @@ async fn oldest_queued(reader: &mut SqliteConnection) -> Result<u64, StoreError>
     Ok(created.map_or(0, |created| now().saturating_sub(created).max(0) as u64))
 }
 
-async fn running(reader: &mut SqliteConnection) -> Result<Vec<(String, Metrics)>, StoreError> {
+async fn running(
+    reader: &mut SqliteConnection,
+    scope: &Scope,
+) -> Result<Vec<(String, Metrics)>, StoreError> {
     let rows = sqlx::query(
         "select id, metrics from jobs where state = 'running'
-         and state in ('validating_files', 'queued', 'running', 'paused') order by row",
+         and state in ('validating_files', 'queued', 'running', 'paused')
+         and (?1 is null or project = ?1) order by row",
     )
+    .bind(scope.project())
     .fetch_all(reader)
     .await?;
     rows.iter()

@@ -6,7 +6,7 @@ use crate::{
     Artifact, FileRecord, Job, Store, StoreError, jobs,
     jobs::to_json,
     store::now,
-    tuned::Scope,
+    tuned::Span,
     writer::{Command, Tx},
 };
 
@@ -125,10 +125,10 @@ impl Tx<'_> {
             return Ok(None);
         }
         if job.state.is_terminal() {
-            self.require_files(&job.spec).await?;
+            self.require_files(&job.project, &job.spec).await?;
             // An open job may start from a checkpoint that would be superseded.
-            let model = job.spec.tuned_model_name(&job.id);
-            self.require_unused(&model, Scope::Checkpoints).await?;
+            let model = job.tuned_model_name();
+            self.require_unused(&model, Span::Checkpoints).await?;
         }
         let heeding = it.heeding(job.wish);
         let it = heeding.as_ref().unwrap_or(it);

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::JobState;
 
 use crate::{
-    Checkpoint, Job, Store, StoreError, layout,
+    Checkpoint, Job, Scope, Store, StoreError, layout,
     store::{blocking, now},
     writer::{Command, Tx},
 };
@@ -40,7 +40,7 @@ pub(crate) struct Gone {
 
 /// What a name is to stand for when its users are looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum Span {
     /// The model or the checkpoint of that name.
     Name,
     /// The model and all its checkpoints.
@@ -49,13 +49,14 @@ pub(crate) enum Scope {
 
 impl Store {
     /// The models that jobs have made, newest first.
-    pub async fn tuned_models(&self) -> Result<Vec<TunedModel>, StoreError> {
-        let rows = sqlx::query(
+    pub async fn tuned_models(&self, scope: &Scope) -> Result<Vec<TunedModel>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new(
             "select fine_tuned_model, finished_at from jobs
-             where fine_tuned_model is not null and model_deleted_at is null order by row desc",
-        )
-        .fetch_all(&mut *self.reader().await?)
-        .await?;
+             where fine_tuned_model is not null and model_deleted_at is null",
+        );
+        scope.narrow(&mut query, "project");
+        query.push(" order by row desc");
+        let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
         let read = |row: &SqliteRow| {
             Ok(TunedModel {
                 name: row.try_get("fine_tuned_model")?,
@@ -66,8 +67,8 @@ impl Store {
     }
 
     /// Finds what a job has made, by its name: the result of a succeeded job, or a checkpoint of one that has ended.
-    pub async fn tuned(&self, name: &str) -> Result<Option<TunedFrom>, StoreError> {
-        let found = find(&mut *self.reader().await?, name).await?;
+    pub async fn tuned(&self, scope: &Scope, name: &str) -> Result<Option<TunedFrom>, StoreError> {
+        let found = find(&mut *self.reader().await?, scope, name).await?;
         let Some((job, step)) = found else {
             return Ok(None);
         };
@@ -77,7 +78,7 @@ impl Store {
                 checkpoint: None,
             }));
         };
-        let checkpoints = self.checkpoints(&job.id, None, u32::MAX - 1).await?.data;
+        let checkpoints = self.checkpoints(&job, None, u32::MAX - 1).await?.data;
         let checkpoint = checkpoints.into_iter().find(|it| it.step == step);
         Ok(checkpoint.map(|checkpoint| TunedFrom {
             job,
@@ -89,10 +90,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::ModelInUse`] while a job that has not ended starts from it.
-    pub async fn delete_model(&self, name: &str) -> Result<bool, StoreError> {
-        let name = name.to_owned();
+    pub async fn delete_model(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        let (scope, name) = (scope.clone(), name.to_owned());
         let gone = self
-            .write(|reply| Command::DeleteModel(name, reply))
+            .write(|reply| Command::DeleteModel(scope, name, reply))
             .await?;
         let Some(Gone { job, checkpoint }) = gone else {
             return Ok(false);
@@ -115,6 +116,7 @@ impl Store {
 /// The job that a name comes from, and the step if it names a checkpoint.
 async fn find(
     connection: &mut SqliteConnection,
+    scope: &Scope,
     name: &str,
 ) -> Result<Option<(Job, Option<u64>)>, StoreError> {
     let (model, step) = match name.split_once(CHECKPOINT_MARK) {
@@ -139,7 +141,7 @@ async fn find(
                 job.state == JobState::Succeeded && deleted.is_none()
             }
         };
-        if is_there && job.spec.tuned_model_name(&job.id) == model {
+        if is_there && scope.holds(&job.project) && job.tuned_model_name() == model {
             return Ok(Some((job, step)));
         }
     }
@@ -147,11 +149,15 @@ async fn find(
 }
 
 impl Tx<'_> {
-    pub(crate) async fn delete_model(&mut self, name: &str) -> Result<Option<Gone>, StoreError> {
-        let Some((job, step)) = find(self.connection, name).await? else {
+    pub(crate) async fn delete_model(
+        &mut self,
+        scope: &Scope,
+        name: &str,
+    ) -> Result<Option<Gone>, StoreError> {
+        let Some((job, step)) = find(self.connection, scope, name).await? else {
             return Ok(None);
         };
-        self.require_unused(name, Scope::Name).await?;
+        self.require_unused(name, Span::Name).await?;
         let Some(step) = step else {
             self.forget_result(&job).await?;
             return Ok(Some(Gone {
@@ -195,7 +201,7 @@ impl Tx<'_> {
     pub(crate) async fn require_unused(
         &mut self,
         model: &str,
-        scope: Scope,
+        span: Span,
     ) -> Result<(), StoreError> {
         let user: Option<String> = sqlx::query_scalar(
             "with recursive bases(job, name) as (
@@ -212,7 +218,7 @@ impl Tx<'_> {
         )
         .bind(model)
         .bind(CHECKPOINT_MARK)
-        .bind(scope == Scope::Checkpoints)
+        .bind(span == Span::Checkpoints)
         .fetch_optional(&mut *self.connection)
         .await?;
         match user {

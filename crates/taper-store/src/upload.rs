@@ -142,6 +142,7 @@ impl Upload {
         FileRecord {
             row: 0,
             id: self.id.clone(),
+            project: new.project.clone(),
             bytes: self.bytes,
             created_at,
             filename: new.filename.clone(),

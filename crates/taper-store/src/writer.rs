@@ -6,12 +6,13 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     Checkpoint, ChunkedUpload, ExperimentRecord, FileRecord, Job, NewExperiment, NewJob, Once,
-    Recovered, StoreError, Transition, UploadPart,
+    Recovered, Scope, StoreError, Transition, UploadPart,
     checkpoints::{Publication, Refusal},
     chunked::{Completion, NewUpload},
     events::Report,
     experiments::GoneJobs,
     expiry::Leftovers,
+    sessions::NewSession,
     startup::{self, Opened},
     telemetry::Counters,
     tuned::Gone,
@@ -53,7 +54,10 @@ pub(crate) enum Command {
     CompleteUpload(Completion, Reply<(ChunkedUpload, Vec<String>)>),
     CancelUpload(String, Reply<(ChunkedUpload, Vec<String>)>),
     Expire(Reply<Leftovers>),
-    DeleteModel(String, Reply<Option<Gone>>),
+    DeleteModel(Scope, String, Reply<Option<Gone>>),
+    OpenSession(NewSession, Reply<()>),
+    CloseSession(Vec<String>, Reply<()>),
+    NoteUse(String, Reply<()>),
     SetWebhooks(Vec<String>, Reply<()>),
     FillWebhooks(Reply<()>),
     SettleWebhook(i64, Outcome, Reply<()>),
@@ -266,7 +270,12 @@ impl Tx<'_> {
             Command::CompleteUpload(it, reply) => Done::new(reply, self.complete(it).await),
             Command::CancelUpload(id, reply) => Done::new(reply, self.cancel_upload(&id).await),
             Command::Expire(reply) => Done::new(reply, self.expire().await),
-            Command::DeleteModel(name, reply) => Done::new(reply, self.delete_model(&name).await),
+            Command::DeleteModel(scope, name, reply) => {
+                Done::new(reply, self.delete_model(&scope, &name).await)
+            }
+            Command::OpenSession(new, reply) => Done::new(reply, self.open_session(&new).await),
+            Command::CloseSession(ids, reply) => Done::new(reply, self.close_session(&ids).await),
+            Command::NoteUse(key, reply) => Done::new(reply, self.note_use(&key).await),
             Command::SetWebhooks(urls, reply) => Done::new(reply, self.set_webhooks(&urls).await),
             Command::FillWebhooks(reply) => Done::new(reply, self.fill_webhooks().await),
             Command::SettleWebhook(row, outcome, reply) => {

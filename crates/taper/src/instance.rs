@@ -34,8 +34,9 @@ impl Instance {
     /// Opens the data directory, recovers, starts the workers and serves at `listener`.
     ///
     /// # Errors
-    /// What cannot be opened or started, for instance a data directory that another server has open.
+    /// What cannot be opened or started, for instance a data directory that another server has open; an address for others without a key.
     pub(crate) async fn start(settings: &Settings, listener: TcpListener) -> Result<Self> {
+        settings.require_key().await?;
         let models = &settings.models_dir;
         fs::create_dir_all(models)
             .with_context(|| format!("cannot make the models directory {}", models.display()))?;

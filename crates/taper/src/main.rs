@@ -10,6 +10,7 @@ mod digest;
 mod doctor;
 mod instance;
 mod isolate;
+mod keys;
 mod logging;
 mod memory;
 mod openapi;
@@ -45,6 +46,7 @@ enum Command {
     Backup(backup::Backup),
     Restore(backup::Restore),
     Doctor(doctor::Doctor),
+    Keys(keys::Keys),
     Openapi(openapi::Openapi),
     #[command(hide = true)]
     RunIsolated(isolate::RunIsolated),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Keys(command) => command.run(),
         Command::Openapi(command) => success(command.run()),
         Command::RunIsolated(command) => command.run(),
     };

@@ -13,6 +13,7 @@ use figment::{
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use taper_server::{WebhookSecret, Webhooks};
+use taper_store::known_keys;
 
 use crate::{
     logging::LogFormat,
@@ -139,20 +140,32 @@ impl Settings {
     /// Puts the sources together: flag, then environment, then file, then default.
     ///
     /// # Errors
-    /// A file that is missing though named, or does not fit; an address for others without a key.
+    /// A file that is missing though named, or does not fit.
     pub(crate) fn read(flags: Flags) -> Result<Self> {
         let mut settings = Self::merge(flags)?;
         settings.allow_host.retain(|name| !name.is_empty());
         settings.webhook.retain(|url| !url.is_empty());
         settings.api_key = secret(KEY);
         settings.webhook_secret = secret(WEBHOOK_SECRET);
-        if !settings.listen.ip().is_loopback() && settings.api_key.is_none() {
-            bail!(
-                "{} can be reached from other machines, so a key is needed: set {KEY} to a long random word, or listen on 127.0.0.1",
-                settings.listen
-            );
-        }
         Ok(settings)
+    }
+
+    /// Makes sure that nobody else is let in without a key.
+    ///
+    /// # Errors
+    /// An address for others, and no key that one of them could have.
+    pub(crate) async fn require_key(&self) -> Result<()> {
+        if self.listen.ip().is_loopback() || self.api_key.is_some() {
+            return Ok(());
+        }
+        let keys = known_keys(&self.data_dir).await?;
+        if keys.iter().any(|key| key.revoked_at.is_none()) {
+            return Ok(());
+        }
+        bail!(
+            "{} can be reached from other machines, so a key is needed: make one with taper keys create, set {KEY} to a long random word, or listen on 127.0.0.1",
+            self.listen
+        )
     }
 
     fn merge(flags: Flags) -> Result<Self> {

@@ -9,6 +9,7 @@ import type {
   JobEvent,
   List,
   MetricsAnswer,
+  Session,
 } from './types'
 
 /** A refusal of the server, in the words of its error body. */
@@ -39,10 +40,15 @@ export const experimentPath = (id: string) => `${experiments}/${encodeURICompone
 export const experimentStreamPath = (id: string) => `${experimentPath(id)}/events/stream`
 export const tablePath = (id: string, format: 'csv' | 'markdown') => `${experimentPath(id)}/table?format=${format}`
 
+let refused = () => {}
+/** Has a function called whenever the server asks for a key. */
+export const onRefused = (call: () => void) => (refused = call)
+
 async function request<T>(path: string, init?: RequestInit): Promise<T> {
   const answer = await fetch(path, { headers: { accept: 'application/json' }, ...init })
   const body: unknown = await answer.json().catch(() => null)
   if (answer.ok) return body as T
+  if (answer.status === 401) refused()
   const error = (body as { error?: { message?: string; param?: string | null } } | null)?.error
   throw new ApiError(answer.status, error?.message ?? `the server answered ${answer.status} to ${path}`, error?.param)
 }
@@ -58,6 +64,12 @@ const withJson = (method: string, body: unknown): RequestInit => ({
   headers: { accept: 'application/json', 'content-type': 'application/json' },
   body: JSON.stringify(body),
 })
+
+const session = '/v1/session'
+
+export const getSession = () => request<Session>(session)
+export const beginSession = (key: string) => request<Session>(session, withJson('POST', { key }))
+export const endSession = () => request<unknown>(session, { method: 'DELETE' })
 
 export const listJobs = (limit: number, after?: string) => request<List<Job>>(page(jobs, limit, after))
 export const getJob = (id: string) => request<Job>(jobPath(id))

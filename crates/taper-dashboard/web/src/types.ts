@@ -8,7 +8,9 @@ type Schemas = components['schemas']
 export type State = Schemas['JobState']
 /** Of a configuration's runs together; weak ones may be stopped before their end. */
 export type RunState = ComparisonRow['status']
-export type Job = Schemas['FineTuningJob'] & { experiment_id: string | null; warnings: { code: string; message: string }[] }
+/** Who asks. */
+export type Session = Schemas['SessionObject']
+export type Job = Schemas['FineTuningJob']
 export type JobEvent = Schemas['FineTuningEvent']
 export type Checkpoint = Schemas['FineTuningCheckpoint']
 export type Artifact = Schemas['ArtifactObject']

@@ -11,7 +11,7 @@ use taper_core::{
     CheckpointFiles, Event, JobState, Metrics, PublishRefused, RunSink, RunSpec, TrainError,
 };
 use taper_runner::RunnerError;
-use taper_store::Job;
+use taper_store::{Job, Scope};
 
 use crate::bench::{Bench, Script, done, failure, plan, spec, until_stopped};
 
@@ -51,18 +51,18 @@ fn two_attempts(words: &'static [&'static str]) -> Script {
 }
 
 async fn messages(bench: &Bench, job: &Job) -> Vec<String> {
-    let events = bench.store.events_after(&job.id, 0, 1000).await.unwrap();
+    let events = bench.store.events_after(&job, 0, 1000).await.unwrap();
     events.into_iter().map(|event| event.message).collect()
 }
 
 async fn states(bench: &Bench, job: &Job) -> Vec<JobState> {
-    let events = bench.store.events_after(&job.id, 0, 1000).await.unwrap();
+    let events = bench.store.events_after(&job, 0, 1000).await.unwrap();
     events.iter().filter_map(Event::state).collect()
 }
 
 async fn wait_for_checkpoint(bench: &Bench, job: &Job, step: u64) {
     loop {
-        let page = bench.store.checkpoints(&job.id, None, 1).await.unwrap();
+        let page = bench.store.checkpoints(&job, None, 1).await.unwrap();
         if page.data.first().is_some_and(|newest| newest.step == step) {
             return;
         }
@@ -75,14 +75,22 @@ async fn a_paused_job_survives_a_restart_and_goes_on_from_its_checkpoint() {
     let bench = Bench::start(two_attempts(&["whole", "whole"])).await;
     let job = bench.submit().await;
     wait_for_checkpoint(&bench, &job, 2).await;
-    let paused = bench.runner.pause(&job.id).await.unwrap();
+    let paused = bench.runner.pause(&Scope::All, &job.id).await.unwrap();
     assert_eq!(paused.state, JobState::Paused);
     assert_eq!(paused.metrics.get("step"), Some(2.0));
-    assert_eq!(bench.runner.pause(&job.id).await.unwrap(), paused);
+    assert_eq!(
+        bench.runner.pause(&Scope::All, &job.id).await.unwrap(),
+        paused
+    );
     let bench = bench.restart(two_attempts(&[])).await;
-    let still = bench.store.job(&job.id).await.unwrap().unwrap();
+    let still = bench
+        .store
+        .job(&Scope::All, &job.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((still.state, still.crashes), (JobState::Paused, 0));
-    bench.runner.resume(&job.id).await.unwrap();
+    bench.runner.resume(&Scope::All, &job.id).await.unwrap();
     let ended = bench.wait(&job, JobState::Succeeded).await;
     assert_eq!(ended.attempt, 2);
     let told = messages(&bench, &job).await;
@@ -108,7 +116,7 @@ async fn a_pause_during_the_validation_takes_effect_after_it() {
     let job = bench.submit().await;
     let pausing = {
         let (runner, id) = (bench.runner.clone(), job.id.clone());
-        tokio::spawn(async move { runner.pause(&id).await })
+        tokio::spawn(async move { runner.pause(&Scope::All, &id).await })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
     go.store(true, Ordering::Release);
@@ -117,7 +125,7 @@ async fn a_pause_during_the_validation_takes_effect_after_it() {
         (paused.state, paused.plan),
         (JobState::Paused, Some(plan()))
     );
-    let cancelled = bench.runner.cancel(&job.id).await.unwrap();
+    let cancelled = bench.runner.cancel(&Scope::All, &job.id).await.unwrap();
     assert_eq!(
         (cancelled.state, cancelled.attempt),
         (JobState::Cancelled, 0)
@@ -134,8 +142,8 @@ async fn damaged_checkpoints_are_passed_over_and_said_to_be() {
     let bench = Bench::start(two_attempts(&["whole", "bad", "bad"])).await;
     let job = bench.submit().await;
     wait_for_checkpoint(&bench, &job, 3).await;
-    bench.runner.pause(&job.id).await.unwrap();
-    bench.runner.resume(&job.id).await.unwrap();
+    bench.runner.pause(&Scope::All, &job.id).await.unwrap();
+    bench.runner.resume(&Scope::All, &job.id).await.unwrap();
     bench.wait(&job, JobState::Succeeded).await;
     let told = messages(&bench, &job).await;
     for step in [2, 3] {
@@ -146,7 +154,7 @@ async fn damaged_checkpoints_are_passed_over_and_said_to_be() {
         told.contains(&"from Some(\"step-00000001\")".to_owned()),
         "{told:?}"
     );
-    let kept = bench.store.checkpoints(&job.id, None, 9).await.unwrap();
+    let kept = bench.store.checkpoints(&job, None, 9).await.unwrap();
     let steps: Vec<u64> = kept.data.iter().map(|checkpoint| checkpoint.step).collect();
     assert_eq!(steps, [1]);
 }
@@ -156,15 +164,15 @@ async fn a_job_that_has_lost_all_its_checkpoints_fails_and_a_retry_begins_at_the
     let bench = Bench::start(two_attempts(&["bad"])).await;
     let job = bench.submit().await;
     wait_for_checkpoint(&bench, &job, 1).await;
-    bench.runner.pause(&job.id).await.unwrap();
-    bench.runner.resume(&job.id).await.unwrap();
+    bench.runner.pause(&Scope::All, &job.id).await.unwrap();
+    bench.runner.resume(&Scope::All, &job.id).await.unwrap();
     let failed = bench.wait(&job, JobState::Failed).await;
     let error = failed.error.unwrap();
     assert_eq!(
         (error.code.as_str(), error.step),
         ("checkpoint_corrupt", Some(1))
     );
-    let retried = bench.runner.retry(&job.id).await.unwrap();
+    let retried = bench.runner.retry(&Scope::All, &job.id).await.unwrap();
     assert_eq!((retried.error, retried.finished_at), (None, None));
     let ended = bench.wait(&job, JobState::Succeeded).await;
     assert_eq!(ended.attempt, 3);
@@ -180,20 +188,20 @@ async fn a_checkpoint_that_does_not_go_with_the_model_now_is_kept_for_a_retry() 
     let bench = Bench::start(two_attempts(&["whole", "foreign", "bad"])).await;
     let job = bench.submit().await;
     wait_for_checkpoint(&bench, &job, 3).await;
-    bench.runner.pause(&job.id).await.unwrap();
-    bench.runner.resume(&job.id).await.unwrap();
+    bench.runner.pause(&Scope::All, &job.id).await.unwrap();
+    bench.runner.resume(&Scope::All, &job.id).await.unwrap();
     let failed = bench.wait(&job, JobState::Failed).await;
     let error = failed.error.unwrap();
     assert_eq!(
         (error.code.as_str(), error.step),
         ("checkpoint_unusable", Some(2))
     );
-    let kept = bench.store.checkpoints(&job.id, None, 9).await.unwrap();
+    let kept = bench.store.checkpoints(&job, None, 9).await.unwrap();
     let steps: Vec<u64> = kept.data.iter().map(|checkpoint| checkpoint.step).collect();
     assert_eq!(steps, [3, 2, 1]);
     // What it stands on is put back.
     fs::write(kept.data[1].dir.join("state"), "whole").unwrap();
-    bench.runner.retry(&job.id).await.unwrap();
+    bench.runner.retry(&Scope::All, &job.id).await.unwrap();
     bench.wait(&job, JobState::Succeeded).await;
     let told = messages(&bench, &job).await;
     assert!(
@@ -214,10 +222,10 @@ async fn a_failed_validation_is_repeated_by_a_retry() {
     let job = bench.submit().await;
     bench.wait(&job, JobState::Failed).await;
     bad.store(false, Ordering::Release);
-    bench.runner.retry(&job.id).await.unwrap();
+    bench.runner.retry(&Scope::All, &job.id).await.unwrap();
     let running = bench.wait(&job, JobState::Running).await;
     assert_eq!((running.plan, running.error), (Some(plan()), None));
-    bench.runner.cancel(&job.id).await.unwrap();
+    bench.runner.cancel(&Scope::All, &job.id).await.unwrap();
 }
 
 #[tokio::test]
@@ -236,16 +244,30 @@ async fn a_higher_priority_runs_first() {
     bench.wait(&first, JobState::Running).await;
     let (early, late) = (bench.submit().await, bench.submit().await);
     bench.wait(&late, JobState::Queued).await;
-    let urgent = bench.runner.prioritize(&late.id, 7).await.unwrap();
+    let urgent = bench
+        .runner
+        .prioritize(&Scope::All, &late.id, 7)
+        .await
+        .unwrap();
     assert_eq!(urgent.priority, 7);
     let place = |job: Option<Job>| job.unwrap().queue_position;
-    assert_eq!(place(bench.store.job(&late.id).await.unwrap()), Some(1));
-    assert_eq!(place(bench.store.job(&early.id).await.unwrap()), Some(2));
-    bench.runner.cancel(&first.id).await.unwrap();
+    assert_eq!(
+        place(bench.store.job(&Scope::All, &late.id).await.unwrap()),
+        Some(1)
+    );
+    assert_eq!(
+        place(bench.store.job(&Scope::All, &early.id).await.unwrap()),
+        Some(2)
+    );
+    bench.runner.cancel(&Scope::All, &first.id).await.unwrap();
     let early = bench.wait(&early, JobState::Succeeded).await;
     let late = bench.wait(&late, JobState::Succeeded).await;
     let began = async |job: &Job| {
-        let events = bench.store.all_events_after(0, None, 1000).await.unwrap();
+        let events = bench
+            .store
+            .all_events_after(&Scope::All, 0, None, 1000)
+            .await
+            .unwrap();
         let runs =
             |event: &&Event| event.job_id == job.id && event.state() == Some(JobState::Running);
         events.iter().find(runs).unwrap().row
@@ -267,13 +289,27 @@ async fn a_deleted_job_leaves_nothing_and_a_half_deleted_one_is_swept_at_the_nex
     let job = bench.wait(&job, JobState::Succeeded).await;
     let table = bench.store.file_path(&job.result_files[0]);
     assert!(table.is_file() && bench.store.run_dir(&job.id).is_dir());
-    bench.runner.delete(&job.id).await.unwrap();
+    bench.runner.delete(&Scope::All, &job.id).await.unwrap();
     assert!(!table.exists() && !bench.store.run_dir(&job.id).exists());
-    assert_eq!(bench.store.file(&job.result_files[0]).await.unwrap(), None);
-    assert!(bench.store.tuned_models().await.unwrap().is_empty());
+    assert_eq!(
+        bench
+            .store
+            .file(&Scope::All, &job.result_files[0])
+            .await
+            .unwrap(),
+        None
+    );
+    assert!(
+        bench
+            .store
+            .tuned_models(&Scope::All)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     for gone in [
-        bench.runner.delete(&job.id).await,
-        bench.runner.retry(&job.id).await.map(drop),
+        bench.runner.delete(&Scope::All, &job.id).await,
+        bench.runner.retry(&Scope::All, &job.id).await.map(drop),
     ] {
         assert!(matches!(gone, Err(RunnerError::NoJob(_))));
     }
@@ -303,7 +339,7 @@ async fn a_checkpoint_that_cannot_be_recorded_does_not_end_the_run() {
     let bench = Bench::start(script).await;
     let job = bench.submit().await;
     bench.wait(&job, JobState::Succeeded).await;
-    let kept = bench.store.checkpoints(&job.id, None, 9).await.unwrap();
+    let kept = bench.store.checkpoints(&job, None, 9).await.unwrap();
     assert_eq!(kept.data.len(), 1);
 }
 
@@ -320,7 +356,7 @@ async fn a_cancel_wins_over_a_run_that_ends_well_meanwhile() {
     let bench = Bench::start(script).await;
     let job = bench.submit().await;
     bench.wait(&job, JobState::Running).await;
-    let cancelled = bench.runner.cancel(&job.id).await.unwrap();
+    let cancelled = bench.runner.cancel(&Scope::All, &job.id).await.unwrap();
     assert_eq!(cancelled.state, JobState::Cancelled);
     assert!(cancelled.result_files.is_empty() && cancelled.fine_tuned_model.is_none());
     assert!(!bench.store.run_dir(&job.id).join("output").exists());
@@ -337,9 +373,14 @@ async fn a_stopping_server_keeps_what_users_have_asked_for() {
         let bench = Bench::start(script).await;
         let job = bench.submit().await;
         bench.wait(&job, JobState::Running).await;
-        bench.store.wish(&job.id, wish).await.unwrap().unwrap();
+        bench.store.wish(&job, wish).await.unwrap().unwrap();
         bench.runner.shutdown().await;
-        let job = bench.store.job(&job.id).await.unwrap().unwrap();
+        let job = bench
+            .store
+            .job(&Scope::All, &job.id)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!((job.state, job.wish), (end, None));
     }
 }

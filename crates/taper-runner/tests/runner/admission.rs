@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex};
 
-use taper_core::{JobState, Memory, Method, RunSpec, code};
+use taper_core::{JobState, Memory, Method, Project, RunSpec, code};
 use taper_runner::RunnerError;
-use taper_store::JobFilter;
+use taper_store::{JobFilter, Scope};
 
 use crate::bench::{Bench, Script, done, spec, until_stopped};
 
@@ -30,7 +30,11 @@ async fn what_cannot_fit_is_refused_with_three_ways() {
     job.tuning.method = Method::Full;
     for dry in [false, true] {
         let refused = if dry {
-            bench.runner.plan(job.clone()).await.map(drop)
+            bench
+                .runner
+                .plan(&Project::default(), job.clone())
+                .await
+                .map(drop)
         } else {
             bench.runner.submit(job.clone()).await.map(drop)
         };
@@ -101,7 +105,7 @@ async fn a_job_that_fits_later_waits_and_says_so() {
             "Waiting for memory: the job needs 600 B, the running ones leave 400 B",
         )
         .await;
-    bench.runner.cancel(&first.id).await.unwrap();
+    bench.runner.cancel(&Scope::All, &first.id).await.unwrap();
     bench.wait(&second, JobState::Succeeded).await;
     assert_eq!(*running.lock().unwrap(), (0, 1));
 }
@@ -110,11 +114,23 @@ async fn a_job_that_fits_later_waits_and_says_so() {
 async fn a_plan_leaves_nothing_behind() {
     let script = Script::new(|_, _, _| done()).taking(by_batch);
     let bench = Bench::start(script).await;
-    let plan = bench.runner.plan(spec(&bench.store).await).await.unwrap();
+    let plan = bench
+        .runner
+        .plan(&Project::default(), spec(&bench.store).await)
+        .await
+        .unwrap();
     assert_eq!((plan.total_steps, plan.memory.weights), (2, 10));
     let all = JobFilter {
         limit: 10,
         ..JobFilter::default()
     };
-    assert!(bench.store.jobs(&all).await.unwrap().data.is_empty());
+    assert!(
+        bench
+            .store
+            .jobs(&Scope::All, &all)
+            .await
+            .unwrap()
+            .data
+            .is_empty()
+    );
 }

@@ -6,7 +6,7 @@ use taper_core::{
     SpecError, TrainError, Trainer,
 };
 use taper_runner::{Patience, Retention, Runner, RunnerConfig};
-use taper_store::{Job, Limits, Store};
+use taper_store::{Job, Limits, Scope, Store};
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -196,10 +196,10 @@ impl Bench {
 
     /// Waits until a job is in a state, by its events.
     pub(crate) async fn wait(&self, job: &Job, state: JobState) -> Job {
-        let mut events = self.store.subscribe();
+        let mut events = self.store.subscribe(&Scope::All);
         let reached = async {
             loop {
-                let now = self.store.job(&job.id).await.unwrap().unwrap();
+                let now = self.store.job(&Scope::All, &job.id).await.unwrap().unwrap();
                 if now.state == state {
                     return now;
                 }
@@ -214,10 +214,10 @@ impl Bench {
 
     /// Waits until a job's log holds a message.
     pub(crate) async fn wait_for_event(&self, job: &Job, message: &str) {
-        let mut events = self.store.subscribe();
+        let mut events = self.store.subscribe(&Scope::All);
         let told = async {
             loop {
-                let log = self.store.events_after(&job.id, 0, 100).await.unwrap();
+                let log = self.store.events_after(&job, 0, 100).await.unwrap();
                 if log.iter().any(|event| event.message == message) {
                     return;
                 }

@@ -2,6 +2,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use taper_core::{Control, JobState, Plan, TrainError};
 use taper_runner::RunnerError;
+use taper_store::Scope;
 use tokio::sync::Notify;
 
 use crate::bench::{Bench, Script, done, failure, plan, until_stopped};
@@ -15,10 +16,10 @@ async fn a_running_job_stops_and_leaves_nothing_half_done() {
     let bench = Bench::start(script).await;
     let job = bench.submit().await;
     bench.wait(&job, JobState::Running).await;
-    let cancelled = bench.runner.cancel(&job.id).await.unwrap();
+    let cancelled = bench.runner.cancel(&Scope::All, &job.id).await.unwrap();
     assert_eq!(cancelled.state, JobState::Cancelled);
     assert_eq!(bench.left_behind(&job), Vec::<String>::new());
-    let again = bench.runner.cancel(&job.id).await.unwrap();
+    let again = bench.runner.cancel(&Scope::All, &job.id).await.unwrap();
     assert_eq!(again, cancelled);
 }
 
@@ -37,7 +38,7 @@ async fn a_run_that_is_slow_to_stop_is_shown_as_it_is() {
     let bench = Bench::start(script).await;
     let job = bench.submit().await;
     begun.notified().await;
-    let shown = bench.runner.cancel(&job.id).await.unwrap();
+    let shown = bench.runner.cancel(&Scope::All, &job.id).await.unwrap();
     assert_eq!(shown.state, JobState::Running);
     bench.wait(&job, JobState::Cancelled).await;
 }
@@ -53,14 +54,19 @@ async fn a_queued_job_never_starts() {
     bench.wait(&first, JobState::Running).await;
     let second = bench.submit().await;
     bench.wait(&second, JobState::Queued).await;
-    let cancelled = bench.runner.cancel(&second.id).await.unwrap();
+    let cancelled = bench.runner.cancel(&Scope::All, &second.id).await.unwrap();
     assert_eq!(
         (cancelled.state, cancelled.attempt),
         (JobState::Cancelled, 0)
     );
-    bench.runner.cancel(&first.id).await.unwrap();
+    bench.runner.cancel(&Scope::All, &first.id).await.unwrap();
     bench.runner.shutdown().await;
-    let second = bench.store.job(&second.id).await.unwrap().unwrap();
+    let second = bench
+        .store
+        .job(&Scope::All, &second.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((second.state, second.attempt), (JobState::Cancelled, 0));
 }
 
@@ -82,11 +88,16 @@ async fn a_job_under_validation_ends_at_once_and_the_next_is_validated() {
     let slow = bench.runner.submit(spec).await.unwrap();
     let next = bench.submit().await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let cancelled = bench.runner.cancel(&slow.id).await.unwrap();
+    let cancelled = bench.runner.cancel(&Scope::All, &slow.id).await.unwrap();
     assert_eq!(cancelled.state, JobState::Cancelled);
     bench.wait(&next, JobState::Running).await;
-    bench.runner.cancel(&next.id).await.unwrap();
-    let slow = bench.store.job(&slow.id).await.unwrap().unwrap();
+    bench.runner.cancel(&Scope::All, &next.id).await.unwrap();
+    let slow = bench
+        .store
+        .job(&Scope::All, &slow.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((slow.state, slow.plan), (JobState::Cancelled, None));
 }
 
@@ -107,12 +118,12 @@ async fn an_ended_job_cannot_be_cancelled() {
     let bad = bench.runner.submit(spec).await.unwrap();
     bench.wait(&bad, JobState::Failed).await;
     for (job, expected) in [(good, JobState::Succeeded), (bad, JobState::Failed)] {
-        match bench.runner.cancel(&job.id).await {
+        match bench.runner.cancel(&Scope::All, &job.id).await {
             Err(RunnerError::WrongState { state, .. }) => assert_eq!(state, expected),
             other => panic!("{other:?}"),
         }
     }
-    let unknown = bench.runner.cancel("ftjob-none").await;
+    let unknown = bench.runner.cancel(&Scope::All, "ftjob-none").await;
     assert!(matches!(unknown, Err(RunnerError::NoJob(_))));
 }
 
@@ -126,14 +137,19 @@ async fn cancelling_while_a_run_ends_leaves_one_end() {
     for wait in 0..12 {
         let job = bench.submit().await;
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        let answer = bench.runner.cancel(&job.id).await;
-        let mut after = bench.store.job(&job.id).await.unwrap().unwrap();
+        let answer = bench.runner.cancel(&Scope::All, &job.id).await;
+        let mut after = bench
+            .store
+            .job(&Scope::All, &job.id)
+            .await
+            .unwrap()
+            .unwrap();
         if !after.state.is_terminal() {
             after = bench.wait(&job, JobState::Succeeded).await;
         }
         let refused = matches!(answer, Err(RunnerError::WrongState { .. }));
         assert!(answer.is_ok() || refused);
-        let events = bench.store.events_after(&job.id, 0, 100).await.unwrap();
+        let events = bench.store.events_after(&job, 0, 100).await.unwrap();
         let ends = events.iter().filter_map(taper_core::Event::state);
         assert_eq!(
             ends.filter(|state| state.is_terminal()).collect::<Vec<_>>(),

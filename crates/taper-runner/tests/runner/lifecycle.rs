@@ -10,7 +10,7 @@ use taper_core::{
     CheckpointFiles, Event, JobState, Level, Metrics, Outcome, RunEvent, RunSink, RunSpec,
     TrainError,
 };
-use taper_store::{Change, CurveQuery, Transition};
+use taper_store::{Change, CurveQuery, Scope, Transition};
 
 use crate::bench::{Bench, Script, done, failure, plan};
 
@@ -52,16 +52,16 @@ async fn a_job_goes_from_submission_to_its_artifacts() {
     assert_eq!(submitted.state, JobState::ValidatingFiles);
     assert_eq!(submitted.spec.training.learning_rate, Some(0.125));
     let job = bench.wait(&submitted, JobState::Succeeded).await;
-    assert_eq!((job.attempt, job.plan), (1, Some(plan())));
+    assert_eq!((job.attempt, job.plan.clone()), (1, Some(plan())));
     assert_eq!(job.trained_tokens, Some(42));
     assert_eq!(job.metrics.get("train_seconds"), Some(1.5));
     assert_eq!(job.metrics.get("train_loss"), Some(0.5));
-    let name = job.fine_tuned_model.unwrap();
+    let name = job.fine_tuned_model.clone().unwrap();
     assert_eq!(
         name,
         format!("ft:base:default:mine:{}", &job.id[job.id.len() - 8..])
     );
-    let artifacts = bench.store.artifacts(&job.id).await.unwrap();
+    let artifacts = bench.store.artifacts(&job).await.unwrap();
     let paths: Vec<_> = artifacts.iter().map(|a| a.path.as_str()).collect();
     assert_eq!(paths, ["adapter/adapter_config.json", "metrics.csv"]);
     assert_eq!(
@@ -70,7 +70,7 @@ async fn a_job_goes_from_submission_to_its_artifacts() {
     );
     let table = bench
         .store
-        .file(&job.result_files[0])
+        .file(&Scope::All, &job.result_files[0])
         .await
         .unwrap()
         .unwrap();
@@ -80,11 +80,14 @@ async fn a_job_goes_from_submission_to_its_artifacts() {
     );
     let text = fs::read_to_string(bench.store.file_path(&table.id)).unwrap();
     assert_eq!(text, "step,train_loss,train_accuracy\n");
-    let models = bench.runner.models().await.unwrap();
+    let models = bench.runner.models(&Scope::All).await.unwrap();
     let ids: Vec<_> = models.iter().map(|m| m.id.as_str()).collect();
     assert_eq!(ids, ["base", name.as_str()]);
-    assert_eq!(bench.runner.model(&name).await.unwrap(), models[1]);
-    assert!(bench.runner.model("ft:none").await.is_err());
+    assert_eq!(
+        bench.runner.model(&Scope::All, &name).await.unwrap(),
+        models[1]
+    );
+    assert!(bench.runner.model(&Scope::All, "ft:none").await.is_err());
 }
 
 #[tokio::test]
@@ -92,7 +95,7 @@ async fn a_jobs_log_tells_its_story_in_order() {
     let bench = Bench::start(Script::new(|run, sink, _| good_run(run, sink))).await;
     let job = bench.submit().await;
     bench.wait(&job, JobState::Succeeded).await;
-    let events = bench.store.events_after(&job.id, 0, 100).await.unwrap();
+    let events = bench.store.events_after(&job, 0, 100).await.unwrap();
     let told: Vec<_> = events.iter().map(|event| event.message.as_str()).collect();
     assert_eq!(
         told,
@@ -127,11 +130,11 @@ async fn a_jobs_log_tells_its_story_in_order() {
     );
     let curves = bench
         .store
-        .curves(&job.id, &CurveQuery::default())
+        .curves(&job, &CurveQuery::default())
         .await
         .unwrap();
     assert_eq!(curves["train_loss"], [(1, Some(1.0)), (2, Some(0.5))]);
-    let checkpoints = bench.store.checkpoints(&job.id, None, 10).await.unwrap();
+    let checkpoints = bench.store.checkpoints(&job, None, 10).await.unwrap();
     assert_eq!(
         checkpoints.data.iter().map(|c| c.step).collect::<Vec<_>>(),
         [2]
@@ -241,15 +244,20 @@ async fn a_run_that_has_lost_its_job_is_stopped_and_changes_nothing() {
         change: Change::default(),
     };
     bench.store.transition(lost).await.unwrap().unwrap();
-    let seq = bench.store.last_event_seq(&job.id).await.unwrap();
+    let seq = bench.store.last_event_seq(&job).await.unwrap();
     tokio::task::spawn_blocking(move || met.wait())
         .await
         .unwrap();
     bench.runner.shutdown().await;
-    let after = bench.store.job(&job.id).await.unwrap().unwrap();
+    let after = bench
+        .store
+        .job(&Scope::All, &job.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((after.state, after.error), (JobState::Failed, None));
-    assert_eq!(bench.store.last_event_seq(&job.id).await.unwrap(), seq);
-    let kept = bench.store.checkpoints(&job.id, None, 1).await.unwrap();
+    assert_eq!(bench.store.last_event_seq(&job).await.unwrap(), seq);
+    let kept = bench.store.checkpoints(&job, None, 1).await.unwrap();
     assert!(kept.data.is_empty());
 }
 
@@ -281,7 +289,7 @@ async fn a_run_that_tells_more_than_it_waits_for_loses_nothing() {
     let bench = Bench::start(script).await;
     let submitted = bench.submit().await;
     let job = bench.wait(&submitted, JobState::Succeeded).await;
-    let events = bench.store.events_after(&job.id, 0, 100_000).await.unwrap();
+    let events = bench.store.events_after(&job, 0, 100_000).await.unwrap();
     let told = events.iter().filter_map(|event| event.message.parse().ok());
     assert_eq!(
         told.collect::<Vec<i64>>(),

@@ -2,7 +2,7 @@ use std::{fs, sync::Arc};
 
 use taper_core::{CheckpointFiles, JobState, Level, Metrics};
 use taper_runner::RunnerError;
-use taper_store::{Change, Transition};
+use taper_store::{Change, Scope, Transition};
 
 use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
 
@@ -19,7 +19,12 @@ async fn a_stopped_server_keeps_its_running_job_for_the_next_start() {
     let job = bench.submit().await;
     bench.wait(&job, JobState::Running).await;
     bench.runner.shutdown().await;
-    let stopped = bench.store.job(&job.id).await.unwrap().unwrap();
+    let stopped = bench
+        .store
+        .job(&Scope::All, &job.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((stopped.state, stopped.crashes), (JobState::Queued, 0));
     let refused = bench.runner.submit(stopped.spec).await;
     assert!(matches!(refused, Err(RunnerError::Stopping)));

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use taper_core::code;
+use taper_core::{Project, code};
 use taper_runner::RunnerError;
-use taper_store::JobFilter;
+use taper_store::{JobFilter, Scope};
 use tokio::task::JoinSet;
 
 use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
@@ -46,7 +46,15 @@ async fn what_does_not_exist_is_named_by_its_field() {
         limit: 1,
         ..JobFilter::default()
     };
-    assert!(bench.store.jobs(&filter).await.unwrap().data.is_empty());
+    assert!(
+        bench
+            .store
+            .jobs(&Scope::All, &filter)
+            .await
+            .unwrap()
+            .data
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -66,7 +74,7 @@ async fn a_plan_that_nobody_waits_for_any_more_is_given_up() {
     let mut requests = JoinSet::new();
     for _ in 0..5 {
         let (runner, spec) = (bench.runner.clone(), spec.clone());
-        requests.spawn(async move { runner.plan(spec).await });
+        requests.spawn(async move { runner.plan(&Project::default(), spec).await });
     }
     let answer = tokio::time::timeout(Duration::from_millis(500), requests.join_next()).await;
     assert!(answer.is_err());

@@ -10,7 +10,7 @@ use std::{
 
 use taper_core::{Event, JobState};
 use taper_runner::Patience;
-use taper_store::{FileRecord, Limits, Store};
+use taper_store::{FileRecord, Limits, Scope, Store};
 
 use crate::bench::{Bench, Script, done, until_stopped};
 
@@ -37,7 +37,7 @@ async fn a_run_that_does_not_move_fails_and_the_next_one_gets_a_worker() {
     let job = bench.submit().await;
     let failed = bench.wait(&job, JobState::Failed).await;
     assert_eq!(failed.error.unwrap().code, "stuck");
-    bench.runner.retry(&job.id).await.unwrap();
+    bench.runner.retry(&Scope::All, &job.id).await.unwrap();
     let job = bench.wait(&job, JobState::Succeeded).await;
     assert_eq!(job.attempt, 2);
     bench.runner.shutdown().await;
@@ -67,11 +67,15 @@ async fn without_space_a_run_waits_in_the_queue_and_goes_on_by_itself() {
     bench.wait(&job, JobState::Running).await;
     let file = fill(&bench.store).await;
     bench.wait(&job, JobState::Queued).await;
-    let events = bench.store.events_after(&job.id, 0, 100).await.unwrap();
+    let events = bench.store.events_after(&job, 0, 100).await.unwrap();
     let last = events.last().unwrap();
     assert_eq!(Event::state(last), Some(JobState::Queued));
     assert!(last.message.contains("no space"), "{}", last.message);
-    bench.store.delete_file(&file.id).await.unwrap();
+    bench
+        .store
+        .delete_file(&Scope::All, &file.id)
+        .await
+        .unwrap();
     let job = bench.wait(&job, JobState::Succeeded).await;
     assert_eq!(job.attempt, 2);
 }
@@ -118,11 +122,23 @@ async fn a_run_that_only_its_own_checkpoint_keeps_from_going_on_fails_in_the_end
         bench.wait(&job, JobState::Running).await;
         let file = fill(&bench.store).await;
         reach(&paused, attempt).await;
-        bench.store.delete_file(&file.id).await.unwrap();
+        bench
+            .store
+            .delete_file(&Scope::All, &file.id)
+            .await
+            .unwrap();
         freed.store(attempt, SeqCst);
         if attempt < 3 {
             let next = async {
-                while bench.store.job(&job.id).await.unwrap().unwrap().attempt == attempt {
+                while bench
+                    .store
+                    .job(&Scope::All, &job.id)
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .attempt
+                    == attempt
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };

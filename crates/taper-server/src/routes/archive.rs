@@ -3,9 +3,11 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
+use taper_store::Job;
 
 use crate::{
     archive::{Entry, zip},
+    auth::Caller,
     download::attachment,
     error::ApiError,
     extract::Path,
@@ -27,10 +29,11 @@ const FOLDERS: [&str; 2] = ["adapter/", "model/"];
 )]
 pub(crate) async fn download_archive(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let job = state.job(&id).await?;
-    let entries = entries(&state, &id).await?;
+    let job = state.job(&caller.scope, &id).await?;
+    let entries = entries(&state, &job).await?;
     if entries.is_empty() {
         let wish = "its adapter can be downloaded once it has succeeded";
         return Err(wrong_state(&id, job.state, wish));
@@ -48,7 +51,7 @@ pub(crate) async fn download_archive(
     Ok((headers, zip(entries)).into_response())
 }
 
-async fn entries(state: &AppState, job: &str) -> Result<Vec<Entry>, ApiError> {
+async fn entries(state: &AppState, job: &Job) -> Result<Vec<Entry>, ApiError> {
     let mut entries = Vec::new();
     for artifact in state.store.artifacts(job).await? {
         let name = FOLDERS
@@ -56,7 +59,7 @@ async fn entries(state: &AppState, job: &str) -> Result<Vec<Entry>, ApiError> {
             .find_map(|folder| artifact.path.strip_prefix(folder));
         let Some(name) = name else { continue };
         let found = state.store.artifact(job, &artifact.path).await?;
-        let (_, path) = found.ok_or_else(|| ApiError::no_artifact(job, &artifact.path))?;
+        let (_, path) = found.ok_or_else(|| ApiError::no_artifact(&job.id, &artifact.path))?;
         entries.push(Entry {
             name: name.to_owned(),
             path,

@@ -1,6 +1,7 @@
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
 
 use crate::{
+    auth::Caller,
     download::Download,
     error::ApiError,
     extract::Path,
@@ -20,10 +21,11 @@ use crate::{
 )]
 pub(crate) async fn list_artifacts(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<List<ArtifactObject>>, ApiError> {
-    state.job(&id).await?;
-    let artifacts = state.store.artifacts(&id).await?;
+    let job = state.job(&caller.scope, &id).await?;
+    let artifacts = state.store.artifacts(&job).await?;
     let artifacts = artifacts.into_iter().map(ArtifactObject::from).collect();
     Ok(Json(List::whole(artifacts)))
 }
@@ -48,11 +50,12 @@ pub(crate) async fn list_artifacts(
 )]
 pub(crate) async fn download_artifact(
     State(state): State<AppState>,
+    caller: Caller,
     Path((id, path)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    state.job(&id).await?;
-    let found = state.store.artifact(&id, &path).await?;
+    let job = state.job(&caller.scope, &id).await?;
+    let found = state.store.artifact(&job, &path).await?;
     let (artifact, path) = found.ok_or_else(|| ApiError::no_artifact(&id, &path))?;
     let download = Download {
         path,

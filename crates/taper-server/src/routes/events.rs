@@ -2,6 +2,7 @@ use axum::{Json, extract::State};
 use utoipa::IntoParams;
 
 use crate::{
+    auth::Caller,
     error::{ApiError, readable},
     extract::Path,
     query::{FromPairs, Pairs, Query},
@@ -41,12 +42,13 @@ impl FromPairs for EventPage {
 )]
 pub(crate) async fn list_events(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<EventPage>,
 ) -> Result<Json<List<FineTuningEvent>>, ApiError> {
-    state.job(&id).await?;
+    let job = state.job(&caller.scope, &id).await?;
     let after = query.after.as_deref().map(row_of).transpose()?;
-    let page = state.store.events_page(&id, after, query.limit).await?;
+    let page = state.store.events_page(&job, after, query.limit).await?;
     let events = page.data.iter().map(FineTuningEvent::from).collect();
     Ok(Json(List::page(events, page.has_more, |event| &event.id)))
 }
@@ -89,12 +91,13 @@ impl FromPairs for CheckpointPage {
 )]
 pub(crate) async fn list_checkpoints(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<CheckpointPage>,
 ) -> Result<Json<List<FineTuningCheckpoint>>, ApiError> {
-    let job = state.job(&id).await?;
+    let job = state.job(&caller.scope, &id).await?;
     let after = query.after.as_deref();
-    let page = state.store.checkpoints(&id, after, query.limit).await?;
+    let page = state.store.checkpoints(&job, after, query.limit).await?;
     let checkpoints = page
         .data
         .into_iter()

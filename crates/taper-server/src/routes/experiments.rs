@@ -9,9 +9,9 @@ use utoipa::IntoParams;
 
 use super::{events, events::EventPage, jobs::Submission, streams};
 use crate::{
+    auth::Caller,
     error::ApiError,
     extract::{JsonBody, Path},
-    feed::Scope,
     once::Marks,
     query::{FromPairs, Pairs, Query},
     state::AppState,
@@ -38,26 +38,28 @@ use crate::{
 )]
 pub(crate) async fn create_experiment(
     State(state): State<AppState>,
+    caller: Caller,
     Query(query): Query<Submission>,
     Marks(once): Marks,
     JsonBody(body): JsonBody,
 ) -> Result<Json<SubmittedExperiment>, ApiError> {
     if query.dry_run {
-        let plan = state
-            .runner
-            .plan_experiment(ExperimentRequest::parse(&body)?);
+        let (request, project) = (ExperimentRequest::parse(&body)?, caller.scope.home());
+        let plan = state.runner.plan_experiment(&project, request);
         return Ok(Json(SubmittedExperiment::Plan(plan.await?.into())));
     }
     let once = once.asking(&[&body.to_string()]);
     let made = match state.store.made_before(&once).await? {
-        Some(id) => state.runner.experiment(&id).await.ok(),
+        Some(id) => state.runner.experiment(&caller.scope, &id).await.ok(),
         None => None,
     };
     let view = match made {
         Some(view) => view,
         None => {
             let request = ExperimentRequest::parse(&body)?;
-            state.runner.submit_experiment(request, once).await?
+            let project = caller.scope.home();
+            let submitted = state.runner.submit_experiment(project, request, once);
+            submitted.await?
         }
     };
     let object = Box::new(ExperimentObject::from(view));
@@ -76,10 +78,14 @@ pub(crate) async fn create_experiment(
 )]
 pub(crate) async fn list_experiments(
     State(state): State<AppState>,
+    caller: Caller,
     Query(query): Query<EventPage>,
 ) -> Result<Json<List<ExperimentObject>>, ApiError> {
     let after = query.after.as_deref();
-    let page = state.runner.experiments(after, query.limit).await?;
+    let page = state
+        .runner
+        .experiments(&caller.scope, after, query.limit)
+        .await?;
     let data = page.data.into_iter().map(ExperimentObject::from).collect();
     Ok(Json(List::page(data, page.has_more, |it| &it.id)))
 }
@@ -94,9 +100,12 @@ pub(crate) async fn list_experiments(
 )]
 pub(crate) async fn find_experiment(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(state.runner.experiment(&id).await?.into()))
+    Ok(Json(
+        state.runner.experiment(&caller.scope, &id).await?.into(),
+    ))
 }
 
 /// Cancel an experiment
@@ -112,9 +121,16 @@ pub(crate) async fn find_experiment(
 )]
 pub(crate) async fn cancel_experiment(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(state.runner.cancel_experiment(&id).await?.into()))
+    Ok(Json(
+        state
+            .runner
+            .cancel_experiment(&caller.scope, &id)
+            .await?
+            .into(),
+    ))
 }
 
 /// Pause an experiment
@@ -129,9 +145,16 @@ pub(crate) async fn cancel_experiment(
 )]
 pub(crate) async fn pause_experiment(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(state.runner.pause_experiment(&id).await?.into()))
+    Ok(Json(
+        state
+            .runner
+            .pause_experiment(&caller.scope, &id)
+            .await?
+            .into(),
+    ))
 }
 
 /// Resume a paused experiment
@@ -146,9 +169,16 @@ pub(crate) async fn pause_experiment(
 )]
 pub(crate) async fn resume_experiment(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(state.runner.resume_experiment(&id).await?.into()))
+    Ok(Json(
+        state
+            .runner
+            .resume_experiment(&caller.scope, &id)
+            .await?
+            .into(),
+    ))
 }
 
 /// Delete an experiment
@@ -163,9 +193,10 @@ pub(crate) async fn resume_experiment(
 )]
 pub(crate) async fn delete_experiment(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedExperiment>, ApiError> {
-    state.runner.delete_experiment(&id).await?;
+    state.runner.delete_experiment(&caller.scope, &id).await?;
     Ok(Json(DeletedExperiment {
         id,
         object: "experiment",
@@ -185,12 +216,15 @@ pub(crate) async fn delete_experiment(
 )]
 pub(crate) async fn list_experiment_events(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<EventPage>,
 ) -> Result<Json<List<StreamedEvent>>, ApiError> {
-    state.experiment_jobs(&id).await?;
+    let experiment = state.experiment(&caller.scope, &id).await?;
     let after = query.after.as_deref().map(events::row_of).transpose()?;
-    let page = state.store.experiment_events(&id, after, query.limit);
+    let page = state
+        .store
+        .experiment_events(&experiment, after, query.limit);
     let page = page.await?;
     let events = page.data.iter().map(StreamedEvent::from).collect();
     Ok(Json(List::page(events, page.has_more, |it| &it.event.id)))
@@ -211,11 +245,14 @@ pub(crate) async fn list_experiment_events(
 )]
 pub(crate) async fn stream_experiment_events(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let jobs = state.experiment_jobs(&id).await?;
-    streams::open_from_now(&state, Scope::Jobs(Some(jobs)), &headers).await
+    let experiment = state.experiment(&caller.scope, &id).await?;
+    let jobs = state.store.experiment_jobs(&experiment).await?;
+    let jobs = jobs.into_iter().map(|job| job.id).collect();
+    streams::open_from_now(&state, caller, Some(jobs), &headers).await
 }
 
 #[derive(IntoParams)]
@@ -264,10 +301,11 @@ impl FromPairs for TableQuery {
 )]
 pub(crate) async fn find_table(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, ApiError> {
-    let view = state.runner.experiment(&id).await?;
+    let view = state.runner.experiment(&caller.scope, &id).await?;
     let (kind, text) = match query.format {
         TableFormat::Json => return Ok(Json(ExperimentTable::from(view)).into_response()),
         TableFormat::Csv => ("text/csv; charset=utf-8", view.comparison.to_csv()),

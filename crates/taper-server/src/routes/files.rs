@@ -3,6 +3,7 @@ use taper_store::{FileFilter, Order};
 use utoipa::IntoParams;
 
 use crate::{
+    auth::Caller,
     download::Download,
     error::ApiError,
     extract::Path,
@@ -26,10 +27,16 @@ use crate::{
 )]
 pub(crate) async fn create_file(
     State(state): State<AppState>,
+    caller: Caller,
     Marks(once): Marks,
     incoming: Incoming,
 ) -> Result<Json<FileObject>, ApiError> {
-    Ok(Json(incoming.keep(&state.store, once).await?.into()))
+    Ok(Json(
+        incoming
+            .keep(&state.store, caller.scope.home(), once)
+            .await?
+            .into(),
+    ))
 }
 
 #[derive(IntoParams)]
@@ -70,6 +77,7 @@ impl FromPairs for FilePage {
 )]
 pub(crate) async fn list_files(
     State(state): State<AppState>,
+    caller: Caller,
     Query(query): Query<FilePage>,
 ) -> Result<Json<List<FileObject>>, ApiError> {
     let filter = FileFilter {
@@ -78,7 +86,7 @@ pub(crate) async fn list_files(
         limit: query.limit,
         order: query.order,
     };
-    let page = state.store.files(&filter).await?;
+    let page = state.store.files(&caller.scope, &filter).await?;
     let files = page.data.into_iter().map(FileObject::from).collect();
     Ok(Json(List::page(files, page.has_more, |file| &file.id)))
 }
@@ -93,9 +101,10 @@ pub(crate) async fn list_files(
 )]
 pub(crate) async fn find_file(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FileObject>, ApiError> {
-    Ok(Json(state.file(&id).await?.into()))
+    Ok(Json(state.file(&caller.scope, &id).await?.into()))
 }
 
 /// Download a file
@@ -117,10 +126,11 @@ pub(crate) async fn find_file(
 )]
 pub(crate) async fn download_file(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let file = state.file(&id).await?;
+    let file = state.file(&caller.scope, &id).await?;
     let download = Download {
         path: state.store.file_path(&file.id),
         name: file.filename,
@@ -142,9 +152,10 @@ pub(crate) async fn download_file(
 )]
 pub(crate) async fn delete_file(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedFile>, ApiError> {
-    if !state.store.delete_file(&id).await? {
+    if !state.store.delete_file(&caller.scope, &id).await? {
         return Err(ApiError::no_file(&id));
     }
     Ok(Json(DeletedFile {

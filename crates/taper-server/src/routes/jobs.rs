@@ -4,6 +4,7 @@ use taper_store::{JobFilter, MetadataFilter, NewJob};
 use utoipa::IntoParams;
 
 use crate::{
+    auth::Caller,
     error::ApiError,
     extract::{JsonBody, Path},
     once::Marks,
@@ -29,23 +30,28 @@ use crate::{
 )]
 pub(crate) async fn create_job(
     State(state): State<AppState>,
+    caller: Caller,
     Query(query): Query<Submission>,
     Marks(once): Marks,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Submitted>, ApiError> {
     if query.dry_run {
-        let plan = state.runner.plan(JobSpec::parse(&body)?).await?;
+        let spec = JobSpec::parse(&body)?;
+        let plan = state.runner.plan(&caller.scope.home(), spec).await?;
         return Ok(Json(Submitted::Plan(plan.into())));
     }
     let once = once.asking(&[&body.to_string()]);
     if let Some(id) = state.store.made_before(&once).await?
-        && let Some(job) = state.store.job(&id).await?
+        && let Some(job) = state.store.job(&caller.scope, &id).await?
     {
         return Ok(Json(job.into()));
     }
-    let (spec, once) = (JobSpec::parse(&body)?, Some(once));
-    let job = state.runner.submit(NewJob { spec, once }).await?;
-    Ok(Json(job.into()))
+    let new = NewJob {
+        spec: JobSpec::parse(&body)?,
+        project: caller.scope.home(),
+        once: Some(once),
+    };
+    Ok(Json(state.runner.submit(new).await?.into()))
 }
 
 #[derive(IntoParams)]
@@ -100,6 +106,7 @@ impl FromPairs for JobPage {
 )]
 pub(crate) async fn list_jobs(
     State(state): State<AppState>,
+    caller: Caller,
     Query(query): Query<JobPage>,
 ) -> Result<Json<List<FineTuningJob>>, ApiError> {
     let filter = JobFilter {
@@ -107,7 +114,7 @@ pub(crate) async fn list_jobs(
         limit: query.limit,
         metadata: query.metadata,
     };
-    let page = state.store.jobs(&filter).await?;
+    let page = state.store.jobs(&caller.scope, &filter).await?;
     let jobs = page.data.into_iter().map(FineTuningJob::from).collect();
     Ok(Json(List::page(jobs, page.has_more, |job| &job.id)))
 }
@@ -122,9 +129,10 @@ pub(crate) async fn list_jobs(
 )]
 pub(crate) async fn find_job(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.job(&id).await?.into()))
+    Ok(Json(state.job(&caller.scope, &id).await?.into()))
 }
 
 /// Cancel a fine-tuning job
@@ -140,9 +148,10 @@ pub(crate) async fn find_job(
 )]
 pub(crate) async fn cancel_job(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.cancel(&id).await?.into()))
+    Ok(Json(state.runner.cancel(&caller.scope, &id).await?.into()))
 }
 
 /// Pause a fine-tuning job
@@ -158,9 +167,10 @@ pub(crate) async fn cancel_job(
 )]
 pub(crate) async fn pause_job(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.pause(&id).await?.into()))
+    Ok(Json(state.runner.pause(&caller.scope, &id).await?.into()))
 }
 
 /// Resume a paused fine-tuning job
@@ -175,9 +185,10 @@ pub(crate) async fn pause_job(
 )]
 pub(crate) async fn resume_job(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.resume(&id).await?.into()))
+    Ok(Json(state.runner.resume(&caller.scope, &id).await?.into()))
 }
 
 /// Retry a failed fine-tuning job
@@ -192,9 +203,10 @@ pub(crate) async fn resume_job(
 )]
 pub(crate) async fn retry_job(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.retry(&id).await?.into()))
+    Ok(Json(state.runner.retry(&caller.scope, &id).await?.into()))
 }
 
 /// Change a fine-tuning job
@@ -210,11 +222,13 @@ pub(crate) async fn retry_job(
 )]
 pub(crate) async fn change_job(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<FineTuningJob>, ApiError> {
     let JobChange { priority } = JobChange::parse(&body)?;
-    Ok(Json(state.runner.prioritize(&id, priority).await?.into()))
+    let job = state.runner.prioritize(&caller.scope, &id, priority);
+    Ok(Json(job.await?.into()))
 }
 
 /// Delete a fine-tuning job
@@ -230,9 +244,10 @@ pub(crate) async fn change_job(
 )]
 pub(crate) async fn delete_job(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedJob>, ApiError> {
-    state.runner.delete(&id).await?;
+    state.runner.delete(&caller.scope, &id).await?;
     Ok(Json(DeletedJob {
         id,
         object: "fine_tuning.job",

@@ -3,6 +3,7 @@ use taper_store::CurveQuery;
 use utoipa::IntoParams;
 
 use crate::{
+    auth::Caller,
     error::ApiError,
     extract::Path,
     query::{FromPairs, Pairs, Query},
@@ -58,16 +59,17 @@ impl FromPairs for MetricsQuery {
 )]
 pub(crate) async fn find_metrics(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<MetricsQuery>,
 ) -> Result<Json<JobMetrics>, ApiError> {
-    state.job(&id).await?;
+    let job = state.job(&caller.scope, &id).await?;
     let wanted = CurveQuery {
         names: query.names,
         from: query.from,
         to: query.to,
     };
-    let curves = state.store.curves(&id, &wanted).await?;
+    let curves = state.store.curves(&job, &wanted).await?;
     let data = curves
         .into_iter()
         .map(|(name, curve)| (name, CurveBuckets::cut(&curve, query.points)))

@@ -1,6 +1,7 @@
 use axum::{Json, extract::State};
 
 use crate::{
+    auth::Caller,
     error::ApiError,
     extract::Path,
     state::AppState,
@@ -9,7 +10,7 @@ use crate::{
 
 /// List models
 ///
-/// Folders of the models directory, then what jobs have made.
+/// Folders of the models directory, which are everybody's, then what the project's jobs have made.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -18,8 +19,9 @@ use crate::{
 )]
 pub(crate) async fn list_models(
     State(state): State<AppState>,
+    caller: Caller,
 ) -> Result<Json<List<ModelObject>>, ApiError> {
-    let models = state.runner.models().await?;
+    let models = state.runner.models(&caller.scope).await?;
     let models = models.into_iter().map(ModelObject::from).collect();
     Ok(Json(List::whole(models)))
 }
@@ -34,9 +36,10 @@ pub(crate) async fn list_models(
 )]
 pub(crate) async fn find_model(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ModelObject>, ApiError> {
-    Ok(Json(state.runner.model(&id).await?.into()))
+    Ok(Json(state.runner.model(&caller.scope, &id).await?.into()))
 }
 
 /// Delete a tuned model
@@ -52,9 +55,10 @@ pub(crate) async fn find_model(
 )]
 pub(crate) async fn delete_model(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedModel>, ApiError> {
-    state.runner.delete_model(&id).await?;
+    state.runner.delete_model(&caller.scope, &id).await?;
     Ok(Json(DeletedModel {
         id,
         object: "model",

@@ -6,9 +6,10 @@ use axum::{
 use utoipa::IntoParams;
 
 use crate::{
+    auth::Caller,
     error::ApiError,
     extract::Path,
-    feed::{self, Feed, Scope},
+    feed::{self, Feed, Topic},
     query::{FromPairs, Pairs, Query},
     state::AppState,
     wire::StreamMessage,
@@ -69,11 +70,12 @@ impl Resume {
 )]
 pub(crate) async fn stream_job_events(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let job = state.job(&id).await?;
-    let last = state.store.last_event_seq(&id).await?;
+    let job = state.job(&caller.scope, &id).await?;
+    let last = state.store.last_event_seq(&job).await?;
     let (opening, after) = match Resume::read(&headers, last)? {
         Resume::After(seen) if seen == last && job.state.is_terminal() => {
             return Ok(StatusCode::NO_CONTENT.into_response());
@@ -82,7 +84,13 @@ pub(crate) async fn stream_job_events(
         Resume::Fresh => (RETRY.to_owned(), 0),
         Resume::Lost => ([RETRY, RESET].concat(), 0),
     };
-    Ok(open(&state, Scope::Job(id), opening, after))
+    let feed = Feed::new(
+        &state.store,
+        &caller.scope,
+        Topic::Job(Box::new(job)),
+        after,
+    );
+    Ok(open(&state, caller, feed, opening))
 }
 
 #[derive(IntoParams)]
@@ -103,7 +111,7 @@ impl FromPairs for StreamQuery {
 
 /// Stream the events of all jobs
 ///
-/// Server-sent events of all jobs or of some, from now on, or from where `Last-Event-ID` says: `id` is the event's row number over
+/// Server-sent events of all of the project's jobs or of some, from now on, or from where `Last-Event-ID` says: `id` is the event's row number over
 /// all jobs, `data` the event with `job` and `seq`. After `event: reset` the client has to load its jobs again; the stream goes on
 /// from now. It has no end.
 #[utoipa::path(
@@ -118,16 +126,18 @@ impl FromPairs for StreamQuery {
 )]
 pub(crate) async fn stream_all_events(
     State(state): State<AppState>,
+    caller: Caller,
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    open_from_now(&state, Scope::Jobs(query.jobs), &headers).await
+    open_from_now(&state, caller, query.jobs, &headers).await
 }
 
-/// A stream of several jobs' events: from now on, or from where the client was.
+/// A stream of events of the jobs named, or of all: from now on, or from where the client was.
 pub(crate) async fn open_from_now(
     state: &AppState,
-    scope: Scope,
+    caller: Caller,
+    jobs: Option<Vec<String>>,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let last = state.store.last_event_row().await?;
@@ -136,11 +146,11 @@ pub(crate) async fn open_from_now(
         Resume::Fresh => (RETRY.to_owned(), last),
         Resume::Lost => ([RETRY, RESET].concat(), last),
     };
-    Ok(open(state, scope, opening, after))
+    let feed = Feed::new(&state.store, &caller.scope, Topic::Jobs(jobs), after);
+    Ok(open(state, caller, feed, opening))
 }
 
-fn open(state: &AppState, scope: Scope, opening: String, after: i64) -> Response {
-    let feed = Feed::new(state.store.clone(), scope, after);
+fn open(state: &AppState, caller: Caller, feed: Feed, opening: String) -> Response {
     let headers = [
         (
             header::CONTENT_TYPE,
@@ -152,5 +162,5 @@ fn open(state: &AppState, scope: Scope, opening: String, after: i64) -> Response
             HeaderValue::from_static("no"),
         ),
     ];
-    (headers, feed::body(state, feed, opening)).into_response()
+    (headers, feed::body(state, caller, feed, opening)).into_response()
 }

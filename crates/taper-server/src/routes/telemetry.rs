@@ -6,7 +6,7 @@ use std::{
 use axum::{extract::State, http::HeaderName, http::header};
 use taper_store::Telemetry;
 
-use crate::{error::ApiError, state::AppState};
+use crate::{auth::Caller, error::ApiError, state::AppState};
 
 /// The text format of Prometheus.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,7 +37,8 @@ const OF_JOBS: [(&str, &str, &str); 5] = [
 
 /// Tell how the server is doing
 ///
-/// Figures in Prometheus' text format. Those named `_total` count from the start of the server.
+/// Figures in Prometheus' text format. Those named `_total` count from the start of the server. Once there are keys, only those with
+/// the role admin are shown them.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -46,8 +47,9 @@ const OF_JOBS: [(&str, &str, &str); 5] = [
 )]
 pub(crate) async fn metrics(
     State(state): State<AppState>,
+    caller: Caller,
 ) -> Result<([(HeaderName, &'static str); 1], String), ApiError> {
-    let telemetry = state.store.telemetry().await?;
+    let telemetry = state.store.telemetry(&caller.scope).await?;
     let mut text = Exposition::default();
     of_jobs(&mut text, &telemetry);
     of_store(&mut text, &telemetry);

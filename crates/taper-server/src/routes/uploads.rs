@@ -1,6 +1,7 @@
 use axum::{Json, extract::State};
 
 use crate::{
+    auth::Caller,
     error::ApiError,
     extract::{JsonBody, Path},
     once::Marks,
@@ -23,11 +24,12 @@ use crate::{
 )]
 pub(crate) async fn create_upload(
     State(state): State<AppState>,
+    caller: Caller,
     Marks(once): Marks,
     JsonBody(body): JsonBody,
 ) -> Result<Json<UploadObject>, ApiError> {
     let once = once.asking(&[&body.to_string()]);
-    let new = CreateUpload::read(&body)?;
+    let new = CreateUpload::read(&body, caller.scope.home())?;
     let upload = state.store.create_upload(new, Some(once)).await?;
     Ok(Json(upload.into()))
 }
@@ -45,12 +47,13 @@ pub(crate) async fn create_upload(
 )]
 pub(crate) async fn add_upload_part(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     Marks(once): Marks,
     incoming: Incoming,
 ) -> Result<Json<UploadPartObject>, ApiError> {
-    let upload = state.upload(&id).await?;
-    let part = incoming.keep_part(&state.store, &upload.id, once).await?;
+    let upload = state.upload(&caller.scope, &id).await?;
+    let part = incoming.keep_part(&state.store, &upload, once).await?;
     Ok(Json(part.into()))
 }
 
@@ -67,10 +70,11 @@ pub(crate) async fn add_upload_part(
 )]
 pub(crate) async fn complete_upload(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<UploadObject>, ApiError> {
-    let upload = state.upload(&id).await?;
+    let upload = state.upload(&caller.scope, &id).await?;
     let CompleteUpload { part_ids, md5 } = CompleteUpload::read(&body)?;
     let completed = state
         .store
@@ -90,8 +94,9 @@ pub(crate) async fn complete_upload(
 )]
 pub(crate) async fn cancel_upload(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<UploadObject>, ApiError> {
-    let upload = state.upload(&id).await?;
-    Ok(Json(state.store.cancel_upload(&upload.id).await?.into()))
+    let upload = state.upload(&caller.scope, &id).await?;
+    Ok(Json(state.store.cancel_upload(&upload).await?.into()))
 }

@@ -27,7 +27,7 @@ pub struct FineTuningCheckpoint {
 
 impl FineTuningCheckpoint {
     pub(crate) fn new(job: &Job, checkpoint: Checkpoint) -> Self {
-        let model = job.spec.tuned_model_name(&job.id);
+        let model = job.tuned_model_name();
         Self {
             id: checkpoint.id,
             object: "fine_tuning.job.checkpoint",

@@ -34,8 +34,8 @@ pub struct FineTuningJob {
     pub model: String,
     /// The name of what it has made; null until it has succeeded.
     pub fine_tuned_model: Option<String>,
-    /// Always `org-default` as long as there are no organisations.
-    pub organization_id: &'static str,
+    /// `org-` and the project.
+    pub organization_id: String,
     /// Ids of files with its results.
     pub result_files: Vec<String>,
     pub training_file: String,
@@ -145,7 +145,7 @@ impl From<Job> for FineTuningJob {
             error: job.error,
             model: job.spec.model,
             fine_tuned_model: job.fine_tuned_model,
-            organization_id: "org-default",
+            organization_id: format!("org-{}", job.project),
             result_files: job.result_files,
             training_file: job.spec.training_file,
             validation_file: job.spec.validation_file,

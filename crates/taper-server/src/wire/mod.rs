@@ -12,6 +12,7 @@ mod list;
 mod metrics;
 mod model;
 mod plan;
+mod session;
 mod upload;
 
 pub use artifact::ArtifactObject;
@@ -30,6 +31,7 @@ pub use list::List;
 pub use metrics::{CurveBuckets, JobMetrics};
 pub use model::{DeletedModel, ModelObject};
 pub use plan::{PlanObject, Submitted};
+pub use session::{CreateSession, SessionObject};
 pub use upload::{
     CompleteUpload, CreateUpload, ExpiresAfter, UploadObject, UploadPartForm, UploadPartObject,
 };

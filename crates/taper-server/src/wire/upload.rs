@@ -1,6 +1,6 @@
 use serde::Serialize;
 use serde_json::Value;
-use taper_core::{FieldError, Fields, SpecError};
+use taper_core::{FieldError, Fields, Project, SpecError};
 use taper_store::{ChunkedUpload, NewUpload, UploadPart, UploadState};
 use utoipa::ToSchema;
 
@@ -104,11 +104,11 @@ pub struct CreateUpload {
 }
 
 impl CreateUpload {
-    /// Reads the body.
+    /// Reads the body of a project's request.
     ///
     /// # Errors
     /// Every finding with its field.
-    pub(crate) fn read(body: &Value) -> Result<NewUpload, SpecError> {
+    pub(crate) fn read(body: &Value, project: Project) -> Result<NewUpload, SpecError> {
         let object = body.as_object().ok_or_else(not_an_object)?;
         let (mut fields, mut errors) = (Fields::new("", object), Vec::new());
         let bytes = fields.integer("bytes", 1..=MOST_BYTES);
@@ -128,6 +128,7 @@ impl CreateUpload {
         found.append(&mut errors);
         SpecError::check(found)?;
         Ok(NewUpload {
+            project,
             bytes: bytes.unwrap_or_default() as u64,
             filename: file_name(filename.unwrap_or_default()),
             purpose: purpose.unwrap_or_default().to_owned(),

@@ -6,10 +6,10 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header, request},
 };
 use serde_json::{Value, json};
-use taper_core::Device;
+use taper_core::{Device, Role};
 use taper_runner::{Patience, Retention, Runner, RunnerConfig};
 use taper_server::{AppState, ServerConfig};
-use taper_store::{Limits, Store};
+use taper_store::{KeyRing, Limits, Scope, Store};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -84,6 +84,18 @@ impl TestApp {
         }
     }
 
+    /// Makes a key as an administrator does, beside the running server; its id and its text.
+    pub(crate) async fn key(&self, role: Role, scope: Scope) -> (String, String) {
+        let mut ring = self.key_ring().await;
+        let (key, text) = ring.create(role, scope, "").await.unwrap();
+        ring.close().await.unwrap();
+        (key.id, text)
+    }
+
+    pub(crate) async fn key_ring(&self) -> KeyRing {
+        KeyRing::open(&self.dir.path().join("data")).await.unwrap()
+    }
+
     /// Sends a request as a client on the same machine.
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
         let host = "localhost:8000".parse().unwrap();
@@ -154,7 +166,7 @@ impl TestApp {
 
     /// Waits until a job is in a state.
     pub(crate) async fn reach(&self, job: &str, state: &str) {
-        let mut events = self.store.subscribe();
+        let mut events = self.store.subscribe(&Scope::All);
         while self.get(&format!("{JOBS}/{job}")).await.json().await["status"] != state {
             events.recv().await.unwrap();
         }

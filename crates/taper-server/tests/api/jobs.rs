@@ -1,5 +1,6 @@
 use axum::http::Request;
 use serde_json::{Value, json};
+use taper_store::Scope;
 
 use crate::app::{JOBS, ROWS, TestApp, text};
 
@@ -115,7 +116,7 @@ async fn a_running_job_tells_when_it_ends_and_can_be_cancelled() {
     app.reach(&queued, "queued").await;
     let job = app.get(&format!("{JOBS}/{queued}")).await.json().await;
     assert_eq!(job["queue_position"], 1);
-    let mut events = app.store.subscribe();
+    let mut events = app.store.subscribe(&Scope::All);
     let job = loop {
         let job = app.get(&format!("{JOBS}/{running}")).await.json().await;
         if job["metrics"]["eta_seconds"] == 99.0 {

@@ -5,14 +5,17 @@
 mod app;
 mod artifacts;
 mod bad_input;
+mod client;
 mod doors;
 mod experiments;
 mod files;
 mod jobs;
+mod keys;
 mod models;
 mod openapi;
 mod operations;
 mod paths;
+mod projects;
 mod repeats;
 mod service;
 mod streams;

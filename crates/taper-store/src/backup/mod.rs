@@ -134,14 +134,24 @@ async fn copy_items(
     Ok(copied)
 }
 
-pub(crate) async fn open_to_read(layout: &Layout) -> Result<SqliteConnection, StoreError> {
+/// Connects to a database that a server may have open.
+///
+/// # Errors
+/// [`StoreError::NoDatabase`]
+pub(crate) async fn connect_to_read(layout: &Layout) -> Result<SqliteConnection, StoreError> {
     let path = layout.database_path();
     if !path.is_file() {
         return Err(StoreError::NoDatabase(path));
     }
     let options = SqliteConnectOptions::new().filename(&path).read_only(true);
     let opened = options.disable_statement_logging().connect().await;
-    let mut connection = opened.map_err(|error| startup::corrupt(&path, error))?;
+    opened.map_err(|error| startup::corrupt(&path, error))
+}
+
+/// As [`connect_to_read`], and looks at every page.
+pub(crate) async fn open_to_read(layout: &Layout) -> Result<SqliteConnection, StoreError> {
+    let path = layout.database_path();
+    let mut connection = connect_to_read(layout).await?;
     let checked = startup::check_pages(&mut connection, &path).await;
     checked.map_err(|error| startup::corrupt(&path, error))??;
     Ok(connection)

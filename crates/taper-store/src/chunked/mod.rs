@@ -6,13 +6,15 @@ use std::fmt;
 
 use md5::{Digest, Md5};
 use sqlx::{Row, sqlite::SqliteRow};
+use taper_core::Project;
 use tokio::{fs::File, io::AsyncReadExt};
 
 use self::rows::find;
 use crate::{
-    FileRecord, NewFile, Once, Store, StoreError, Upload,
+    FileRecord, NewFile, Once, Scope, Store, StoreError, Upload,
     jobs::from_json,
     layout,
+    scope::project_of,
     store::{blocking, new_id, now},
     writer::Command,
 };
@@ -32,6 +34,7 @@ pub enum UploadState {
 /// What a client says of a file before it sends the parts.
 #[derive(Debug, Clone)]
 pub struct NewUpload {
+    pub project: Project,
     /// Of the whole file.
     pub bytes: u64,
     pub filename: String,
@@ -109,6 +112,7 @@ impl ChunkedUpload {
             expires_at: row.try_get("expires_at")?,
             state: UploadState::parse(row.try_get("state")?),
             file: NewUpload {
+                project: project_of(row)?,
                 bytes: row.try_get::<i64, _>("bytes")? as u64,
                 filename: row.try_get("filename")?,
                 purpose: row.try_get("purpose")?,
@@ -157,8 +161,13 @@ impl Store {
     }
 
     /// Finds an upload by its id.
-    pub async fn upload(&self, id: &str) -> Result<Option<ChunkedUpload>, StoreError> {
-        find(&mut *self.reader().await?, id).await
+    pub async fn upload(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<Option<ChunkedUpload>, StoreError> {
+        let found = find(&mut *self.reader().await?, id).await?;
+        Ok(found.filter(|upload| scope.holds(&upload.file.project)))
     }
 
     /// Begins to take in a part.
@@ -202,8 +211,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UploadClosed`] when it has ended otherwise.
-    pub async fn cancel_upload(&self, id: &str) -> Result<ChunkedUpload, StoreError> {
-        let id = id.to_owned();
+    pub async fn cancel_upload(&self, upload: &ChunkedUpload) -> Result<ChunkedUpload, StoreError> {
+        let id = upload.id.clone();
         let (upload, parts) = self.write(|reply| Command::CancelUpload(id, reply)).await?;
         self.remove_files(parts).await?;
         Ok(upload)
@@ -277,10 +286,10 @@ impl Upload {
     /// An upload that has ended, or that the part would make longer than was said.
     pub async fn finish_part(
         self,
-        upload: &str,
+        upload: &ChunkedUpload,
         once: Option<Once>,
     ) -> Result<UploadPart, StoreError> {
-        let task = tokio::spawn(publish_part(self, upload.to_owned(), once));
+        let task = tokio::spawn(publish_part(self, upload.id.clone(), once));
         task.await.unwrap_or(Err(StoreError::Closed))
     }
 }
@@ -315,6 +324,7 @@ async fn complete(
 ) -> Result<ChunkedUpload, StoreError> {
     whole.settle().await?;
     let new = NewFile {
+        project: upload.file.project,
         filename: upload.file.filename,
         purpose: upload.file.purpose,
         expires_after: upload.file.expires_after,

@@ -42,10 +42,11 @@ impl Tx<'_> {
         }
         let (id, created_at) = (new_id("upload"), now());
         let row = sqlx::query(
-            "insert into uploads (id, created_at, expires_at, state, bytes, filename, purpose, expires_after)
-             values (?, ?, ?, 'pending', ?, ?, ?, ?) returning *",
+            "insert into uploads (id, project, created_at, expires_at, state, bytes, filename, purpose, expires_after)
+             values (?, ?, ?, ?, 'pending', ?, ?, ?, ?) returning *",
         )
         .bind(&id)
+        .bind(new.project.as_str())
         .bind(created_at)
         .bind(created_at + LIFETIME_SECONDS)
         .bind(new.bytes as i64)

@@ -4,22 +4,26 @@ use taper_core::{Action, JobState, Level, Reason, Wish};
 
 use super::{find, jobs_of};
 use crate::{
-    Change, Job, Store, StoreError, Transition,
+    Change, ExperimentRecord, Job, Store, StoreError, Transition,
     writer::{Command, Tx},
 };
 
 impl Store {
     /// Cancels or pauses all jobs of an experiment that have not ended, and answers with those that it has changed: one that is
     /// running, or for a pause is being validated, keeps its state, and its worker has to be told.
-    pub async fn stop_experiment(&self, id: &str, wish: Wish) -> Result<Vec<Job>, StoreError> {
-        let id = id.to_owned();
+    pub async fn stop_experiment(
+        &self,
+        experiment: &ExperimentRecord,
+        wish: Wish,
+    ) -> Result<Vec<Job>, StoreError> {
+        let id = experiment.id.clone();
         self.write(|reply| Command::StopExperiment(id, wish, reply))
             .await
     }
 
     /// Puts all jobs of an experiment that users have paused back into the queue; those at a rung wait on.
-    pub async fn resume_experiment(&self, id: &str) -> Result<(), StoreError> {
-        let id = id.to_owned();
+    pub async fn resume_experiment(&self, experiment: &ExperimentRecord) -> Result<(), StoreError> {
+        let id = experiment.id.clone();
         self.write(|reply| Command::ResumeExperiment(id, reply))
             .await
     }
@@ -28,8 +32,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::ModelInUse`] while a job that has not ended starts from what one of them has made.
-    pub async fn delete_experiment(&self, id: &str) -> Result<bool, StoreError> {
-        let id = id.to_owned();
+    pub async fn delete_experiment(
+        &self,
+        experiment: &ExperimentRecord,
+    ) -> Result<bool, StoreError> {
+        let id = experiment.id.clone();
         let deleted = self
             .write(|reply| Command::DeleteExperiment(id, reply))
             .await?;

@@ -5,11 +5,12 @@ mod decisions;
 
 pub(crate) use actions::GoneJobs;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
-use taper_core::{Event, Experiment, JobSpec, Run};
+use taper_core::{Event, Experiment, JobSpec, Project, Run};
 
 use crate::{
-    Job, Once, Page, Store, StoreError, events,
+    Job, Once, Page, Scope, Store, StoreError, events,
     jobs::{from_json, to_json},
+    scope::project_of,
     store::{new_id, now},
     writer::{Command, Tx},
 };
@@ -20,6 +21,7 @@ pub struct ExperimentRecord {
     pub row: i64,
     /// `exp-…`
     pub id: String,
+    pub project: Project,
     /// Unix seconds.
     pub created_at: i64,
     /// A user has paused it as a whole.
@@ -31,6 +33,7 @@ pub struct ExperimentRecord {
 #[derive(Debug, Clone)]
 pub struct NewExperiment {
     pub spec: Experiment,
+    pub project: Project,
     /// The index of the configuration and the specification, in the order in which they run.
     pub jobs: Vec<(usize, JobSpec)>,
     pub once: Option<Once>,
@@ -51,6 +54,7 @@ impl ExperimentRecord {
         let spec: String = row.try_get("spec")?;
         Ok(Self {
             row: row.try_get("row")?,
+            project: project_of(row)?,
             created_at: row.try_get("created_at")?,
             paused: row.try_get("paused")?,
             spec: from_json(|| format!("experiment {id}"), &spec)?,
@@ -93,8 +97,13 @@ impl Store {
     }
 
     /// Finds an experiment by its id.
-    pub async fn experiment(&self, id: &str) -> Result<Option<ExperimentRecord>, StoreError> {
-        find(&mut *self.reader().await?, id).await
+    pub async fn experiment(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<Option<ExperimentRecord>, StoreError> {
+        let found = find(&mut *self.reader().await?, id).await?;
+        Ok(found.filter(|experiment| scope.holds(&experiment.project)))
     }
 
     /// Lists experiments, newest first.
@@ -103,6 +112,7 @@ impl Store {
     /// [`StoreError::UnknownCursor`] when `after` names no experiment.
     pub async fn experiments(
         &self,
+        scope: &Scope,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<ExperimentRecord>, StoreError> {
@@ -110,23 +120,29 @@ impl Store {
         let before = match after {
             Some(after) => {
                 let last = find(&mut reader, after).await?;
+                let last = last.filter(|last| scope.holds(&last.project));
                 last.ok_or_else(|| StoreError::UnknownCursor(after.to_owned()))?
                     .row
             }
             None => i64::MAX,
         };
-        let rows = sqlx::query("select * from experiments where row < ? order by row desc limit ?")
-            .bind(before)
-            .bind(i64::from(limit) + 1)
-            .fetch_all(&mut *reader)
-            .await?;
+        let mut query = QueryBuilder::<Sqlite>::new("select * from experiments where row < ");
+        query.push_bind(before);
+        scope.narrow(&mut query, "project");
+        query
+            .push(" order by row desc limit ")
+            .push_bind(i64::from(limit) + 1);
+        let rows = query.build().fetch_all(&mut *reader).await?;
         let experiments: Result<_, _> = rows.iter().map(ExperimentRecord::read).collect();
         Ok(Page::cut(experiments?, limit))
     }
 
     /// The jobs of an experiment, in the order of their configurations and seeds.
-    pub async fn experiment_jobs(&self, id: &str) -> Result<Vec<Job>, StoreError> {
-        jobs_of(&mut *self.reader().await?, id).await
+    pub async fn experiment_jobs(
+        &self,
+        experiment: &ExperimentRecord,
+    ) -> Result<Vec<Job>, StoreError> {
+        jobs_of(&mut *self.reader().await?, &experiment.id).await
     }
 
     /// Events of an experiment's jobs, newest first, older than the one with the row number `after`.
@@ -135,7 +151,7 @@ impl Store {
     /// [`StoreError::UnknownCursor`] when `after` is no event of one of its jobs.
     pub async fn experiment_events(
         &self,
-        id: &str,
+        experiment: &ExperimentRecord,
         after: Option<i64>,
         limit: u32,
     ) -> Result<Page<Event>, StoreError> {
@@ -143,7 +159,7 @@ impl Store {
             let mut query = QueryBuilder::<Sqlite>::new(format!(
                 "select {column} from events join jobs on jobs.row = events.job where jobs.experiment_id = "
             ));
-            query.push_bind(id.to_owned());
+            query.push_bind(experiment.id.clone());
             query
         };
         let mut reader = self.reader().await?;
@@ -154,7 +170,7 @@ impl Store {
                 return Err(StoreError::UnknownCursor(after.to_string()));
             }
         }
-        let mut query = own("events.*, jobs.id as job_id");
+        let mut query = own("events.*, jobs.id as job_id, jobs.project");
         query
             .push(" and events.row < ")
             .push_bind(after.unwrap_or(i64::MAX))
@@ -190,16 +206,22 @@ impl Tx<'_> {
         &mut self,
         new: NewExperiment,
     ) -> Result<ExperimentRecord, StoreError> {
-        let NewExperiment { spec, jobs, once } = new;
+        let NewExperiment {
+            spec,
+            project,
+            jobs,
+            once,
+        } = new;
         if let Some(id) = self.made_before(once.as_ref()).await?
             && let Some(experiment) = find(self.connection, &id).await?
         {
             return Ok(experiment);
         }
         let row = sqlx::query(
-            "insert into experiments (id, created_at, spec) values (?, ?, ?) returning *",
+            "insert into experiments (id, project, created_at, spec) values (?, ?, ?, ?) returning *",
         )
         .bind(new_id("exp"))
+        .bind(project.as_str())
         .bind(now())
         .bind(to_json(&spec))
         .fetch_one(&mut *self.connection)
@@ -210,7 +232,7 @@ impl Tx<'_> {
                 experiment: experiment.id.clone(),
                 configuration,
             };
-            self.add_job(spec, Some(part)).await?;
+            self.add_job(&project, spec, Some(part)).await?;
         }
         self.remember(once.as_ref(), &experiment.id).await?;
         Ok(experiment)

@@ -3,12 +3,16 @@
 use std::{fs, path::Path};
 
 use serde_json::json;
-use taper_core::{CHECKPOINT_MANIFEST, CheckpointFiles, JobState, Metrics};
+use taper_core::{CHECKPOINT_MANIFEST, CheckpointFiles, JobState, Metrics, Project};
 use taper_store::{
-    Change, Copied, Extent, JobResult, NewUpload, Store, StoreError, back_up, restore,
+    Change, Copied, Extent, Job, JobResult, NewUpload, Scope, Store, StoreError, back_up, restore,
 };
 
 use crate::{run, store, to, upload};
+
+async fn job(store: &Store, id: &str) -> Job {
+    store.job(&Scope::All, id).await.unwrap().unwrap()
+}
 
 /// A store with an upload, a running job that has a checkpoint, and a succeeded one with a result.
 async fn filled() -> (tempfile::TempDir, Store, [String; 2]) {
@@ -79,17 +83,18 @@ async fn a_backup_of_a_store_in_use_is_a_whole_data_directory() {
     let restored = Store::open(&again).await.unwrap();
     let recovered = restored.recover().await.unwrap();
     assert_eq!(recovered.queued, [running.as_str()]);
+    let running = job(&restored, &running).await;
     let checkpoint = restored.checkpoints(&running, None, 1).await.unwrap();
     let checkpoint = &checkpoint.data[0];
     assert!(checkpoint.dir.join("state.json").is_file());
+    let done = job(&restored, &done).await;
     let (artifact, path) = restored
         .artifact(&done, "adapter/adapter_model.safetensors")
         .await
         .unwrap()
         .unwrap();
     assert_eq!(fs::metadata(path).unwrap().len(), artifact.bytes);
-    let job = store.job(&done).await.unwrap();
-    assert_eq!(restored.job(&done).await.unwrap(), job);
+    assert_eq!(job(&store, &done.id).await, done);
 }
 
 #[tokio::test]
@@ -113,7 +118,9 @@ async fn a_backup_tells_what_is_damaged_and_does_not_list_it() {
         ]
     );
     let restored = Store::open(&backup).await.unwrap();
+    let done = job(&restored, &done).await;
     assert_eq!(restored.artifacts(&done).await.unwrap(), []);
+    let running = job(&restored, &running).await;
     let checkpoints = restored.checkpoints(&running, None, 1).await.unwrap();
     assert_eq!(checkpoints.data, []);
 }
@@ -134,6 +141,7 @@ async fn the_database_alone_keeps_jobs_and_events() {
         damaged: vec![],
     };
     assert_eq!(copied, wanted);
+    let done = job(&store, &done).await;
     let events = store.events_after(&done, 0, 100).await.unwrap();
     let kept = Store::open(&backup).await.unwrap();
     assert_eq!(kept.events_after(&done, 0, 100).await.unwrap(), events);
@@ -157,6 +165,7 @@ async fn nothing_is_written_over_and_nothing_is_made_of_nothing() {
 async fn an_upload_under_way_stays_with_its_server() {
     let (dir, store, [done, _]) = filled().await;
     let new = NewUpload {
+        project: Project::default(),
         bytes: 9,
         filename: "rows.jsonl".to_owned(),
         purpose: "fine-tune".to_owned(),
@@ -166,7 +175,7 @@ async fn an_upload_under_way_stays_with_its_server() {
     let mut part = store.begin_part().await.unwrap();
     part.write(b"{}").await.unwrap();
     let before = store.space().await.unwrap().used;
-    part.finish_part(&upload.id, None).await.unwrap();
+    part.finish_part(&upload, None).await.unwrap();
     assert!(store.space().await.unwrap().used >= before + 2);
     let backup = dir.path().join("backup");
     let copied = back_up(dir.path(), &backup, Extent::Everything)
@@ -174,9 +183,21 @@ async fn an_upload_under_way_stays_with_its_server() {
         .unwrap();
     assert_eq!(copied.damaged, Vec::<String>::new());
     let restored = Store::open(&backup).await.unwrap();
-    assert!(restored.upload(&upload.id).await.unwrap().is_none());
-    assert!(store.upload(&upload.id).await.unwrap().is_some());
-    assert_eq!(restored.tuned_models().await.unwrap().len(), 1);
+    assert!(
+        restored
+            .upload(&Scope::All, &upload.id)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        store
+            .upload(&Scope::All, &upload.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(restored.tuned_models(&Scope::All).await.unwrap().len(), 1);
     restored.close().await.unwrap();
 
     // Without its weights the model is none.
@@ -189,5 +210,5 @@ async fn an_upload_under_way_stays_with_its_server() {
         .await
         .unwrap();
     let restored = Store::open(&backup).await.unwrap();
-    assert!(restored.tuned_models().await.unwrap().is_empty());
+    assert!(restored.tuned_models(&Scope::All).await.unwrap().is_empty());
 }

@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use taper_core::JobState;
-use taper_store::{FileFilter, FileRecord, NewFile, Order, StoreError};
+use taper_core::{JobState, Project};
+use taper_store::{FileFilter, FileRecord, NewFile, Order, Scope, StoreError};
 
 use crate::{create, spec, store, to, upload};
 
@@ -37,7 +37,7 @@ async fn what_has_expired_goes_unless_a_job_needs_it() {
     let job = store.create_job(spec(&files[1])).await.unwrap();
     store.expire().await.unwrap();
     let is_there = async |file: &FileRecord| {
-        let known = store.file(&file.id).await.unwrap().is_some();
+        let known = store.file(&Scope::All, &file.id).await.unwrap().is_some();
         assert_eq!(store.file_path(&file.id).exists(), known);
         known
     };
@@ -61,7 +61,10 @@ async fn an_upload_is_kept_whole_and_private() {
         "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
     );
     assert_eq!((file.bytes, file.filename.as_str()), (11, "rows.jsonl"));
-    assert_eq!(store.file(&file.id).await.unwrap().as_ref(), Some(&file));
+    assert_eq!(
+        store.file(&Scope::All, &file.id).await.unwrap().as_ref(),
+        Some(&file)
+    );
     let path = store.file_path(&file.id);
     assert_eq!(fs::read(&path).unwrap(), b"hello world");
     for (path, mode) in [
@@ -83,7 +86,7 @@ async fn an_upload_dropped_half_way_leaves_nothing() {
     assert_eq!(names(dir.path()).len(), 1);
     drop(upload);
     assert!(names(dir.path()).is_empty());
-    let page = store.files(&filter(10)).await.unwrap();
+    let page = store.files(&Scope::All, &filter(10)).await.unwrap();
     assert!(page.data.is_empty());
 }
 
@@ -96,11 +99,12 @@ async fn files_are_listed_by_page_although_their_times_are_equal() {
     }
     let table = dir.path().join("table.csv");
     fs::write(&table, "step\n").unwrap();
-    let result = store.keep_result_file("step_metrics.csv", &table);
+    let project = Project::default();
+    let result = store.keep_result_file(&project, "step_metrics.csv", &table);
     let result = result.await.unwrap();
     assert_eq!(fs::read(store.file_path(&result.id)).unwrap(), b"step\n");
     // It becomes known with the end of its job.
-    assert_eq!(store.file(&result.id).await.unwrap(), None);
+    assert_eq!(store.file(&Scope::All, &result.id).await.unwrap(), None);
     for order in [Order::Asc, Order::Desc] {
         let mut seen = Vec::new();
         let mut after = None;
@@ -111,7 +115,7 @@ async fn files_are_listed_by_page_although_their_times_are_equal() {
                 order,
                 ..filter(2)
             };
-            let page = store.files(&filter).await.unwrap();
+            let page = store.files(&Scope::All, &filter).await.unwrap();
             seen.extend(page.data.into_iter().map(|file| file.id));
             after = seen.last().cloned();
             if !page.has_more {
@@ -129,7 +133,7 @@ async fn files_are_listed_by_page_although_their_times_are_equal() {
         ..filter(2)
     };
     assert!(matches!(
-        store.files(&unknown).await,
+        store.files(&Scope::All, &unknown).await,
         Err(StoreError::UnknownCursor(id)) if id == "file-none"
     ));
 }
@@ -139,7 +143,7 @@ async fn a_file_is_deleted_only_when_no_open_job_names_it() {
     let (dir, store) = store().await;
     let job = create(&store).await;
     let file = job.spec.training_file.clone();
-    match store.delete_file(&file).await {
+    match store.delete_file(&Scope::All, &file).await {
         Err(StoreError::FileInUse { file: f, job: j }) => {
             assert_eq!((f, j), (file.clone(), job.id.clone()))
         }
@@ -147,10 +151,10 @@ async fn a_file_is_deleted_only_when_no_open_job_names_it() {
     }
     let cancel = to(&job, &[JobState::ValidatingFiles], JobState::Cancelled);
     store.transition(cancel).await.unwrap().unwrap();
-    assert!(store.delete_file(&file).await.unwrap());
-    assert!(!store.delete_file(&file).await.unwrap());
+    assert!(store.delete_file(&Scope::All, &file).await.unwrap());
+    assert!(!store.delete_file(&Scope::All, &file).await.unwrap());
     assert!(names(dir.path()).is_empty());
-    assert_eq!(store.file(&file).await.unwrap(), None);
+    assert_eq!(store.file(&Scope::All, &file).await.unwrap(), None);
     match store.create_job(job.spec).await {
         Err(StoreError::UnknownFile(id)) => assert_eq!(id, file),
         other => panic!("{other:?}"),
@@ -181,10 +185,13 @@ async fn a_refusal_leaves_its_neighbours_in_the_same_commit_alone() {
         assert_eq!(task.await.unwrap(), i % 3 != 0);
     }
     let page = store
-        .jobs(&taper_store::JobFilter {
-            limit: 100,
-            ..Default::default()
-        })
+        .jobs(
+            &Scope::All,
+            &taper_store::JobFilter {
+                limit: 100,
+                ..Default::default()
+            },
+        )
         .await
         .unwrap();
     assert_eq!(page.data.len(), 40);

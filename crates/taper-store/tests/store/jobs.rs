@@ -1,9 +1,10 @@
 use std::fs;
 
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
-use taper_core::{CheckpointFiles, JobState, Metrics};
+use taper_core::{CheckpointFiles, JobState, Metrics, Project};
 use taper_store::{
-    Artifact, Change, FileRecord, Job, JobFilter, JobResult, MetadataFilter, StoreError, Transition,
+    Artifact, Change, FileRecord, Job, JobFilter, JobResult, MetadataFilter, Scope, StoreError,
+    Transition,
 };
 
 use crate::{create, enqueue, run, store, to};
@@ -26,6 +27,7 @@ fn success(job: &Job) -> Transition {
                 metrics: Metrics::from([("train_seconds", 2.5)]),
                 artifacts: vec![artifact()],
                 result_files: vec![FileRecord {
+                    project: Project::default(),
                     row: 0,
                     id: format!("file-of-{}", job.id),
                     bytes: 5,
@@ -47,15 +49,21 @@ async fn artifacts_and_models_are_looked_up_by_what_success_wrote() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
     store.transition(success(&job)).await.unwrap().unwrap();
-    assert_eq!(store.artifacts(&job.id).await.unwrap(), vec![artifact()]);
-    let found = store.artifact(&job.id, &artifact().path).await.unwrap();
+    assert_eq!(store.artifacts(&job).await.unwrap(), vec![artifact()]);
+    let found = store.artifact(&job, &artifact().path).await.unwrap();
     let lies = store.run_dir(&job.id).join("output").join(artifact().path);
     assert_eq!(found, Some((artifact(), lies)));
     for path in ["", "../output/adapter", "adapter", "/etc/passwd"] {
-        assert_eq!(store.artifact(&job.id, path).await.unwrap(), None);
+        assert_eq!(store.artifact(&job, path).await.unwrap(), None);
     }
-    assert_eq!(store.tuned_models().await.unwrap().len(), 1);
-    assert!(store.tuned("ft:other").await.unwrap().is_none());
+    assert_eq!(store.tuned_models(&Scope::All).await.unwrap().len(), 1);
+    assert!(
+        store
+            .tuned(&Scope::All, "ft:other")
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -86,7 +94,7 @@ async fn a_job_lives_from_its_creation_to_its_success() {
         (done.trained_tokens, done.metrics.get("train_seconds")),
         (Some(17), Some(2.5))
     );
-    let states: Vec<_> = store.events_after(&done.id, 0, 10).await.unwrap();
+    let states: Vec<_> = store.events_after(&done, 0, 10).await.unwrap();
     let states: Vec<_> = states.iter().filter_map(taper_core::Event::state).collect();
     assert_eq!(
         states,
@@ -103,7 +111,7 @@ async fn a_job_lives_from_its_creation_to_its_success() {
 async fn a_transition_happens_only_from_its_states_and_attempt() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
-    let events = store.last_event_seq(&job.id).await.unwrap();
+    let events = store.last_event_seq(&job).await.unwrap();
     let wrong_state = to(&job, &[JobState::Queued], JobState::Cancelled);
     assert_eq!(store.transition(wrong_state).await.unwrap(), None);
     let stale = Transition {
@@ -114,7 +122,7 @@ async fn a_transition_happens_only_from_its_states_and_attempt() {
     let mut unknown = to(&job, &[JobState::Running], JobState::Failed);
     unknown.job = "ftjob-none".to_owned();
     assert_eq!(store.transition(unknown).await.unwrap(), None);
-    assert_eq!(store.last_event_seq(&job.id).await.unwrap(), events);
+    assert_eq!(store.last_event_seq(&job).await.unwrap(), events);
 }
 
 #[tokio::test]
@@ -146,13 +154,13 @@ async fn the_queue_is_served_in_order_and_each_job_once() {
     for _ in 0..6 {
         ids.push(enqueue(&store).await.id);
     }
-    let second = store.job(&ids[1]).await.unwrap().unwrap();
+    let second = store.job(&Scope::All, &ids[1]).await.unwrap().unwrap();
     assert_eq!(second.queue_position, Some(2));
     let filter = JobFilter {
         limit: 4,
         ..JobFilter::default()
     };
-    let page = store.jobs(&filter).await.unwrap().data;
+    let page = store.jobs(&Scope::All, &filter).await.unwrap().data;
     let places: Vec<_> = page.iter().map(|job| job.queue_position).collect();
     assert_eq!(places, [Some(6), Some(5), Some(4), Some(3)]);
     let claims: Vec<_> = (0..10)
@@ -202,7 +210,7 @@ async fn jobs_are_listed_by_page_and_by_metadata() {
             limit: 2,
             metadata: MetadataFilter::Pairs(vec![("team".to_owned(), "a".to_owned())]),
         };
-        let page = store.jobs(&filter).await.unwrap();
+        let page = store.jobs(&Scope::All, &filter).await.unwrap();
         seen.extend(page.data.into_iter().map(|job| job.id));
         if !page.has_more {
             break;
@@ -214,14 +222,21 @@ async fn jobs_are_listed_by_page_and_by_metadata() {
         metadata: MetadataFilter::Pairs(vec![("team".to_owned(), "b".to_owned())]),
         ..JobFilter::default()
     };
-    assert!(store.jobs(&other).await.unwrap().data.is_empty());
+    assert!(
+        store
+            .jobs(&Scope::All, &other)
+            .await
+            .unwrap()
+            .data
+            .is_empty()
+    );
     let unknown = JobFilter {
         after: Some("ftjob-none".to_owned()),
         limit: 2,
         ..JobFilter::default()
     };
     assert!(matches!(
-        store.jobs(&unknown).await,
+        store.jobs(&Scope::All, &unknown).await,
         Err(StoreError::UnknownCursor(_))
     ));
 }
@@ -247,16 +262,13 @@ async fn checkpoints_are_published_and_superseded() {
     let first = publish(1, 10, &[]).await.unwrap();
     let second = publish(1, 20, &[]).await.unwrap();
     assert_eq!((first.bytes, second.step), (10, 20));
-    let page = store.checkpoints(&job.id, None, 1).await.unwrap();
+    let page = store.checkpoints(&job, None, 1).await.unwrap();
     assert_eq!((page.data[0].step, page.has_more), (20, true));
     assert!(page.data[0].metrics.get("valid_loss").unwrap().is_nan());
-    let page = store
-        .checkpoints(&job.id, Some(&second.id), 5)
-        .await
-        .unwrap();
+    let page = store.checkpoints(&job, Some(&second.id), 5).await.unwrap();
     assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [10]);
     publish(1, 30, &[10, 20]).await.unwrap();
-    let page = store.checkpoints(&job.id, None, 5).await.unwrap();
+    let page = store.checkpoints(&job, None, 5).await.unwrap();
     assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [30]);
     assert!(!first.dir.exists() && !second.dir.exists());
     assert!(matches!(
@@ -264,7 +276,7 @@ async fn checkpoints_are_published_and_superseded() {
         Err(StoreError::StaleAttempt { attempt: 2, .. })
     ));
     assert!(matches!(
-        store.checkpoints(&job.id, Some(&second.id), 5).await,
+        store.checkpoints(&job, Some(&second.id), 5).await,
         Err(StoreError::UnknownCursor(_))
     ));
 }
@@ -292,7 +304,7 @@ async fn a_checkpoint_is_known_whatever_becomes_of_those_before_it() {
         .publish_checkpoint(&job.id, 1, files(2, vec![1]))
         .await
         .unwrap();
-    let known = store.checkpoints(&job.id, None, 10).await.unwrap().data;
+    let known = store.checkpoints(&job, None, 10).await.unwrap().data;
     let steps: Vec<_> = known.iter().map(|checkpoint| checkpoint.step).collect();
     assert_eq!(steps, [2]);
 }
@@ -313,12 +325,15 @@ async fn a_job_is_not_tried_again_while_another_starts_from_its_checkpoint() {
     let failed = to(&job, &[JobState::Running], JobState::Failed);
     store.transition(failed).await.unwrap().unwrap();
 
-    let model = job.spec.tuned_model_name(&job.id);
+    let model = job.tuned_model_name();
     let name = format!("{model}:ckpt-step-5");
-    assert!(store.tuned(&name).await.unwrap().is_some());
+    assert!(store.tuned(&Scope::All, &name).await.unwrap().is_some());
     for other in ["05", "+5", "5 ", ""] {
         let other = format!("{model}:ckpt-step-{other}");
-        assert!(store.tuned(&other).await.unwrap().is_none(), "{other}");
+        assert!(
+            store.tuned(&Scope::All, &other).await.unwrap().is_none(),
+            "{other}"
+        );
     }
     let mut user = job.spec.clone();
     user.model = name;

@@ -2,7 +2,7 @@ use std::{fs, time::Duration};
 
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 use taper_core::{CheckpointFiles, Event, JobState, Metrics};
-use taper_store::{CurveQuery, Recovered, Store, StoreError};
+use taper_store::{CurveQuery, Recovered, Scope, Store, StoreError};
 
 use crate::{create, run, step, store, upload};
 
@@ -28,7 +28,10 @@ async fn a_second_open_is_refused_until_the_first_closes() {
     let second = Store::open(dir.path()).await.unwrap();
     second.ready().await.unwrap();
     assert!(matches!(store.ready().await, Err(StoreError::Closed)));
-    assert!(matches!(store.job("x").await, Err(StoreError::Closed)));
+    assert!(matches!(
+        store.job(&Scope::All, "x").await,
+        Err(StoreError::Closed)
+    ));
     assert!(matches!(store.claim().await, Err(StoreError::Closed)));
 }
 
@@ -36,12 +39,21 @@ async fn a_second_open_is_refused_until_the_first_closes() {
 async fn everything_acknowledged_is_there_after_a_kill() {
     let (dir, store) = store().await;
     let job = run(&store).await;
-    let events = store.events_after(&job.id, 0, 100).await.unwrap();
+    let events = store.events_after(&job, 0, 100).await.unwrap();
     drop(store);
     let store = reopen(dir.path()).await;
-    assert_eq!(store.job(&job.id).await.unwrap(), Some(job.clone()));
-    assert_eq!(store.events_after(&job.id, 0, 100).await.unwrap(), events);
-    assert!(store.file(&job.spec.training_file).await.unwrap().is_some());
+    assert_eq!(
+        store.job(&Scope::All, &job.id).await.unwrap(),
+        Some(job.clone())
+    );
+    assert_eq!(store.events_after(&job, 0, 100).await.unwrap(), events);
+    assert!(
+        store
+            .file(&Scope::All, &job.spec.training_file)
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[tokio::test]
@@ -64,19 +76,19 @@ async fn a_job_under_which_the_server_died_goes_on_from_its_checkpoint() {
     let store = reopen(dir.path()).await;
     let recovered = store.recover().await.unwrap();
     assert_eq!(recovered.queued, vec![job.id.clone()]);
-    let found = store.job(&job.id).await.unwrap().unwrap();
+    let found = store.job(&Scope::All, &job.id).await.unwrap().unwrap();
     assert_eq!(
         (found.state, found.attempt, found.crashes),
         (JobState::Queued, 1, 1)
     );
     assert_eq!(found.metrics.get("train_loss"), Some(0.2));
-    let curves = store.curves(&job.id, &CurveQuery::default()).await.unwrap();
+    let curves = store.curves(&job, &CurveQuery::default()).await.unwrap();
     assert_eq!(
         curves["train_loss"].iter().map(|p| p.0).collect::<Vec<_>>(),
         [1, 2]
     );
     let last = store
-        .events_page(&job.id, None, 1)
+        .events_page(&job, None, 1)
         .await
         .unwrap()
         .data
@@ -95,10 +107,10 @@ async fn three_crashes_without_a_checkpoint_end_a_job() {
         store.claim().await.unwrap().unwrap();
     }
     assert_eq!(store.recover().await.unwrap().failed, vec![job.id.clone()]);
-    let job = store.job(&job.id).await.unwrap().unwrap();
+    let job = store.job(&Scope::All, &job.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.attempt), (JobState::Failed, 3));
-    assert_eq!(job.error.unwrap().code, "crashed");
-    let events = store.events_after(&job.id, 0, 100).await.unwrap();
+    assert_eq!(job.error.clone().unwrap().code, "crashed");
+    let events = store.events_after(&job, 0, 100).await.unwrap();
     assert_eq!(events.last().and_then(Event::state), Some(JobState::Failed));
 }
 
@@ -143,5 +155,5 @@ async fn a_locked_database_refuses_in_time_and_recovers_by_itself() {
     );
     intruder.execute("rollback").await.unwrap();
     let job = store.create_job(spec).await.unwrap();
-    assert_eq!(store.last_event_seq(&job.id).await.unwrap(), 1);
+    assert_eq!(store.last_event_seq(&job).await.unwrap(), 1);
 }

@@ -6,6 +6,7 @@ mod backup;
 mod events;
 mod files;
 mod jobs;
+mod keys;
 mod lifetime;
 mod model;
 mod startup;

@@ -4,7 +4,7 @@ use std::fs;
 
 use fastrand::Rng;
 use taper_core::{Action, CheckpointFiles, JobState, Level, Metrics, NewEvent, Wish};
-use taper_store::{FileRecord, Store};
+use taper_store::{FileRecord, Job, Scope, Store};
 
 use crate::{spec, store, upload};
 
@@ -88,6 +88,11 @@ impl Pair {
         });
     }
 
+    async fn job(&self, at: usize) -> Job {
+        let found = self.store.job(&Scope::All, &self.jobs[at].id).await;
+        found.unwrap().unwrap()
+    }
+
     /// An attempt that is the job's own, or that of somebody who comes late.
     fn attempt(&mut self, at: usize) -> u32 {
         self.jobs[at].attempt.saturating_sub(self.random.u32(0..2))
@@ -141,8 +146,9 @@ impl Pair {
 
     async fn wish(&mut self, at: usize) {
         let wish = self.random.choice([Wish::Pause, Wish::Cancel]).unwrap();
+        let job = self.job(at).await;
+        let kept = self.store.wish(&job, wish).await.unwrap().is_some();
         let known = &mut self.jobs[at];
-        let kept = self.store.wish(&known.id, wish).await.unwrap().is_some();
         let held = matches!(known.state, JobState::ValidatingFiles | JobState::Running);
         assert_eq!(kept, held);
         if kept && known.wish != Some(Wish::Cancel) {
@@ -152,8 +158,9 @@ impl Pair {
 
     async fn prioritize(&mut self, at: usize) {
         let priority = self.random.i32(-1..=1);
+        let job = self.job(at).await;
+        let changed = self.store.prioritize(&job, priority).await.unwrap();
         let known = &mut self.jobs[at];
-        let changed = self.store.prioritize(&known.id, priority).await.unwrap();
         assert_eq!(changed.is_some(), !known.state.is_terminal());
         if changed.is_some() && known.priority != priority {
             known.priority = priority;
@@ -215,8 +222,9 @@ impl Pair {
     }
 
     async fn delete(&mut self, at: usize) {
+        let job = self.job(at).await;
         let known = &self.jobs[at];
-        let deleted = self.store.delete_job(&known.id).await.unwrap();
+        let deleted = self.store.delete_job(&job).await.unwrap();
         assert_eq!(deleted, Action::Delete.from().contains(&known.state));
         if deleted {
             assert!(!self.store.run_dir(&known.id).exists());
@@ -229,12 +237,12 @@ impl Pair {
             limit: 1000,
             ..Default::default()
         };
-        let page = self.store.jobs(&filter).await.unwrap();
+        let page = self.store.jobs(&Scope::All, &filter).await.unwrap();
         let mut found = Vec::new();
         for job in page.data.into_iter().rev() {
-            let kept = self.store.checkpoints(&job.id, None, 100).await.unwrap();
+            let kept = self.store.checkpoints(&job, None, 100).await.unwrap();
             found.push(Known {
-                events: self.store.last_event_seq(&job.id).await.unwrap(),
+                events: self.store.last_event_seq(&job).await.unwrap(),
                 steps: kept.data.iter().rev().map(|c| c.step).collect(),
                 id: job.id,
                 state: job.state,

@@ -8,7 +8,7 @@ use std::{
 
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 use taper_core::JobState;
-use taper_store::{Limits, Shortage, Store, StoreError};
+use taper_store::{Limits, Scope, Shortage, Store, StoreError};
 
 use crate::{create, enqueue, run, spec, store, upload};
 
@@ -95,7 +95,7 @@ async fn an_older_database_is_copied_before_it_is_brought_up_to_date() {
     database.close().await.unwrap();
 
     let store = Store::open(dir.path()).await.unwrap();
-    assert!(store.file("file-1").await.unwrap().is_some());
+    assert!(store.file(&Scope::All, "file-1").await.unwrap().is_some());
     let copy = dir.path().join("taper-before-upgrade-0001.db");
     let options = SqliteConnectOptions::new().filename(&copy).read_only(true);
     let mut copy = SqliteConnection::connect_with(&options).await.unwrap();
@@ -221,7 +221,7 @@ async fn without_space_nothing_new_is_taken_but_all_can_be_read_and_ended() {
     assert_eq!(store.claim().await.unwrap(), None);
     let cancelled = crate::to(&queued, &[JobState::Queued], JobState::Cancelled);
     assert!(store.transition(cancelled).await.unwrap().is_some());
-    assert!(store.delete_file(&file.id).await.unwrap());
+    assert!(store.delete_file(&Scope::All, &file.id).await.unwrap());
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn the_quota_counts_what_is_listed_and_ends_when_something_is_deleted() {
     );
     assert!(store.begin_upload().await.is_err());
     let mut watched = store.watch_shortage();
-    store.delete_file(&file.id).await.unwrap();
+    store.delete_file(&Scope::All, &file.id).await.unwrap();
     watched.wait_for(Option::is_none).await.unwrap();
     run(&store).await;
 }

@@ -1,5 +1,6 @@
 //! `taper doctor`: whether a server would run well here, with the settings that it would have.
 
+mod keys;
 mod machine;
 mod models;
 mod place;
@@ -82,6 +83,7 @@ impl Doctor {
         };
         let mut findings = machine::examine(&settings);
         findings.extend(place::examine(&settings).await);
+        findings.push(keys::examine(&settings).await);
         findings.extend(models::examine(&settings.models_dir));
         findings.iter().for_each(Finding::show);
         let bad = findings.iter().filter(|it| it.verdict == Verdict::Bad);

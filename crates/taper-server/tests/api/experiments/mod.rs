@@ -7,6 +7,7 @@ mod whole;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use taper_store::Scope;
 
 use crate::app::{ROWS, TestApp, text};
 
@@ -32,7 +33,7 @@ async fn find(app: &TestApp, id: &str) -> Value {
 /// Waits until an experiment is as wanted.
 async fn reach(app: &TestApp, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        let mut events = app.store.subscribe();
+        let mut events = app.store.subscribe(&Scope::All);
         loop {
             let experiment = find(app, id).await;
             if wanted(&experiment) {
