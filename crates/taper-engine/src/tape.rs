@@ -313,10 +313,13 @@ impl Flow<'_> {
     }
 }
 
-/// Hands the values of a weight to `read`. A frozen one may be stored in bf16.
+/// Hands the values of a weight to `read`. A frozen one may be stored in a shorter format than f32.
 pub(crate) fn with_weight<T>(tensor: &Tensor, read: impl FnOnce(Numbers<'_>) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F16(values)), Some((start, end))) => {
+            Ok(read(Numbers::F16(&values[start..end])))
+        }
         (Storage::Cpu(CpuStorage::BF16(values)), Some((start, end))) => {
             Ok(read(Numbers::Bf16(&values[start..end])))
         }

@@ -11,6 +11,7 @@ use crate::tile::Tile;
 pub fn embedding<'a>(out: &mut [f32], table: impl Into<Numbers<'a>>, ids: &[u32]) {
     match table.into() {
         Numbers::F32(table) => gather(out, table, ids, |out, x| *out = x),
+        Numbers::F16(table) => gather(out, table, ids, |out, x| *out = x),
         Numbers::Bf16(table) => gather(out, table, ids, |out, x| *out = x),
     }
 }
@@ -19,6 +20,7 @@ pub fn embedding<'a>(out: &mut [f32], table: impl Into<Numbers<'a>>, ids: &[u32]
 pub fn embedding_add<'a>(out: &mut [f32], table: impl Into<Numbers<'a>>, ids: &[u32]) {
     match table.into() {
         Numbers::F32(table) => gather(out, table, ids, |out, x| *out += x),
+        Numbers::F16(table) => gather(out, table, ids, |out, x| *out += x),
         Numbers::Bf16(table) => gather(out, table, ids, |out, x| *out += x),
     }
 }

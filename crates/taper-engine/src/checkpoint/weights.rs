@@ -136,10 +136,13 @@ impl Weights {
             .map(|stored| stored.info.shape.as_slice())
     }
 
-    /// Whether a tensor is stored in bf16.
-    pub(crate) fn is_bf16(&self, name: &str) -> bool {
-        let stored = self.places.get(name);
-        stored.is_some_and(|stored| stored.info.dtype == Dtype::BF16)
+    /// The format in which a tensor is stored, if that takes less memory than f32.
+    pub(crate) fn short_format(&self, name: &str) -> Option<DType> {
+        match self.places.get(name)?.info.dtype {
+            Dtype::F16 => Some(DType::F16),
+            Dtype::BF16 => Some(DType::BF16),
+            _ => None,
+        }
     }
 
     /// A tensor as f32 on `device`.
@@ -164,19 +167,27 @@ impl Weights {
         Ok(Tensor::from_vec(numbers, info.shape.as_slice(), device)?)
     }
 
-    /// A tensor in this format on `device`.
+    /// A tensor in this format on `device`; one that is stored so is not widened on the way.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub(crate) fn get_as(&self, name: &str, format: DType, device: &Device) -> Result<Tensor> {
-        if format != DType::BF16 || !self.is_bf16(name) {
-            return Ok(self.get(name, device)?.to_dtype(format)?);
-        }
         let stored = self.place(name)?;
         let (file, info) = (&self.files[stored.file], &stored.info);
-        let numbers = file.read(info, bf16::from_le_bytes);
-        let numbers = numbers.doing(|| file.cannot_be_read())?;
-        Ok(Tensor::from_vec(numbers, info.shape.as_slice(), device)?)
+        let shape = info.shape.as_slice();
+        match (info.dtype, format) {
+            (Dtype::F16, DType::F16) => {
+                let numbers = file.read(info, f16::from_le_bytes);
+                let numbers = numbers.doing(|| file.cannot_be_read())?;
+                Ok(Tensor::from_vec(numbers, shape, device)?)
+            }
+            (Dtype::BF16, DType::BF16) => {
+                let numbers = file.read(info, bf16::from_le_bytes);
+                let numbers = numbers.doing(|| file.cannot_be_read())?;
+                Ok(Tensor::from_vec(numbers, shape, device)?)
+            }
+            _ => Ok(self.get(name, device)?.to_dtype(format)?),
+        }
     }
 
     fn place(&self, name: &str) -> Result<&Stored> {

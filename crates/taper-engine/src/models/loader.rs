@@ -127,13 +127,12 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The format of a weight that products and look-ups read: on the CPU these widen bf16 as they go, which halves what a frozen base
-    /// takes.
+    /// The format of a weight that products and look-ups read: on the CPU these widen shorter numbers as they go, which halves what a
+    /// frozen base takes.
     fn compact(&self, name: &str) -> DType {
-        match self.find(name) {
-            Some(stored) if self.device.is_cpu() && self.weights.is_bf16(&stored) => DType::BF16,
-            _ => DType::F32,
-        }
+        let stored = self.find(name).filter(|_| self.device.is_cpu());
+        let short = stored.and_then(|stored| self.weights.short_format(&stored));
+        short.unwrap_or(DType::F32)
     }
 
     /// A new tensor of the values that `make` gives.

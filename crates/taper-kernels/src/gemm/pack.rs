@@ -16,6 +16,7 @@ pub(super) fn pack<'a>(room: &'a mut Vec<f32>, view: View<'_>, width: usize) -> 
     }
     match view.data {
         Numbers::F32(data) => pack_numbers(out, data, view, width),
+        Numbers::F16(data) => pack_numbers(out, data, view, width),
         Numbers::Bf16(data) => pack_numbers(out, data, view, width),
     }
     out

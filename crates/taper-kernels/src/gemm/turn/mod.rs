@@ -5,7 +5,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use half::bf16;
+use half::{bf16, f16};
 
 use crate::numbers::Number;
 
@@ -39,6 +39,31 @@ impl Turn for f32 {
                 turn: avx2::turn_f32,
             },
         )
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn kernels() -> [Option<Kernel<Self>>; 2] {
+        [None, None]
+    }
+}
+
+impl Turn for f16 {
+    #[cfg(target_arch = "x86_64")]
+    fn kernels() -> [Option<Kernel<Self>>; 2] {
+        let [avx512, avx2] = x86_kernels(
+            Kernel {
+                rows: 32,
+                columns: 16,
+                turn: avx512::turn_f16,
+            },
+            Kernel {
+                rows: 16,
+                columns: 8,
+                turn: avx2::turn_f16,
+            },
+        );
+        let converts = std::arch::is_x86_feature_detected!("f16c");
+        [avx512, avx2.filter(|_| converts)]
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -105,8 +130,20 @@ mod tests {
     #[test]
     fn every_kernel_of_this_machine_turns_blocks() {
         let numbers = random(1, 16 * 37);
-        let stored: Vec<bf16> = numbers.iter().copied().map(bf16::from_f32).collect();
         turns_right(&numbers);
-        turns_right(&stored);
+        turns_right(
+            &numbers
+                .iter()
+                .copied()
+                .map(f16::from_f32)
+                .collect::<Vec<_>>(),
+        );
+        turns_right(
+            &numbers
+                .iter()
+                .copied()
+                .map(bf16::from_f32)
+                .collect::<Vec<_>>(),
+        );
     }
 }
