@@ -20,6 +20,7 @@ mod once;
 mod openapi;
 mod query;
 mod range;
+mod remains;
 mod router;
 mod routes;
 mod serve;

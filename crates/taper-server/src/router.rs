@@ -17,7 +17,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::{
     doors,
     error::ApiError,
-    openapi,
+    openapi, remains,
     routes::{
         archive, artifacts, events, files, jobs, metrics, models, service, streams, telemetry,
         uploads,
@@ -69,6 +69,7 @@ pub fn router(state: AppState) -> Router {
             ServiceBuilder::new()
                 .layer(from_fn(doors::identify))
                 .layer(from_fn(doors::protect))
+                .layer(from_fn(remains::linger))
                 .layer(CatchPanicLayer::custom(panicked))
                 .layer(from_fn_with_state(Arc::clone(&config), doors::guard))
                 .layer(from_fn_with_state(config, doors::authenticate)),

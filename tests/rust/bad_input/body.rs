@@ -2,7 +2,7 @@ use anyhow::{Context, Result};
 use reqwest::{Method, header::CONTENT_TYPE};
 use serde_json::json;
 
-use super::{Fixture, Wanted};
+use super::{Fixture, Wanted, raw};
 
 async fn refuse(
     fixture: &Fixture,
@@ -61,4 +61,44 @@ async fn a_body_that_is_too_large() -> Result<()> {
     let large = format!("{{\"model\": \"{}\"}}", "x".repeat(1 << 20));
     let wanted = (413, None, "1048576 bytes");
     refuse(&fixture, "application/json", &large, wanted).await
+}
+
+/// The client writes all of the body before it looks for the answer, which comes long before.
+#[tokio::test]
+async fn bodies_that_are_refused_unread_get_their_answers() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let addr = &fixture.client().addr;
+    let length = 32 << 20;
+    let body = vec![b'x'; length];
+    let rows = [
+        (
+            "POST /v1/fine_tuning/jobs",
+            "Content-Type: application/json",
+            413,
+        ),
+        ("POST /v1/fine_tuning/jobs", "Content-Type: text/plain", 415),
+        ("POST /v1/files", "Content-Type: application/json", 415),
+        (
+            "POST /v1/files",
+            "Content-Type: multipart/form-data; boundary=x\r\nOrigin: http://evil",
+            403,
+        ),
+        (
+            "POST /v1/fine_tuning/jobs",
+            "Content-Type: application/json\r\nContent-Encoding: gzip",
+            415,
+        ),
+        ("POST /v1/nothing", "Content-Type: application/json", 404),
+        ("PUT /v1/files", "Content-Type: application/json", 405),
+    ];
+    for (route, headers, status) in rows {
+        let head = format!(
+            "{route} HTTP/1.1\r\nHost: {addr}\r\n{headers}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let answer = raw::exchange(addr, &[head.as_bytes(), &body].concat()).await;
+        let answer = answer.context(route)?.context("no answer")?;
+        assert_eq!(answer.status, status, "{route} {headers}");
+        answer.error()?;
+    }
+    Ok(())
 }

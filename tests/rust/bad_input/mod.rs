@@ -5,6 +5,7 @@ mod data;
 mod http;
 mod job;
 mod model;
+mod raw;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
