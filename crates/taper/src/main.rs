@@ -3,11 +3,13 @@
 mod backup;
 mod console;
 mod demo;
+mod descriptors;
 mod devices;
 mod digest;
 mod doctor;
 mod instance;
 mod isolate;
+mod limits;
 mod logging;
 mod memory;
 mod openapi;
