@@ -5,6 +5,7 @@ mod checkpoints;
 mod clients;
 mod database;
 mod disk;
+mod egress;
 mod ends;
 mod history;
 mod inject;
@@ -168,6 +169,11 @@ const CHECKS: &[Check] = &[
         run: |size| Box::pin(machine::read_only_disk(size)),
     },
     Check {
+        faults: "P9",
+        name: "calls-nobody",
+        run: |size| Box::pin(egress::calls_nobody(size)),
+    },
+    Check {
         faults: "F37 F38",
         name: "cancels-at-any-time",
         run: |size| Box::pin(ends::cancels_at_any_time(size)),
@@ -203,9 +209,19 @@ const CHECKS: &[Check] = &[
         run: |size| Box::pin(load::watchers::telling_costs(size)),
     },
     Check {
+        faults: "L7",
+        name: "load-large-uploads",
+        run: |size| Box::pin(load::uploads::large(size)),
+    },
+    Check {
         faults: "L8",
         name: "load-busy-cores",
         run: |size| Box::pin(load::busy::training(size)),
+    },
+    Check {
+        faults: "L9",
+        name: "load-half-open",
+        run: |size| Box::pin(load::half_open::many(size)),
     },
     Check {
         faults: "L10",

@@ -1,4 +1,9 @@
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -18,6 +23,8 @@ pub struct ServerConfig {
     pub upload_limit: u64,
     /// How often a silent event stream shows that it lives.
     pub keep_alive: Duration,
+    /// How much callers may ask.
+    pub traffic: Traffic,
     /// Where ends of jobs are told; `None` = nowhere.
     pub webhooks: Option<Webhooks>,
 }
@@ -36,6 +43,7 @@ impl ServerConfig {
             token: None,
             upload_limit: Self::UPLOAD_LIMIT,
             keep_alive: Self::KEEP_ALIVE,
+            traffic: Traffic::default(),
             webhooks: None,
         }
     }
@@ -50,6 +58,30 @@ impl ServerConfig {
     /// The digest of the token; empty without one.
     pub(crate) fn token_digest(&self) -> &[u8] {
         self.token.as_ref().map_or(&[], |token| &token.0)
+    }
+}
+
+/// How much one caller, and all together, may ask of the server. An address of IPv6 stands for its network of 2⁶⁴.
+#[derive(Debug, Clone)]
+pub struct Traffic {
+    /// Connections in all; further ones wait.
+    pub connections: NonZeroUsize,
+    /// Connections of one address, further ones are closed; `None` = as many as in all.
+    pub connections_per_address: Option<NonZeroUsize>,
+    /// Requests a second of one address, and of one key; `None` = as many as may come.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// Whether that holds for this machine too, apart from the connections in all, which always count.
+    pub on_loopback: bool,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            connections: const { NonZeroUsize::new(4096).expect("not 0") },
+            connections_per_address: NonZeroUsize::new(64),
+            requests_per_second: NonZeroU32::new(100),
+            on_loopback: false,
+        }
     }
 }
 

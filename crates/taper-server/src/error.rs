@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, time::Duration};
 
 use axum::{
     Json,
@@ -11,6 +11,8 @@ use taper_runner::RunnerError;
 use taper_store::StoreError;
 use utoipa::ToSchema;
 
+use crate::slow;
+
 /// The body of every error, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
@@ -22,7 +24,7 @@ pub struct ErrorBody {
 pub struct ErrorDetail {
     /// For people: which thing, what was wrong, what to do.
     pub message: String,
-    /// `invalid_request_error`, `authentication_error` or `server_error`.
+    /// `invalid_request_error`, `authentication_error`, `requests` (too many of them) or `server_error`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The path of the field that was wrong, for instance `tuning.r`.
@@ -129,6 +131,29 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions")
     }
 
+    /// 429: the sentence says who may send how much.
+    pub(crate) fn too_many(limit: &str) -> Self {
+        let message = format!("too many requests: {limit}; send it again a second later");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message)
+            .coded("rate_limit_exceeded")
+            .with("retry-after", "1")
+    }
+
+    /// 408: the client has not sent what it began to send.
+    pub(crate) fn slow_body() -> Self {
+        let seconds = slow::LONGEST.as_secs();
+        let message = format!("the body has not come within {seconds} seconds; send it again");
+        Self::new(StatusCode::REQUEST_TIMEOUT, message).coded("request_timeout")
+    }
+
+    /// 503: the server has taken too long.
+    pub(crate) fn too_slow(longest: Duration) -> Self {
+        let seconds = longest.as_secs();
+        let message =
+            format!("there was no answer within {seconds} seconds; send the request again later");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with("retry-after", "5")
+    }
+
     /// 503 while the server shuts down.
     pub(crate) fn ending() -> Self {
         let message = "the server is ending; send the request again later";
@@ -180,6 +205,7 @@ impl ApiError {
     fn kind(&self) -> &'static str {
         match self.status {
             StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "requests",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         }

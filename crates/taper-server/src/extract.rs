@@ -8,8 +8,9 @@ use axum::{
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
-use crate::{error::ApiError, json};
+use crate::{error::ApiError, json, slow};
 
 /// The most bytes that a JSON body may have.
 const JSON_LIMIT: usize = 1 << 20;
@@ -65,16 +66,26 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
     }
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| {
-            ApiError::bad_request("the body broke off before its end; send it again")
-        })?;
-        if bytes.len() + chunk.len() > JSON_LIMIT {
-            return Err(too_large());
+    let whole = async {
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| broken_off(&error))?;
+            if bytes.len() + chunk.len() > JSON_LIMIT {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
         }
-        bytes.extend_from_slice(&chunk);
-    }
+        Ok(())
+    };
+    let came = timeout(slow::LONGEST, whole).await;
+    came.unwrap_or_else(|_| Err(ApiError::slow_body()))?;
     Ok(bytes)
+}
+
+fn broken_off(error: &axum::Error) -> ApiError {
+    if slow::is_reason_of(error) {
+        return ApiError::slow_body();
+    }
+    ApiError::bad_request("the body broke off before its end; send it again")
 }
 
 /// Tells whether the body is said to be of a media type, whatever its parameters.

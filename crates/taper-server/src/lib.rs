@@ -7,31 +7,40 @@
 
 mod archive;
 mod auth;
+mod callers;
 mod config;
 mod cookie;
+mod deadline;
 mod doors;
 mod download;
 mod error;
 mod extract;
 mod feed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod housekeeping;
 mod json;
 mod lifetime;
+mod line;
 mod links;
 mod once;
 mod openapi;
 mod query;
 mod range;
+mod rates;
+mod refusals;
 mod remains;
 mod router;
 mod routes;
 mod serve;
+mod slow;
 mod state;
+mod turnstile;
 mod upload;
 mod webhooks;
 pub mod wire;
 
-pub use config::{ServerConfig, Token};
+pub use config::{ServerConfig, Token, Traffic};
 pub use error::{ErrorBody, ErrorDetail};
 pub use openapi::openapi;
 pub use router::router;

@@ -1,15 +1,13 @@
 //! How a request that is sent twice is known, so that it makes one thing: by the client's `Idempotency-Key`, or by the official
 //! clients' own word that they repeat themselves.
 
-use std::net::SocketAddr;
-
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
 use taper_store::Once;
 
-use crate::{auth::Caller, error::ApiError};
+use crate::{auth::Caller, callers, error::ApiError};
 
 const KEY: &str = "Idempotency-Key";
 const KEY_CHARS: usize = 255;
@@ -62,8 +60,7 @@ fn scoped(once: Once, caller: &[&str]) -> Once {
 
 /// The address that a request comes from. A client may call this machine by IPv4 and then by IPv6.
 fn peer(parts: &Parts) -> Option<String> {
-    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    let ip = peer.ip();
+    let ip = callers::peer(&parts.extensions)?;
     Some(if ip.is_loopback() {
         "here".to_owned()
     } else {

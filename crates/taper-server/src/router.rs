@@ -15,13 +15,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
-    auth, doors,
+    auth, deadline, doors,
     error::ApiError,
-    openapi, remains,
+    openapi,
+    rates::{self, Rates},
+    refusals, remains,
     routes::{
         archive, artifacts, events, experiments, files, jobs, metrics, models, service, session,
         streams, telemetry, uploads,
     },
+    slow,
     state::AppState,
 };
 
@@ -81,6 +84,7 @@ pub fn router(state: AppState) -> Router {
     let (api, _) = table().split_for_parts();
     let page = taper_dashboard::router();
     let config = Arc::clone(&state.config);
+    let rates = Rates::new(&config.traffic);
     api.merge(docs())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(move |request| page_or_error(page, request))
@@ -88,10 +92,15 @@ pub fn router(state: AppState) -> Router {
             ServiceBuilder::new()
                 .layer(from_fn(doors::identify))
                 .layer(from_fn(doors::protect))
+                .layer(from_fn(slow::limit))
                 .layer(from_fn(remains::linger))
                 .layer(CatchPanicLayer::custom(panicked))
+                .layer(from_fn_with_state(rates.clone(), rates::by_address))
                 .layer(from_fn_with_state(config, doors::guard))
-                .layer(from_fn_with_state(state.clone(), auth::authenticate)),
+                .layer(from_fn_with_state(state.clone(), auth::authenticate))
+                .layer(from_fn_with_state(rates, rates::by_key))
+                .layer(from_fn(refusals::refuse))
+                .layer(from_fn_with_state(deadline::LONGEST, deadline::keep)),
         )
         .with_state(state)
 }

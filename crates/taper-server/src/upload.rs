@@ -13,6 +13,7 @@ use crate::{
     error::{ApiError, readable},
     extract::has_media_type,
     lifetime::Lifetime,
+    slow,
     state::AppState,
 };
 
@@ -239,6 +240,9 @@ fn unwanted(name: &str, known: &[&str]) -> ApiError {
 fn broken(error: &MultipartError, limit: u64) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::too_large("the file", limit).about("file");
+    }
+    if slow::is_reason_of(error) {
+        return ApiError::slow_body();
     }
     ApiError::bad_request(format!(
         "the form cannot be read: {}; send it again",

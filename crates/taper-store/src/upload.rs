@@ -1,7 +1,10 @@
 use std::{fs, io, path::PathBuf};
 
 use sha2::{Digest, Sha256};
-use tokio::{fs::File, io::AsyncWriteExt};
+use tokio::{
+    fs::File,
+    io::{AsyncWriteExt, BufWriter},
+};
 
 use crate::{
     FileRecord, NewFile, Store, StoreError,
@@ -10,12 +13,15 @@ use crate::{
     writer::Command,
 };
 
+/// Bytes that are written at once, however small the pieces are in which they come.
+const GATHERED: usize = 64 << 10;
+
 /// A file on its way in: streamed to the disk and hashed, never whole in memory. Dropping it leaves nothing behind.
 #[derive(Debug)]
 pub struct Upload {
     store: Store,
     id: String,
-    file: File,
+    file: BufWriter<File>,
     hash: Sha256,
     bytes: u64,
     part: Leftover,
@@ -61,7 +67,7 @@ impl Store {
         Ok(Upload {
             store: self.clone(),
             id,
-            file: File::from_std(file),
+            file: BufWriter::with_capacity(GATHERED, File::from_std(file)),
             hash: Sha256::new(),
             bytes: 0,
             part,
@@ -161,7 +167,7 @@ impl Upload {
     pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
         let durable = async {
             self.file.flush().await?;
-            self.file.sync_all().await
+            self.file.get_ref().sync_all().await
         };
         durable
             .await

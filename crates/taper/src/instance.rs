@@ -9,7 +9,7 @@ use taper_store::Store;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{devices, isolate::Isolated, settings::Settings};
+use crate::{descriptors, devices, isolate::Isolated, settings::Settings};
 
 /// What trains: the engine in this process, or in one for each run.
 fn trainer(settings: &Settings) -> Arc<dyn Trainer> {
@@ -26,7 +26,7 @@ pub(crate) struct Instance {
     pub(crate) addr: SocketAddr,
     store: Store,
     runner: Runner,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
     stopping: CancellationToken,
 }
 
@@ -41,6 +41,7 @@ impl Instance {
         fs::create_dir_all(models)
             .with_context(|| format!("cannot make the models directory {}", models.display()))?;
         let addr = listener.local_addr()?;
+        let open_files = descriptors::allow_most();
         let store = Store::open_within(&settings.data_dir, settings.upkeep.limits()).await?;
         let config = RunnerConfig {
             models_dir: models.clone(),
@@ -62,6 +63,7 @@ impl Instance {
             allow_hosts: settings.allow_host.clone(),
             token: settings.api_key.as_deref().map(Token::new),
             webhooks: settings.webhooks()?,
+            traffic: settings.limits.traffic(open_files),
             ..ServerConfig::new(addr)
         };
         let state = AppState::new(store.clone(), runner.clone(), http);
@@ -80,8 +82,7 @@ impl Instance {
     /// Waits until HTTP ends without having been told to, and says why.
     pub(crate) async fn fault(&mut self) -> anyhow::Error {
         match (&mut self.http).await {
-            Ok(Ok(())) => anyhow!("the server has ended by itself"),
-            Ok(Err(error)) => anyhow!(error).context("the server has ended by itself"),
+            Ok(()) => anyhow!("the server has ended by itself"),
             Err(error) => anyhow!(error).context("the server has broken down"),
         }
     }
@@ -94,7 +95,7 @@ impl Instance {
         self.stopping.cancel();
         self.runner.shutdown().await;
         if !self.http.is_finished() {
-            self.http.await??;
+            self.http.await?;
         }
         self.store.close().await?;
         Ok(())

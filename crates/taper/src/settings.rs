@@ -16,6 +16,7 @@ use taper_server::{WebhookSecret, Webhooks};
 use taper_store::known_keys;
 
 use crate::{
+    limits::{Limits, LimitsFlags},
     logging::LogFormat,
     memory,
     upkeep::{Upkeep, UpkeepFlags},
@@ -82,6 +83,9 @@ pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) upkeep: UpkeepFlags,
 
+    #[command(flatten)]
+    pub(crate) limits: LimitsFlags,
+
     /// How log lines look [default: text]
     #[arg(long, env = "TAPER_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +111,7 @@ pub(crate) struct Settings {
     pub(crate) allow_host: Vec<String>,
     pub(crate) webhook: Vec<String>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) limits: Limits,
     pub(crate) log_format: LogFormat,
     /// Comes by the environment only: a command line is visible to every user of the machine.
     #[serde(skip)]
@@ -129,6 +134,7 @@ impl Default for Settings {
             allow_host: Vec::new(),
             webhook: Vec::new(),
             upkeep: Upkeep::default(),
+            limits: Limits::default(),
             log_format: LogFormat::Text,
             api_key: None,
             webhook_secret: None,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 pub(crate) struct Line {
@@ -17,6 +17,16 @@ impl Line {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream: BufReader::new(stream),
+            addr: addr.to_owned(),
+        })
+    }
+
+    /// The same with room for no more than this many bytes that nobody has read.
+    pub(crate) async fn connect_narrow(addr: &str, bytes: u32) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(bytes)?;
+        Ok(Self {
+            stream: BufReader::with_capacity(1, socket.connect(addr.parse()?).await?),
             addr: addr.to_owned(),
         })
     }

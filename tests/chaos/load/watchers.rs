@@ -29,8 +29,11 @@ use crate::{
 const JOBS: &str = "/v1/fine_tuning/jobs";
 const LAG_MS: f64 = 500.0;
 const KIB_EACH: f64 = 64.0;
-/// The longest that a watcher who never reads may stay.
-const STALLED_SECONDS: f64 = 40.0;
+/// The longest that a watcher who never reads may stay, and how much later that is seen here.
+const STALLED_SECONDS: f64 = 30.0;
+const SEEN_SECONDS: f64 = 5.0;
+/// What the sockets of such watchers hold that nobody has read.
+const NARROW: u32 = 4096;
 const STALLED_MIB: f64 = 10.0;
 
 /// When each event first reached anybody: the commit is known to nobody outside, but the first of many watchers is close to it.
@@ -162,8 +165,8 @@ fn lags_of(arrivals: &Arrivals, firsts: &Firsts) -> Result<Times> {
 /// Ten watchers read, others read a byte a second or nothing at all.
 pub(crate) async fn stalled(size: Size) -> Result<Passed> {
     let (others, seconds) = match size {
-        Size::Reduced => (20, 6),
-        Size::Full(_) => (100, 50),
+        Size::Reduced => (20, 40),
+        Size::Full(_) => (100, 60),
     };
     let folders = Folders::new()?;
     let server = folders.serve().await?;
@@ -198,19 +201,19 @@ pub(crate) async fn stalled(size: Size) -> Result<Passed> {
             Some(Duration::from_secs(1)),
         ));
     }
-    let beside = healthy(seconds).await?;
+    let (beside, left) = tokio::join!(healthy(seconds), neglected(&server, before, others));
+    let (beside, (left, stayed)) = (beside?, left?);
     let after = Usage::of(server.pid()?)?;
-    let closed = before.files + 2 * others - after.files.min(before.files + 2 * others);
     tasks.abort_all();
     let growth = after.rss_mib() - before.rss_mib();
     let figures = format!(
-        "10 watchers alone {alone}; beside {others} that read nothing and {others} that read a byte a second {beside}; {closed} of those closed after {seconds} s; memory +{growth:.1} MiB"
+        "10 watchers alone {alone}; beside {others} that read nothing and {others} that read a byte a second {beside}; {left} of those left after {stayed:.0} s; memory +{growth:.1} MiB"
+    );
+    ensure!(
+        left == 0 && stayed <= STALLED_SECONDS + SEEN_SECONDS,
+        "watchers that do not read are kept: {figures}"
     );
     if size.is_full() {
-        ensure!(
-            seconds as f64 > STALLED_SECONDS && closed >= others,
-            "watchers that read nothing are kept: {figures}"
-        );
         ensure!(
             growth <= STALLED_MIB && beside.p99() <= LAG_MS,
             "below the targets: {figures}"
@@ -219,9 +222,33 @@ pub(crate) async fn stalled(size: Size) -> Result<Passed> {
     Ok(Passed::new(figures))
 }
 
+/// Waits until the server has closed the lines that nobody reads. Returns how many it has kept, and how long that took.
+async fn neglected(server: &Server, before: Usage, others: usize) -> Result<(usize, f64)> {
+    // Those of ten watchers that read.
+    let (all, healthy) = (2 * others, 10);
+    let began = Instant::now();
+    let open = || {
+        anyhow::Ok(
+            Usage::of(server.pid()?)?
+                .files
+                .saturating_sub(before.files + healthy),
+        )
+    };
+    while open()? < all && began.elapsed() < Duration::from_secs(5) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    loop {
+        let (left, stayed) = (open()?, began.elapsed().as_secs_f64());
+        if left == 0 || stayed > STALLED_SECONDS + SEEN_SECONDS {
+            return Ok((left, stayed));
+        }
+        sleep(Duration::from_millis(250)).await;
+    }
+}
+
 /// Opens a stream and reads a byte now and then, or nothing.
 async fn neglect(addr: String, path: String, pause: Option<Duration>) -> Result<()> {
-    let mut line = Line::connect(&addr).await?;
+    let mut line = Line::connect_narrow(&addr, NARROW).await?;
     line.follow(&path).await?;
     let mut socket: TcpStream = line.into_socket();
     let Some(pause) = pause else {

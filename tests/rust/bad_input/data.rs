@@ -1,3 +1,5 @@
+//! B27, B46 to B52: files of data.
+
 use anyhow::{Context, Result};
 use reqwest::{
     Method,
@@ -5,20 +7,18 @@ use reqwest::{
 };
 use serde_json::json;
 
-use super::{Fixture, Wanted};
+use super::Fixture;
 use crate::model::jsonl;
 
 /// Uploads what is no training data and asks for a job on it, row by row.
-async fn refuse_all(rows: &[(&str, String, &str)]) -> Result<()> {
+async fn refuse_all(rows: &[(&str, &str, Vec<u8>, &str)]) -> Result<()> {
     let fixture = Fixture::start().await?;
-    for (name, content, message) in rows {
+    for (number, name, content, message) in rows {
         let id = fixture.client().upload(name, content.clone()).await?;
         let body = fixture.body(json!({"training_file": id}));
         let wanted = (400, Some("training_file"), *message);
-        fixture
-            .refuse_job(body, wanted)
-            .await
-            .with_context(|| name.to_string())?;
+        let shown = || format!("{number}: {name}");
+        fixture.refuse_job(body, wanted).await.with_context(shown)?;
     }
     Ok(())
 }
@@ -26,49 +26,171 @@ async fn refuse_all(rows: &[(&str, String, &str)]) -> Result<()> {
 #[tokio::test]
 async fn jsonl_that_cannot_be_trained_on() -> Result<()> {
     let good = jsonl(6);
+    let after = |row: &[u8]| [good.as_bytes(), row, b"\n"].concat();
+    let one = "{\"text\": \"x\", \"label\": \"good\"}\n";
     refuse_all(&[
+        ("B46", "blank.jsonl", "\n\n\n".into(), "row"),
+        ("B46", "one.jsonl", one.into(), "at least two classes"),
         (
-            "torn.jsonl",
-            format!("{good}{{\"text\": \"x\", \"lab"),
-            "line 7",
-        ),
-        (
-            "no_text.jsonl",
-            format!("{good}{{\"label\": \"good\"}}\n"),
-            "line 7",
-        ),
-        (
-            "no_label.jsonl",
-            format!("{good}{{\"text\": \"fine\"}}\n"),
-            "line 7",
-        ),
-        (
-            "number.jsonl",
-            format!("{{\"text\": 3, \"label\": \"good\"}}\n{good}"),
-            "line 1",
-        ),
-        ("lists.jsonl", "[1, 2]\n[3]\n".to_owned(), "line 1"),
-        (
+            "B46",
             "one_class.jsonl",
-            "{\"text\": \"x\", \"label\": \"good\"}\n".repeat(5),
+            one.repeat(5).into(),
             "at least two classes",
         ),
-        ("blank.jsonl", "\n\n\n".to_owned(), "row"),
+        (
+            "B47",
+            "torn.jsonl",
+            after(b"{\"text\": \"x\", \"lab"),
+            "line 7: is not JSON",
+        ),
+        (
+            "B47",
+            "no_text.jsonl",
+            after(b"{\"label\": \"good\"}"),
+            "line 7: has no 'text'",
+        ),
+        (
+            "B47",
+            "no_label.jsonl",
+            after(b"{\"text\": \"fine\"}"),
+            "line 7: has no 'label'",
+        ),
+        (
+            "B47",
+            "number.jsonl",
+            after(b"{\"text\": 3, \"label\": \"good\"}"),
+            "line 7: 'text' must be a string",
+        ),
+        (
+            "B47",
+            "label.jsonl",
+            after(b"{\"text\": \"x\", \"label\": 1.5}"),
+            "line 7: 'label' must be a string or an integer",
+        ),
+        (
+            "B47",
+            "lists.jsonl",
+            b"[1, 2]\n[3]\n".to_vec(),
+            "line 1: is not an object",
+        ),
+        (
+            "B47",
+            "many.jsonl",
+            after(&b"[]\n".repeat(100)),
+            "and 95 more bad lines",
+        ),
+        (
+            "B48",
+            "long.jsonl",
+            after(&vec![b'x'; 200 << 20]),
+            "line 7: is not JSON",
+        ),
+        (
+            "B49",
+            "latin.jsonl",
+            after(b"{\"text\": \"caf\xe9\", \"label\": \"good\"}"),
+            "line 7: is not UTF-8 text",
+        ),
+        (
+            "B49",
+            "nul.jsonl",
+            after(b"{\"text\": \"a\0b\", \"label\": \"good\"}"),
+            "line 7: is not JSON",
+        ),
+        (
+            "B49",
+            "deep.jsonl",
+            after(&[b"[".repeat(100_000), b"]".repeat(100_000)].concat()),
+            "line 7: is not JSON",
+        ),
+        (
+            "B50",
+            "messages.jsonl",
+            b"{\"messages\": [{\"role\": \"user\"}]}\n".to_vec(),
+            "line 1",
+        ),
     ])
     .await
 }
 
 #[tokio::test]
-async fn csv_that_cannot_be_trained_on() -> Result<()> {
+async fn files_that_are_something_else() -> Result<()> {
     refuse_all(&[
-        ("header.csv", "label,txt\ngood,fine\n".to_owned(), "text"),
         (
+            "B52",
+            "x.jsonl",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec(),
+            "is compressed",
+        ),
+        (
+            "B52",
+            "x.jsonl",
+            b"PK\x03\x04\x14\0\0\0\x08\0".to_vec(),
+            "is compressed",
+        ),
+        (
+            "B52",
+            "x.jsonl",
+            b"PAR1\x15\x04\x15\x10PAR1".to_vec(),
+            "ends in .parquet",
+        ),
+        ("B52", "x.jsonl", b"%PDF-1.7\n".to_vec(), "is a PDF"),
+        ("B52", "x.parquet", jsonl(4).into(), "arquet"),
+        (
+            "B52",
+            "x.parquet",
+            b"PAR1\0\0\0\0\xff\xff\xff\xffPAR1".to_vec(),
+            "arquet",
+        ),
+        (
+            "B47",
+            "header.csv",
+            b"label,txt\ngood,fine\n".to_vec(),
+            "text",
+        ),
+        (
+            "B47",
             "short.csv",
-            "label,text\ngood,fine\nbad\n".to_owned(),
+            b"label,text\ngood,fine\nbad\n".to_vec(),
             "line 3",
         ),
     ])
     .await
+}
+
+/// B49: what other machines write at the ends of lines and at the start of files.
+#[tokio::test]
+async fn jsonl_of_other_machines() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let rows = jsonl(20);
+    for content in [
+        rows.replace('\n', "\r\n"),
+        format!("\u{feff}{rows}"),
+        rows.trim_end().to_owned(),
+    ] {
+        let id = fixture.client().upload("x.jsonl", content).await?;
+        let (status, job) = fixture
+            .client()
+            .create(&fixture.body(json!({"training_file": id})))
+            .await?;
+        assert_eq!(status.as_u16(), 200, "{job}");
+    }
+    Ok(())
+}
+
+/// B48: a long text is cut to what the model takes.
+#[tokio::test]
+async fn one_long_line() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let long = "the film is good ".repeat((20 << 20) / 17);
+    let rows = format!("{}{}\n", jsonl(20), json!({"text": long, "label": "good"}));
+    let id = fixture.client().upload("x.jsonl", rows).await?;
+    let job = fixture
+        .client()
+        .submit(&id, json!({"training": {"max_steps": 1}}))
+        .await?;
+    fixture.client().wait(&job, "succeeded").await?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -81,70 +203,29 @@ async fn a_label_that_only_the_validation_file_has() -> Result<()> {
     fixture.refuse_job(body, wanted).await
 }
 
+/// B27.
 #[tokio::test]
-async fn uploads_that_are_refused() -> Result<()> {
+async fn files_that_a_job_cannot_name() -> Result<()> {
     let fixture = Fixture::start().await?;
-    let part = |content: &str| Part::bytes(content.as_bytes().to_vec()).file_name("x.jsonl");
-    let rows: [(Form, Wanted<'_>); 5] = [
-        (
-            Form::new()
-                .text("purpose", "fine-tune")
-                .part("file", part("")),
-            (400, Some("file"), "empty"),
-        ),
-        (
-            Form::new().part("file", part("{}\n")),
-            (400, Some("purpose"), "purpose"),
-        ),
-        (
-            Form::new().text("purpose", "fine-tune"),
-            (400, Some("file"), "file"),
-        ),
-        (
-            Form::new()
-                .text("purpose", "fun")
-                .part("file", part("{}\n")),
-            (400, Some("purpose"), "fine-tune"),
-        ),
-        (
-            Form::new()
-                .text("purpse", "fine-tune")
-                .part("file", part("{}\n")),
-            (400, Some("purpse"), "purpse"),
-        ),
-    ];
-    for (form, wanted) in rows {
-        let request = fixture
-            .client()
-            .request(Method::POST, "/v1/files")
-            .multipart(form);
-        fixture.refuse(request, wanted).await?;
-    }
-    let request = fixture
-        .client()
-        .request(Method::POST, "/v1/files")
-        .json(&json!({}));
-    fixture
-        .refuse(request, (415, None, "multipart/form-data"))
-        .await
-}
-
-#[tokio::test]
-async fn a_file_of_another_purpose() -> Result<()> {
-    let fixture = Fixture::start().await?;
+    let client = fixture.client();
     let part = Part::bytes(jsonl(10).into_bytes()).file_name("x.jsonl");
     let form = Form::new().text("purpose", "batch").part("file", part);
-    let file = fixture
-        .client()
-        .json(
-            fixture
-                .client()
-                .request(Method::POST, "/v1/files")
-                .multipart(form),
-        )
+    let file = client
+        .json(client.request(Method::POST, "/v1/files").multipart(form))
         .await?;
-    let body = fixture.body(json!({"training_file": file["id"]}));
-    fixture
-        .refuse_job(body, (400, Some("training_file"), "fine-tune"))
-        .await
+    let gone = client.upload("gone.jsonl", jsonl(10)).await?;
+    client
+        .json(client.request(Method::DELETE, &format!("/v1/files/{gone}")))
+        .await?;
+    for param in ["training_file", "validation_file"] {
+        let body = fixture.body(json!({param: file["id"]}));
+        fixture
+            .refuse_job(body, (400, Some(param), "files with purpose 'fine-tune'"))
+            .await?;
+        let body = fixture.body(json!({param: gone}));
+        fixture
+            .refuse_job(body, (400, Some(param), "does not exist"))
+            .await?;
+    }
+    Ok(())
 }

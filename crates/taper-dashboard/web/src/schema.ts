@@ -1127,7 +1127,7 @@ export interface components {
         ErrorDetail: {
             /** @description For people: which thing, what was wrong, what to do. */
             message: string;
-            /** @description `invalid_request_error`, `authentication_error` or `server_error`. */
+            /** @description `invalid_request_error`, `authentication_error`, `requests` (too many of them) or `server_error`. */
             type: string;
             /** @description The path of the field that was wrong, for instance `tuning.r`. */
             param: string | null;

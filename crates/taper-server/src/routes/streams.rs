@@ -19,12 +19,12 @@ use crate::{
 /// fail on.
 const RETRY: &str = "retry: 1000\n";
 const RESET: &str = "event: reset\ndata: {}\n\n";
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The longest `Last-Event-ID` that is looked at.
 const ID_BYTES: usize = 256;
 
 /// Where a client wants to go on.
-enum Resume {
+pub(crate) enum Resume {
     /// It has seen nothing yet.
     Fresh,
     After(i64),
@@ -34,7 +34,7 @@ enum Resume {
 
 impl Resume {
     /// Reads `Last-Event-ID` for a stream whose last number is `last`.
-    fn read(headers: &HeaderMap, last: i64) -> Result<Self, ApiError> {
+    pub(crate) fn read(headers: &HeaderMap, last: i64) -> Result<Self, ApiError> {
         let Some(id) = headers.get(LAST_EVENT_ID) else {
             return Ok(Self::Fresh);
         };

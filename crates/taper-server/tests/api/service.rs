@@ -54,7 +54,7 @@ async fn a_server_ends_when_it_is_told() {
     assert!(received.starts_with("HTTP/1.1 200 OK\r\n"), "{received}");
     tell.send(()).unwrap();
     let soon = Duration::from_secs(5);
-    timeout(soon, server).await.unwrap().unwrap().unwrap();
+    timeout(soon, server).await.unwrap().unwrap();
     let mut rest = Vec::new();
     timeout(soon, stream.read_to_end(&mut rest))
         .await

@@ -1,0 +1,73 @@
+//! How long a request may take.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Request, State},
+    http::Method,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use crate::error::ApiError;
+
+/// The longest that a route may take to begin its answer.
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+
+/// Answers in the place of a route that does not answer in time. What it has begun to write is committed or not, as when a client
+/// goes away. Bodies of answers, and with them streams and downloads, take as long as they take.
+pub(crate) async fn keep(
+    State(longest): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if may_be_long(&request) {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(longest, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::too_slow(longest).into_response(),
+    }
+}
+
+/// Files come in over a line of any speed, and one that has come may be gigabytes to read.
+fn may_be_long(request: &Request) -> bool {
+    let path = request.uri().path();
+    *request.method() == Method::POST
+        && (path == "/v1/files"
+            || path == "/v1/fine_tuning/jobs"
+            || path.starts_with("/v1/uploads/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Router, body::Body, http::StatusCode, middleware::from_fn_with_state, routing::get,
+    };
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    async fn slow() -> &'static str {
+        tokio::time::sleep(SHORT * 5).await;
+        "at last"
+    }
+
+    #[tokio::test]
+    async fn only_files_may_take_long() {
+        let router = Router::<()>::new()
+            .route("/v1/files", get(slow).post(slow))
+            .layer(from_fn_with_state(SHORT, keep));
+        for (method, status) in [
+            (Method::GET, StatusCode::SERVICE_UNAVAILABLE),
+            (Method::POST, StatusCode::OK),
+        ] {
+            let request = Request::builder().method(method).uri("/v1/files");
+            let request = request.body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status);
+        }
+    }
+}
