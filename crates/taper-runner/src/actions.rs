@@ -66,11 +66,13 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::WrongState`] when the job has not ended.
     pub async fn delete(&self, id: &str) -> Result<(), RunnerError> {
-        let job = self.find(id, Action::Delete).await?;
-        match self.shared.store.delete_job(id).await? {
-            true => Ok(()),
-            false => Err(refused(job, Action::Delete)),
+        self.find(id, Action::Delete).await?;
+        if self.shared.store.delete_job(id).await? {
+            return Ok(());
         }
+        // Another deletion or a retry came between.
+        let job = self.find(id, Action::Delete).await?;
+        Err(refused(job, Action::Delete))
     }
 
     /// The job, if the action is possible in its state or has happened already.
