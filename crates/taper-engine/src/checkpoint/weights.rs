@@ -181,27 +181,33 @@ impl Mapped {
             reason = "mapping a file is the one way not to hold large weights twice"
         )]
         let map = unsafe { Mmap::map(&file) }.doing(|| format!("cannot map {name}"))?;
-        let header = map
-            .first_chunk::<8>()
-            .map(|bytes| u64::from_le_bytes(*bytes));
         let mapped = Self { map, name };
-        if header.is_none_or(|bytes| bytes > LARGEST_HEADER_BYTES) {
-            return Err(mapped.broken("its header has no sensible length"));
-        }
         mapped.tensors()?;
         Ok(mapped)
     }
 
     fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.map).map_err(|e| self.broken(&e.to_string()))
+        safetensors_of(&self.map).map_err(|why| {
+            Error::model(format!(
+                "{} is not a safetensors file ({why}); download or export the model again",
+                self.name
+            ))
+        })
     }
+}
 
-    fn broken(&self, why: &str) -> Error {
-        Error::model(format!(
-            "{} is not a safetensors file ({why}); download or export the model again",
-            self.name
-        ))
+/// The tensors that the bytes of a file hold.
+///
+/// # Errors
+/// Why they are no safetensors file.
+pub(crate) fn safetensors_of(bytes: &[u8]) -> std::result::Result<SafeTensors<'_>, String> {
+    let header = bytes
+        .first_chunk::<8>()
+        .map(|length| u64::from_le_bytes(*length));
+    if header.is_none_or(|length| length > LARGEST_HEADER_BYTES) {
+        return Err("its header has no sensible length".to_owned());
     }
+    SafeTensors::deserialize(bytes).map_err(|error| error.to_string())
 }
 
 #[derive(Deserialize)]
