@@ -15,6 +15,8 @@ mod evaluate;
 mod export;
 mod fingerprint;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod keeper;
 mod memory;
 mod methods;

@@ -78,10 +78,12 @@ impl Runner {
     /// [`RunnerError::WrongState`] when the job has not ended.
     pub async fn delete(&self, scope: &Scope, id: &str) -> Result<(), RunnerError> {
         let job = self.find(scope, id, Action::Delete).await?;
-        match self.shared.store.delete_job(&job).await? {
-            true => Ok(()),
-            false => Err(refused(job, Action::Delete)),
+        if self.shared.store.delete_job(&job).await? {
+            return Ok(());
         }
+        // Another deletion or a retry came between.
+        let job = self.find(scope, id, Action::Delete).await?;
+        Err(refused(job, Action::Delete))
     }
 
     /// The job, if the action is possible in its state or has happened already.

@@ -8,7 +8,7 @@ use taper_server::Traffic;
 #[derive(Debug, Clone, Default, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct LimitsFlags {
-    /// Connections in all; further ones wait [default: 4096, and at most three quarters of the files that the process may open]
+    /// Connections in all; further ones wait [default: 4096, and at most half of the files that the process may open]
     #[arg(long, env = "TAPER_CONNECTIONS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<NonZeroUsize>,
@@ -52,9 +52,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// `open_files`: the most files that this process may have open. A quarter is left to database, uploads and results.
+    /// `open_files`: the most files that this process may have open. Half of them are left to database, uploads and results.
     pub(crate) fn traffic(&self, open_files: usize) -> Traffic {
-        let room = NonZeroUsize::new(open_files / 4 * 3).unwrap_or(NonZeroUsize::MIN);
+        let room = NonZeroUsize::new(open_files / 2).unwrap_or(NonZeroUsize::MIN);
         Traffic {
             connections: self.connections.min(room),
             connections_per_address: NonZeroUsize::new(self.connections_per_address),
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn connections_leave_room_for_files() {
         let limits = Limits::default();
-        assert_eq!(limits.traffic(64).connections.get(), 48);
+        assert_eq!(limits.traffic(64).connections.get(), 32);
         assert_eq!(limits.traffic(1 << 20).connections.get(), 4096);
         assert_eq!(limits.traffic(0).connections.get(), 1);
     }

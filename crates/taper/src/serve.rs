@@ -1,7 +1,9 @@
+use std::{io, net::SocketAddr};
+
 use anyhow::{Context, Result};
 use clap::Args;
 use rustix::{fs::Mode, process::umask};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{
     console::say,
@@ -10,6 +12,9 @@ use crate::{
     settings::{Flags, Settings},
     signals::Signals,
 };
+
+/// Connections that the kernel lets wait until they are taken: one that finds no room tries again only a second later.
+const WAITING: u32 = 4096;
 
 /// Runs the server. Every flag may also stand in a taper.toml, under the same name.
 #[derive(Args)]
@@ -26,8 +31,7 @@ impl Serve {
         // What SQLite, the engine and the workers write is for the owner alone.
         umask(Mode::RWXG | Mode::RWXO);
         let mut signals = Signals::listen()?;
-        let listener = TcpListener::bind(settings.listen)
-            .await
+        let listener = listen(settings.listen)
             .with_context(|| format!("cannot listen on {}", settings.listen))?;
         let mut instance = Instance::start(&settings, listener).await?;
         say(format_args!("listening on http://{}", instance.addr));
@@ -40,4 +44,15 @@ impl Serve {
         instance.stop().await?;
         fault.map_or(Ok(()), Err)
     }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that has just ended leaves its address occupied for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(WAITING)
 }

@@ -197,7 +197,7 @@ async fn heads_that_are_too_large() -> Result<()> {
             "B77",
             format!("/v1/files?after={}", long(64 << 10)),
             String::new(),
-            414,
+            431,
         ),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n{headers}\r\n");

@@ -84,7 +84,7 @@ impl Fixture {
         let inner = parts.fold(format!("\"{own}\": {json}"), |inner, part| {
             let kind = match part {
                 "tuning" => "\"type\": \"lora\", ",
-                "method" => "\"type\": \"supervised\", ",
+                "method" if own != "type" => "\"type\": \"supervised\", ",
                 _ => "",
             };
             format!("\"{part}\": {{{kind}{inner}}}")

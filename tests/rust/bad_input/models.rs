@@ -176,7 +176,7 @@ async fn tokenizers_that_do_not_fit() -> Result<()> {
     for (what, text) in tokenizers(&good) {
         fs::write(&path, text)?;
         let body = fixture.body(json!({"model": "acme/other"}));
-        let wanted = (400, Some("model"), "tokenizer.json");
+        let wanted = (400, Some("model"), "token");
         fixture.refuse_plan(body, wanted).await.context(what)?;
     }
     Ok(())

@@ -60,6 +60,7 @@ B17 | tuning.target_modules | ["q_proj"] | q_proj
 B17 | tuning.target_modules | "(" | regular expression
 B17 | tuning.target_modules | "((a{1000}){1000}){1000}" | regular expression
 B18 | training.warmup_steps | -1 | of at least 0, not -1
+B18 | training.warmup_steps | 1000000 | but the run has only 6 steps
 B18 | training.warmup_ratio | 1 | from 0 to below 1, not 1
 B19 | training.eval_split | 0 | between 0 and 1, not 0
 B19 | training.eval_split | 1 | between 0 and 1, not 1
@@ -117,7 +118,6 @@ B12 | training.per_device_train_batch_size | 65536
 B13 | training.gradient_accumulation_steps | 65536
 B17 | tuning.target_modules | ["query", "query"]
 B17 | tuning.target_modules | ".*query"
-B18 | training.warmup_steps | 1000000
 B19 | training.eval_split | 0.99
 B24 | metadata | {"a": "\u0000\u001b[31m\u202e<script>'; DROP TABLE jobs"}
 B34 | hyperparameters.n_epochs | "auto"
@@ -239,7 +239,11 @@ async fn a_job_beyond_the_memory() -> Result<()> {
         server,
         train,
     };
-    let wanted = (400, None, "MiB");
+    let wanted = (
+        400,
+        Some("training.per_device_train_batch_size"),
+        "jobs may take 1 MiB",
+    );
     fixture.refuse_job(fixture.body(json!({})), wanted).await
 }
 

@@ -11,4 +11,6 @@ pub(crate) use config::{
     Arch, DecoderConfig, DecoderNorm, EncoderConfig, EncoderFamily, LONGEST, Mlp, Positions,
 };
 pub(crate) use folder::ModelFolder;
+#[cfg(any(test, fuzzing))]
+pub(crate) use weights::read_header;
 pub(crate) use weights::{Weights, write_safetensors};

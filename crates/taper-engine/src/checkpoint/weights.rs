@@ -206,11 +206,12 @@ impl WeightFile {
         let refuse = |e| Error::model(format!("the weight file {name} cannot be opened: {e}"));
         let file = File::open(path).map_err(refuse)?;
         let bytes = file.metadata().map_err(refuse)?.len();
-        let (header, data) = read_header(&file, bytes).map_err(|why| {
-            Error::model(format!(
-                "{name} is not a safetensors file ({why}); download or export the model again"
-            ))
-        })?;
+        let (header, data) = read_header(bytes, |room, place| file.read_exact_at(room, place))
+            .map_err(|why| {
+                Error::model(format!(
+                    "{name} is not a safetensors file ({why}); download or export the model again"
+                ))
+            })?;
         Ok(Self {
             file,
             name,
@@ -241,18 +242,22 @@ impl WeightFile {
     }
 }
 
-/// The header of a safetensors file of so many bytes, and where its numbers begin; or what is wrong with it.
-fn read_header(file: &File, bytes: u64) -> Result<(Metadata, u64), String> {
+/// The header of a safetensors file of so many bytes, and where its numbers begin. `read` fills a buffer from a place of the file.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn read_header(
+    bytes: u64,
+    read: impl Fn(&mut [u8], u64) -> io::Result<()>,
+) -> Result<(Metadata, u64), String> {
     let mut length = [0; LENGTH_BYTES as usize];
-    file.read_exact_at(&mut length, 0)
-        .map_err(|e| e.to_string())?;
+    read(&mut length, 0).map_err(|e| e.to_string())?;
     let length = u64::from_le_bytes(length);
     if length > LARGEST_HEADER_BYTES {
         return Err("its header has no sensible length".to_owned());
     }
     let mut header = vec![0; length as usize];
-    file.read_exact_at(&mut header, LENGTH_BYTES)
-        .map_err(|e| e.to_string())?;
+    read(&mut header, LENGTH_BYTES).map_err(|e| e.to_string())?;
     let header: Metadata = serde_json::from_slice(&header).map_err(|e| e.to_string())?;
     let data = LENGTH_BYTES + length;
     if data + header.data_len() as u64 != bytes {

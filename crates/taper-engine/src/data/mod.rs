@@ -3,6 +3,8 @@
 mod batch;
 mod classes;
 mod formats;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod problems;
 mod row;
 mod sampler;

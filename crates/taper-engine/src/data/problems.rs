@@ -35,6 +35,12 @@ impl Problems {
         }
     }
 
+    /// How many lines are wrong.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// All of it in one sentence; `None` without problems.
     pub(crate) fn message(&self) -> Option<String> {
         let mut message = self.first.join("; ");

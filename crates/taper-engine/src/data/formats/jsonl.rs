@@ -2,7 +2,7 @@ use serde_json::{Map, Value};
 
 use super::Reading;
 
-pub(super) fn read(bytes: &[u8], reading: &mut Reading) {
+pub(in crate::data) fn read(bytes: &[u8], reading: &mut Reading) {
     for (index, line) in bytes.split(|b| *b == b'\n').enumerate() {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;

@@ -11,6 +11,8 @@ use std::{
     io::{Read, Seek, SeekFrom},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(super) use jsonl::read as read_jsonl;
 use kind::{ANY, Kind};
 use serde_json::{Map, Value};
 use taper_core::DataFile;
@@ -99,11 +101,11 @@ fn wrong_name(start: &[u8], format: Format) -> Option<&'static str> {
 
 /// Rows read so far, and what was wrong with others.
 #[derive(Debug, Default)]
-struct Reading {
+pub(super) struct Reading {
     /// The kind of all rows, and the line that told it.
     kind: Option<(Kind, u64)>,
-    rows: Vec<Row>,
-    problems: Problems,
+    pub(super) rows: Vec<Row>,
+    pub(super) problems: Problems,
 }
 
 impl Reading {

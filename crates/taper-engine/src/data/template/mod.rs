@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const FUEL: u64 = 4_000_000;
 const RECURSION: usize = 100;
 /// Bytes that a row may become.
-const MOST_OUTPUT: usize = 1 << 20;
+pub(super) const MOST_OUTPUT: usize = 1 << 20;
 const NAME: &str = "chat template";
 
 /// A chat template, parsed.
