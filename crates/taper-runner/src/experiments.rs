@@ -233,7 +233,7 @@ impl Runner {
         let jobs = self.shared.store.experiment_jobs(&record.id).await?;
         let runs: Vec<_> = jobs.iter().filter_map(Job::run).collect();
         let state = overall(runs.iter(), record.paused);
-        let intervals = self.shared.intervals_of(&record, &jobs, &runs).await?;
+        let intervals = self.shared.intervals_of(&record, &runs).await?;
         let workers = self.shared.config.devices.len() as u64;
         let goes_on = matches!(state, JobState::Queued | JobState::Running);
         Ok(ExperimentView {
