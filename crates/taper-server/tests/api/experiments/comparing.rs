@@ -31,8 +31,8 @@ async fn an_experiment_is_jobs_of_the_queue() {
     }
     let ended = reach(&app, &id, has_ended).await;
     let jobs = ended["jobs"].as_array().unwrap();
-    let job = app.get(&format!("{JOBS}/{}", text(&jobs[5])));
-    let job = job.await.json().await;
+    let path = format!("{JOBS}/{}", text(&jobs[5]));
+    let job = app.get(&path).await.json().await;
     assert_eq!(
         (&job["experiment_id"], &job["configuration"], &job["seed"]),
         (&ended["id"], &json!(2), &json!(1))
