@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compare;
+mod experiments;
 mod keys;
 mod lifecycle;
 mod operations;

@@ -8,28 +8,31 @@ use std::{
 };
 
 use taper_core::{
-    Comparison, Run, RunSpec,
+    Comparison, JobState, Run, RunSpec,
     experiment::{Intervals, RowScores},
 };
 use taper_store::{ExperimentRecord, Job};
 
 use crate::{RunnerError, runner::Shared, submit::blocking};
 
-/// Intervals by experiment, each with the runs that they were made from.
+/// The runs that have ended, and how: what intervals depend on.
+type Ends = Vec<(String, JobState)>;
+
+/// Intervals by experiment, each with the ends that they were made after.
 #[derive(Debug, Default)]
 pub(crate) struct KnownIntervals(Mutex<HashMap<String, Known>>);
 
 #[derive(Debug, Clone)]
 struct Known {
-    measured: Vec<String>,
+    ends: Ends,
     intervals: Arc<Intervals>,
 }
 
 impl KnownIntervals {
-    fn get(&self, experiment: &str, measured: &[String]) -> Option<Arc<Intervals>> {
+    fn get(&self, experiment: &str, ends: &[(String, JobState)]) -> Option<Arc<Intervals>> {
         let all = self.lock();
         let known = all.get(experiment)?;
-        (known.measured == measured).then(|| known.intervals.clone())
+        (known.ends == ends).then(|| known.intervals.clone())
     }
 
     pub(crate) fn forget(&self, experiment: &str) {
@@ -50,12 +53,17 @@ impl Shared {
         jobs: &[Job],
         runs: &[Run],
     ) -> Result<Arc<Intervals>, RunnerError> {
-        let measured: Vec<String> = Comparison::measured(runs).map(str::to_owned).collect();
-        if let Some(intervals) = self.intervals.get(&record.id, &measured) {
+        let ended = runs.iter().filter(|run| run.state.is_terminal());
+        let ends: Ends = ended.map(|run| (run.job.clone(), run.state)).collect();
+        if let Some(intervals) = self.intervals.get(&record.id, &ends) {
             return Ok(intervals);
         }
         let mut tables = BTreeMap::new();
-        for job in jobs.iter().filter(|job| measured.contains(&job.id)) {
+        let measured: Vec<&str> = Comparison::measured(runs).collect();
+        for job in jobs
+            .iter()
+            .filter(|job| measured.contains(&job.id.as_str()))
+        {
             let found = self.store.artifact(job, RunSpec::VALIDATION_ROWS).await?;
             tables.extend(found.map(|(_, path)| (job.id.clone(), path)));
         }
@@ -67,7 +75,7 @@ impl Shared {
         });
         let intervals = intervals.await?;
         let known = Known {
-            measured,
+            ends,
             intervals: intervals.clone(),
         };
         self.intervals.lock().insert(record.id.clone(), known);

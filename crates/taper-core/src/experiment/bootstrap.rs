@@ -3,7 +3,7 @@
 use super::random::Random;
 
 const RESAMPLES: usize = 1000;
-const SEED: u64 = 0x7461_7065_72;
+const SEED: u64 = 0x0074_6170_6572;
 /// Resamples below and above the interval, so that 95 % lie within it.
 const OUTSIDE: usize = RESAMPLES / 40;
 

@@ -158,15 +158,16 @@ impl Asked {
         let origins = self.grid.iter().map(|(path, _)| ("grid", path));
         let origins = origins.chain(self.drawn().map(|path| ("random", path)));
         for (origin, path) in origins {
-            let name = path.name();
-            let param = format!("{origin}.{name}");
+            let section = path.section.as_str();
+            let param = format!("{origin}.{}", path.name());
             if origin == "random" && self.grid.iter().any(|(other, _)| other == path) {
                 let message = format!("'{param}' is in 'grid' as well; leave one out");
                 findings.push(FieldError::invalid(param, message));
             } else if !bases.iter().any(|base| path.applies_to(&base.method())) {
                 let unknown = path.findings(&bases[0].method(), Value::Null);
+                let (old, new) = (format!("'{section}."), format!("'{origin}.{section}."));
                 findings.extend(unknown.into_iter().map(|it| {
-                    let message = it.message.replacen(&name, &param, 1);
+                    let message = it.message.replace(&old, &new);
                     FieldError::new(param.clone(), &it.code, message)
                 }));
             }

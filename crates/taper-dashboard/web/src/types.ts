@@ -1,13 +1,10 @@
 import type { components } from './schema'
-import type { ComparisonRow } from './wire'
-
-export type { ComparisonRow, Experiment, ExperimentBody, ExperimentWarning, Objective } from './wire'
 
 type Schemas = components['schemas']
 
 export type State = Schemas['JobState']
 /** Of a configuration's runs together; weak ones may be stopped before their end. */
-export type RunState = ComparisonRow['status']
+export type RunState = Schemas['RowStatus']
 /** Who asks. */
 export type Session = Schemas['SessionObject']
 export type Job = Schemas['FineTuningJob']
@@ -18,6 +15,11 @@ export type Buckets = Schemas['CurveBuckets']
 export type MetricsAnswer = Pick<Schemas['JobMetrics'], 'data'>
 /** An event as the stream of all jobs sends it. */
 export type StreamEvent = Schemas['StreamedEvent']
+export type Experiment = Schemas['ExperimentObject']
+export type ExperimentBody = Schemas['CreateExperiment']
+/** A configuration of an experiment and what its runs have come to. */
+export type ComparisonRow = Schemas['ComparisonRow']
+export type Objective = Schemas['Objective']
 export type BaseModel = Schemas['ModelObject']
 export type DataFile = Schemas['FileObject']
 

@@ -7,7 +7,7 @@ use taper_core::{
 };
 
 /// Trains nothing, but reports and leaves files like a run of `training.max_steps` steps. `metadata.script` may say `wait` (report
-/// once, then wait to be told to stop), `slow` (a millisecond a step), `fail` or `break down` (in the inspection). The accuracy is the
+/// once, then wait to be told to stop), `slow` (ten milliseconds a step), `fail` or `break down` (in the inspection). The accuracy is the
 /// better, the nearer the learning rate is to 1e-3; one of 9 fails.
 pub(crate) struct ScriptedTrainer;
 
@@ -121,7 +121,7 @@ fn play(run: &RunSpec, sink: &mut dyn RunSink, control: &Control) -> Result<Outc
     }
     for step in trained(run) + 1..=last {
         if script(run) == Some("slow") {
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(10));
         }
         control.check()?;
         sink.event(RunEvent::Step(figures(step, total)));

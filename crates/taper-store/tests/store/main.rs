@@ -4,6 +4,7 @@
 
 mod backup;
 mod events;
+mod experiments;
 mod files;
 mod jobs;
 mod keys;

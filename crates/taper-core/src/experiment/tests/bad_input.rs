@@ -70,7 +70,7 @@ fn bad_input_is_told_by_field() {
         (
             json!({"grid": {"training.learnig_rate": [1e-4]}}),
             "grid.training.learnig_rate",
-            "unknown parameter: 'grid.training.learnig_rate'; did you mean",
+            "unknown parameter: 'grid.training.learnig_rate'; did you mean 'grid.training.learning_rate'?",
         ),
         (
             json!({"grid": {"tuning.rank": [1]}}),

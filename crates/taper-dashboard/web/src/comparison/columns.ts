@@ -31,7 +31,7 @@ export function columns(objective: Objective): Column[] {
     {
       ...plain('difference', 'To the best', (n) => signed(n, metric), direction === 'max' ? 'descending' : 'ascending'),
       more: ({ difference_ci95: interval }) =>
-        interval === null ? '' : `95 %: ${signed(interval[0], metric)} to ${signed(interval[1], metric)}`,
+        interval === null ? '' : `95 %: ${interval.map((end) => signed(end, metric)).join(' to ')}`,
     },
     plain('trainable_parameters', 'Trained', compact, 'ascending'),
     plain('train_seconds', 'Time', seconds, 'ascending'),

@@ -62,12 +62,12 @@ export class Draft {
       methods: this.methods.length === methods.length ? 'all' : this.methods.map((type) => ({ type })),
       ...(this.#varied.length > 0 && { grid: Object.fromEntries(this.#varied.map(({ path, values }) => [path, values])) }),
       ...(this.seeds > 1 && { seeds: Array.from({ length: this.seeds }, (_, i) => i + 1) }),
-      ...(this.stopEarly && { strategy: { type: 'asha' as const, reduction: 3 } }),
+      ...(this.stopEarly && { strategy: { type: 'asha', reduction: 3 } }),
       ...(this.maxSteps !== null && { budget: { max_steps: this.maxSteps } }),
     }
   }
 
-  #training(held: boolean): { training?: Record<string, unknown> } {
+  #training(held: boolean): Pick<ExperimentBody, 'training'> {
     const training = { ...(this.epochs !== null && { num_train_epochs: this.epochs }), ...(held && { eval_split: 0.2 }) }
     return Object.keys(training).length > 0 ? { training } : {}
   }

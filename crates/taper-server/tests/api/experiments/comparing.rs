@@ -4,40 +4,54 @@ use serde_json::{Value, json};
 use super::{EXPERIMENTS, body, column, create, end, halving::twelve, has_ended, reach};
 use crate::app::{JOBS, TestApp, text};
 
+/// Every method with two seeds.
+fn four_methods() -> Value {
+    json!({"methods": "all", "seeds": [0, 1], "suffix": "cmp", "training": {"max_steps": 4}})
+}
+
 #[tokio::test]
-async fn an_experiment_is_jobs_and_a_table() {
+async fn an_experiment_is_jobs_of_the_queue() {
     let app = TestApp::start().await;
-    let more =
-        json!({"methods": "all", "seeds": [0, 1], "suffix": "cmp", "training": {"max_steps": 4}});
-    let made = create(&app, more).await;
+    let made = create(&app, four_methods()).await;
     let id = text(&made["id"]);
     assert!(id.starts_with("exp-"));
-    assert_eq!(
-        (&made["object"], &made["status"]),
-        (&json!("experiment"), &json!("validating_files"))
-    );
-    assert_eq!(
-        made["progress"],
-        json!({"runs": 8, "ended": 0, "steps": 0, "total_steps": 0})
-    );
-    assert_eq!(
-        made["objective"],
-        json!({"metric": "valid_accuracy", "direction": "max"})
-    );
-    assert_eq!(
-        (&made["strategy"], &made["budget"]),
-        (&json!({"type": "all"}), &Value::Null)
-    );
-
+    let progress = json!({"runs": 8, "ended": 0, "steps": 0, "total_steps": 0});
+    let objective = json!({"metric": "valid_accuracy", "direction": "max"});
+    for (field, value) in [
+        ("object", json!("experiment")),
+        ("status", json!("validating_files")),
+        ("progress", progress),
+        ("objective", objective),
+        ("strategy", json!({"type": "all"})),
+        ("budget", Value::Null),
+        ("seeds", json!([0, 1])),
+        ("recommendation", Value::Null),
+    ] {
+        assert_eq!(made[field], value, "{field}");
+    }
     let ended = reach(&app, &id, has_ended).await;
+    let jobs = ended["jobs"].as_array().unwrap();
+    let path = format!("{JOBS}/{}", text(&jobs[5]));
+    let job = app.get(&path).await.json().await;
+    assert_eq!(
+        (&job["experiment_id"], &job["configuration"], &job["seed"]),
+        (&ended["id"], &json!(2), &json!(1))
+    );
+    assert!(text(&job["fine_tuned_model"]).starts_with("ft:tiny:default:cmp:"));
+    let list = app.get(EXPERIMENTS).await.json().await;
+    assert_eq!((&list["data"][0], &list["last_id"]), (&ended, &ended["id"]));
+}
+
+#[tokio::test]
+async fn an_experiment_ends_with_a_table() {
+    let app = TestApp::start().await;
+    let ended = end(&app, four_methods()).await;
     assert_eq!(
         (&ended["status"], &ended["best"]),
         (&json!("succeeded"), &json!(2))
     );
-    assert_eq!(
-        ended["progress"],
-        json!({"runs": 8, "ended": 8, "steps": 32, "total_steps": 32})
-    );
+    let progress = json!({"runs": 8, "ended": 8, "steps": 32, "total_steps": 32});
+    assert_eq!(ended["progress"], progress);
     let labels = json!([
         "full",
         "layerwise",
@@ -46,40 +60,26 @@ async fn an_experiment_is_jobs_and_a_table() {
     ]);
     assert_eq!(json!(column(&ended, "label")), labels);
     let row = &ended["table"][2];
-    assert_eq!(
-        (&row["seeds"], &row["status"], &row["error"]),
-        (&json!([0, 1]), &json!("succeeded"), &Value::Null)
-    );
-    assert_eq!(
-        (&row["tuning"]["type"], &row["training"]),
-        (&json!("lora"), &json!({"learning_rate": 1e-3}))
-    );
+    for (field, value) in [
+        ("seeds", json!([0, 1])),
+        ("status", json!("succeeded")),
+        ("error", Value::Null),
+        ("training", json!({"learning_rate": 1e-3})),
+    ] {
+        assert_eq!(row[field], value, "{field}");
+    }
+    assert_eq!(row["tuning"]["type"], "lora");
     assert!((row["metric"].as_f64().unwrap() - 0.755).abs() < 1e-9);
     let full = &ended["table"][0];
     let [low, high] = [0, 1].map(|bound| full["difference_ci95"][bound].as_f64().unwrap());
+    let difference = full["difference"].as_f64().unwrap();
     assert!(
-        low < full["difference"].as_f64().unwrap() && high < 0.0,
+        low < difference && difference < high && high < 0.0,
         "{full}"
     );
-    assert!(
-        text(&ended["recommendation"])
-            .starts_with("LoRA r=8: the best valid_accuracy (75.5 %), next is layerwise, ")
-    );
-
-    let jobs = ended["jobs"].as_array().unwrap();
-    let job = app
-        .get(&format!("{JOBS}/{}", text(&jobs[5])))
-        .await
-        .json()
-        .await;
-    assert_eq!(
-        (&job["experiment_id"], &job["configuration"], &job["seed"]),
-        (&ended["id"], &json!(2), &json!(1))
-    );
-    assert!(text(&job["fine_tuned_model"]).starts_with("ft:tiny:default:cmp:"));
-
-    let list = app.get(EXPERIMENTS).await.json().await;
-    assert_eq!((&list["data"][0], &list["last_id"]), (&ended, &ended["id"]));
+    let sentence = text(&ended["recommendation"]);
+    let begins = "LoRA r=8: the best valid_accuracy (75.5 %), next is layerwise, ";
+    assert!(sentence.starts_with(begins), "{sentence}");
 }
 
 #[tokio::test]

@@ -1,0 +1,195 @@
+use serde_json::json;
+use taper_core::{
+    CheckpointFiles, ExperimentRequest, JobState, Metrics, Plan, Reason, RunSpec, Wish,
+};
+use taper_store::{
+    Change, ExperimentRecord, FileRecord, Job, JobFilter, NewExperiment, Store, StoreError,
+    Transition,
+};
+
+use crate::{store, to, upload};
+
+/// Two ranks, of which one is stopped at step 5 of 10.
+fn new(file: &FileRecord) -> NewExperiment {
+    let body = json!({
+        "model": "base", "training_file": file.id, "validation_file": file.id,
+        "grid": {"tuning.r": [2, 4]}, "strategy": {"type": "asha", "reduction": 2},
+    });
+    let request = ExperimentRequest::parse(&body).unwrap();
+    let specs = request.specs().cloned().collect();
+    let (spec, jobs) = request.settle(specs).unwrap();
+    NewExperiment {
+        spec,
+        jobs,
+        once: None,
+    }
+}
+
+async fn create(store: &Store) -> (ExperimentRecord, Vec<Job>) {
+    let file = upload(store, b"{}").await;
+    let record = store.create_experiment(new(&file)).await.unwrap();
+    let jobs = store.experiment_jobs(&record.id).await.unwrap();
+    (record, jobs)
+}
+
+/// Takes a job into its worker.
+async fn start(store: &Store, job: &Job) -> Job {
+    let queued = Transition {
+        change: Change {
+            plan: Some(Plan {
+                total_steps: 10,
+                ..Plan::default()
+            }),
+            pause_at_step: Some(5),
+            ..Change::default()
+        },
+        ..to(job, &[JobState::ValidatingFiles], JobState::Queued)
+    };
+    store.transition(queued).await.unwrap().unwrap();
+    store.claim().await.unwrap().unwrap()
+}
+
+/// Brings a running job to its rung.
+async fn reach(store: &Store, job: &Job, accuracy: f64) -> Job {
+    let dir = store.run_dir(&job.id).join("checkpoints");
+    let dir = dir.join(RunSpec::checkpoint_name(5));
+    std::fs::create_dir_all(&dir).unwrap();
+    let checkpoint = CheckpointFiles {
+        step: 5,
+        dir,
+        metrics: Metrics::from([("step", 5.0), ("valid_accuracy", accuracy)]),
+        superseded: Vec::new(),
+    };
+    let published = store.publish_checkpoint(&job.id, job.attempt, checkpoint);
+    published.await.unwrap();
+    let paused = Transition {
+        change: Change {
+            reason: Some(Reason::Rung),
+            ..Change::default()
+        },
+        ..to(job, &[JobState::Running], JobState::Paused)
+    };
+    store.transition(paused).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn all_jobs_are_made_or_none() {
+    let (_dir, store) = store().await;
+    let file = upload(&store, b"{}").await;
+    let mut new = new(&file);
+    new.jobs[1].1.validation_file = Some("file-gone".to_owned());
+    let refused = store.create_experiment(new.clone()).await;
+    assert!(matches!(refused, Err(StoreError::UnknownFile(id)) if id == "file-gone"));
+    let filter = JobFilter {
+        limit: 9,
+        ..JobFilter::default()
+    };
+    assert_eq!(store.jobs(&filter).await.unwrap().data, []);
+    assert_eq!(store.experiments(None, 9).await.unwrap().data, []);
+
+    new.jobs[1].1.validation_file = None;
+    let record = store.create_experiment(new).await.unwrap();
+    let found = store.experiment(&record.id).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&record));
+    let parts = store.experiment_jobs(&record.id).await.unwrap();
+    let parts: Vec<_> = parts.iter().map(|job| job.part.clone().unwrap()).collect();
+    assert_eq!(
+        parts
+            .iter()
+            .map(|part| part.configuration)
+            .collect::<Vec<_>>(),
+        [0, 1]
+    );
+    assert!(parts.iter().all(|part| part.experiment == record.id));
+}
+
+#[tokio::test]
+async fn a_rung_is_decided_once_all_have_come_to_it() {
+    let (_dir, store) = store().await;
+    let (record, jobs) = create(&store).await;
+    let first = start(&store, &jobs[0]).await;
+    assert_eq!(reach(&store, &first, 0.5).await.reason, Some(Reason::Rung));
+    assert_eq!(
+        store.experiments_at_rung().await.unwrap(),
+        [record.id.as_str()]
+    );
+    assert!(!store.decide_rung(&record.id).await.unwrap());
+    let second = start(&store, &jobs[1]).await;
+    reach(&store, &second, 0.7).await;
+
+    store
+        .stop_experiment(&record.id, Wish::Pause)
+        .await
+        .unwrap();
+    assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
+    assert!(!store.decide_rung(&record.id).await.unwrap());
+    store.resume_experiment(&record.id).await.unwrap();
+
+    assert!(store.decide_rung(&record.id).await.unwrap());
+    let ended = store.experiment_jobs(&record.id).await.unwrap();
+    let stands: Vec<_> = ended
+        .iter()
+        .map(|job| (job.state, job.reason, job.pause_at_step))
+        .collect();
+    assert_eq!(
+        stands,
+        [
+            (JobState::Cancelled, Some(Reason::StoppedEarly), Some(5)),
+            (JobState::Queued, None, None),
+        ]
+    );
+    assert!(!store.decide_rung(&record.id).await.unwrap());
+    assert_eq!(
+        store
+            .checkpoints(&jobs[0].id, None, 9)
+            .await
+            .unwrap()
+            .data
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_a_user_pauses_at_its_rung_waits_for_the_user() {
+    let (_dir, store) = store().await;
+    let (record, jobs) = create(&store).await;
+    let job = start(&store, &jobs[0]).await;
+    store.wish(&job.id, Wish::Pause).await.unwrap().unwrap();
+    let paused = reach(&store, &job, 0.5).await;
+    assert_eq!(
+        (paused.state, paused.reason, paused.wish),
+        (JobState::Paused, None, None)
+    );
+    assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
+    let stopped = store
+        .stop_experiment(&record.id, Wish::Cancel)
+        .await
+        .unwrap();
+    assert!(stopped.iter().all(|job| job.state == JobState::Cancelled) && stopped.len() == 2);
+}
+
+#[tokio::test]
+async fn an_experiment_goes_with_its_last_job() {
+    let (dir, store) = store().await;
+    let (record, jobs) = create(&store).await;
+    assert!(!store.delete_experiment(&record.id).await.unwrap());
+    store
+        .stop_experiment(&record.id, Wish::Cancel)
+        .await
+        .unwrap();
+    assert!(store.delete_job(&jobs[0].id).await.unwrap());
+    store.close().await.unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(store.experiment(&record.id).await.unwrap().is_some());
+    assert!(store.delete_job(&jobs[1].id).await.unwrap());
+    assert_eq!(store.experiment(&record.id).await.unwrap(), None);
+
+    let (record, _) = create(&store).await;
+    store
+        .stop_experiment(&record.id, Wish::Cancel)
+        .await
+        .unwrap();
+    assert!(store.delete_experiment(&record.id).await.unwrap());
+    assert!(!store.delete_experiment(&record.id).await.unwrap());
+}
