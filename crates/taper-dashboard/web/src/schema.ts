@@ -30,7 +30,8 @@ export interface paths {
         };
         /**
          * Tell how the server is doing
-         * @description Figures in Prometheus' text format. Those named `_total` count from the start of the server.
+         * @description Figures in Prometheus' text format. Those named `_total` count from the start of the server. Once there are keys, only those with
+         *     the role admin are shown them.
          */
         get: operations["metrics"];
         put?: never;
@@ -87,7 +88,7 @@ export interface paths {
         };
         /**
          * Stream the events of all jobs
-         * @description Server-sent events of all jobs or of some, from now on, or from where `Last-Event-ID` says: `id` is the event's row number over
+         * @description Server-sent events of all of the project's jobs or of some, from now on, or from where `Last-Event-ID` says: `id` is the event's row number over
          *     all jobs, `data` the event with `job` and `seq`. After `event: reset` the client has to load its jobs again; the stream goes on
          *     from now. It has no end.
          */
@@ -446,7 +447,7 @@ export interface paths {
         };
         /**
          * List models
-         * @description Folders of the models directory, then what jobs have made.
+         * @description Folders of the models directory, which are everybody's, then what the project's jobs have made.
          */
         get: operations["list_models"];
         put?: never;
@@ -474,6 +475,36 @@ export interface paths {
          *     directory.
          */
         delete: operations["delete_model"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tell who asks
+         * @description The role and the project of the key that the request shows, or of the one that its session was begun with. As long as there are
+         *     no keys, everybody is an admin.
+         */
+        get: operations["find_session"];
+        put?: never;
+        /**
+         * Begin a session
+         * @description For the page: the key in the `Authorization` header or in the body is exchanged for a cookie that scripts cannot read. It lasts
+         *     for a week, until it is ended, or until the key is revoked.
+         */
+        post: operations["create_session"];
+        /**
+         * End the session
+         * @description The cookie is of no more use. A request that comes from no session ends none, and that is no error.
+         */
+        delete: operations["delete_session"];
         options?: never;
         head?: never;
         patch?: never;
@@ -663,6 +694,10 @@ export interface components {
             /** @enum {string} */
             type: "prompt_tuning";
         });
+        /** @description A key to sign in with, where no `Authorization` header shows it. */
+        CreateSession: {
+            key: string;
+        };
         /** @description How the optimisation runs. Names and meanings are those of `transformers.TrainingArguments`, where they exist there. */
         CreateTraining: {
             /**
@@ -962,7 +997,7 @@ export interface components {
             model: string;
             /** @description The name of what it has made; null until it has succeeded. */
             fine_tuned_model: string | null;
-            /** @description Always `org-default` as long as there are no organisations. */
+            /** @description `org-` and the project. */
             organization_id: string;
             /** @description Ids of files with its results. */
             result_files: string[];
@@ -1352,10 +1387,28 @@ export interface components {
             prompt_tuning_init_text: string | null;
         };
         /**
+         * @description What a key may be used for.
+         * @enum {string}
+         */
+        Role: "admin" | "submit" | "read";
+        /**
          * @description How the learning rate moves over the run; the names and formulas are those of `transformers.get_scheduler`.
          * @enum {string}
          */
         SchedulerType: "linear" | "cosine" | "constant" | "constant_with_warmup";
+        /** @description Who asks, and what that key may do. */
+        SessionObject: {
+            /** @description Always `session`. */
+            object: string;
+            role: components["schemas"]["Role"];
+            /** @description The project whose things are shown; null = all projects. */
+            project: string | null;
+            /**
+             * Format: int64
+             * @description Unix seconds: when the session ends. Null when the request did not come from one, but showed a key, or needed none.
+             */
+            expires_at: number | null;
+        };
         /** @description One message of an event stream, as its fields stand on the wire. */
         StreamMessage: {
             /** @description What `Last-Event-ID` takes. Absent from messages that are no events of a job. */
@@ -1600,6 +1653,44 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Another error */
             default: {
                 headers: {
@@ -1721,7 +1812,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1734,6 +1825,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -1797,7 +1907,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1810,6 +1920,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -1868,7 +1997,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1881,6 +2010,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -1976,7 +2124,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1989,6 +2137,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2065,7 +2232,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2078,6 +2245,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2173,7 +2359,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2186,6 +2372,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2268,7 +2473,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2281,6 +2486,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2357,7 +2581,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2370,6 +2594,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2465,7 +2708,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2478,6 +2721,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2554,7 +2816,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2567,6 +2829,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2647,7 +2928,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2660,6 +2941,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2774,7 +3074,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2787,6 +3087,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2863,7 +3182,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2876,6 +3195,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -2973,7 +3311,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2986,6 +3324,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3062,7 +3419,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3075,6 +3432,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3156,7 +3532,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3169,6 +3545,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3250,7 +3645,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3263,6 +3658,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3349,7 +3763,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3362,6 +3776,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3447,7 +3880,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3460,6 +3893,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3536,7 +3988,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3549,6 +4001,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3625,7 +4096,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3638,6 +4109,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3714,7 +4204,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3727,6 +4217,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3800,7 +4309,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3813,6 +4322,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3870,7 +4398,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3883,6 +4411,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3959,7 +4506,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3972,6 +4519,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -3991,6 +4557,309 @@ export interface operations {
                      *         "type": "invalid_request_error",
                      *         "param": "id",
                      *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    find_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who asks */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "key": "taper-0123456789ab-0000"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateSession"] | null;
+            };
+        };
+        responses: {
+            /** @description Who has signed in; the cookie stands in `Set-Cookie` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -4057,7 +4926,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4070,6 +4939,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -4165,7 +5053,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4178,6 +5066,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -4266,7 +5173,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4279,6 +5186,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
@@ -4397,7 +5323,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The server asks for a key, and the request has none or a wrong one */
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4410,6 +5336,25 @@ export interface operations {
                      *         "type": "authentication_error",
                      *         "param": null,
                      *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
