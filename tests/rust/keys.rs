@@ -99,8 +99,8 @@ async fn an_address_for_others_needs_a_key_first() -> Result<()> {
     assert!(report.contains("FAIL  keys"), "{report}");
     let refused = folders.command()?.output().await?;
     assert_eq!(refused.status.code(), Some(1));
-    let log = std::fs::read_to_string(&folders.log)?;
-    assert!(log.contains("taper keys create"), "{log}");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(why.contains("taper keys create"), "{why}");
     assert!(!folders.data().exists(), "nothing was made");
 
     // The first key makes the data directory.

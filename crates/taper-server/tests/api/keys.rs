@@ -116,7 +116,7 @@ async fn a_page_signs_in_and_out() {
     for (body, status, param) in [
         (json!({"key": "wrong"}), 401, "-"),
         (json!({"key": ""}), 400, "key"),
-        (json!({"kee": key}), 400, "kee"),
+        (json!({"key": key, "more": 1}), 400, "more"),
         (json!([]), 400, "-"),
     ] {
         let (found, about, message) = app.post_json(SESSION, body.to_string()).await.error().await;
