@@ -48,7 +48,7 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await inspect(page, 'experiments-empty')
     await page.getByRole('link', { name: 'New comparison' }).click()
     await page.getByRole('heading', { name: 'Which method is best for your data?' }).waitFor()
-    await page.getByLabel('valid.jsonl').waitFor()
+    await page.getByRole('radio', { name: 'valid.jsonl' }).waitFor()
     await inspect(page, 'new-experiment')
 
     await page.getByRole('radio', { name: 'train.jsonl' }).click()
