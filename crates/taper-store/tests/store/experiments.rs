@@ -1,9 +1,9 @@
 use serde_json::json;
 use taper_core::{
-    CheckpointFiles, ExperimentRequest, JobState, Metrics, Plan, Reason, RunSpec, Wish,
+    CheckpointFiles, ExperimentRequest, JobState, Metrics, Plan, Project, Reason, RunSpec, Wish,
 };
 use taper_store::{
-    Change, ExperimentRecord, FileRecord, Job, JobFilter, NewExperiment, Store, StoreError,
+    Change, ExperimentRecord, FileRecord, Job, JobFilter, NewExperiment, Scope, Store, StoreError,
     Transition,
 };
 
@@ -19,6 +19,7 @@ fn new(file: &FileRecord) -> NewExperiment {
     let specs = request.specs().cloned().collect();
     let (spec, jobs) = request.settle(specs).unwrap();
     NewExperiment {
+        project: Project::default(),
         spec,
         jobs,
         once: None,
@@ -28,7 +29,7 @@ fn new(file: &FileRecord) -> NewExperiment {
 async fn create(store: &Store) -> (ExperimentRecord, Vec<Job>) {
     let file = upload(store, b"{}").await;
     let record = store.create_experiment(new(&file)).await.unwrap();
-    let jobs = store.experiment_jobs(&record.id).await.unwrap();
+    let jobs = store.experiment_jobs(&record).await.unwrap();
     (record, jobs)
 }
 
@@ -84,14 +85,17 @@ async fn all_jobs_are_made_or_none() {
         limit: 9,
         ..JobFilter::default()
     };
-    assert_eq!(store.jobs(&filter).await.unwrap().data, []);
-    assert_eq!(store.experiments(None, 9).await.unwrap().data, []);
+    assert_eq!(store.jobs(&Scope::All, &filter).await.unwrap().data, []);
+    assert_eq!(
+        store.experiments(&Scope::All, None, 9).await.unwrap().data,
+        []
+    );
 
     new.jobs[1].1.validation_file = None;
     let record = store.create_experiment(new).await.unwrap();
-    let found = store.experiment(&record.id).await.unwrap();
+    let found = store.experiment(&Scope::All, &record.id).await.unwrap();
     assert_eq!(found.as_ref(), Some(&record));
-    let parts = store.experiment_jobs(&record.id).await.unwrap();
+    let parts = store.experiment_jobs(&record).await.unwrap();
     let parts: Vec<_> = parts.iter().map(|job| job.part.clone().unwrap()).collect();
     assert_eq!(
         parts
@@ -117,16 +121,13 @@ async fn a_rung_is_decided_once_all_have_come_to_it() {
     let second = start(&store, &jobs[1]).await;
     reach(&store, &second, 0.7).await;
 
-    store
-        .stop_experiment(&record.id, Wish::Pause)
-        .await
-        .unwrap();
+    store.stop_experiment(&record, Wish::Pause).await.unwrap();
     assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
     assert!(!store.decide_rung(&record.id).await.unwrap());
-    store.resume_experiment(&record.id).await.unwrap();
+    store.resume_experiment(&record).await.unwrap();
 
     assert!(store.decide_rung(&record.id).await.unwrap());
-    let ended = store.experiment_jobs(&record.id).await.unwrap();
+    let ended = store.experiment_jobs(&record).await.unwrap();
     let stands: Vec<_> = ended
         .iter()
         .map(|job| (job.state, job.reason, job.pause_at_step))
@@ -141,7 +142,7 @@ async fn a_rung_is_decided_once_all_have_come_to_it() {
     assert!(!store.decide_rung(&record.id).await.unwrap());
     assert_eq!(
         store
-            .checkpoints(&jobs[0].id, None, 9)
+            .checkpoints(&jobs[0], None, 9)
             .await
             .unwrap()
             .data
@@ -155,17 +156,14 @@ async fn a_run_that_a_user_pauses_at_its_rung_waits_for_the_user() {
     let (_dir, store) = store().await;
     let (record, jobs) = create(&store).await;
     let job = start(&store, &jobs[0]).await;
-    store.wish(&job.id, Wish::Pause).await.unwrap().unwrap();
+    store.wish(&job, Wish::Pause).await.unwrap().unwrap();
     let paused = reach(&store, &job, 0.5).await;
     assert_eq!(
         (paused.state, paused.reason, paused.wish),
         (JobState::Paused, None, None)
     );
     assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
-    let stopped = store
-        .stop_experiment(&record.id, Wish::Cancel)
-        .await
-        .unwrap();
+    let stopped = store.stop_experiment(&record, Wish::Cancel).await.unwrap();
     assert!(stopped.iter().all(|job| job.state == JobState::Cancelled) && stopped.len() == 2);
 }
 
@@ -173,23 +171,26 @@ async fn a_run_that_a_user_pauses_at_its_rung_waits_for_the_user() {
 async fn an_experiment_goes_with_its_last_job() {
     let (dir, store) = store().await;
     let (record, jobs) = create(&store).await;
-    assert!(!store.delete_experiment(&record.id).await.unwrap());
-    store
-        .stop_experiment(&record.id, Wish::Cancel)
-        .await
-        .unwrap();
-    assert!(store.delete_job(&jobs[0].id).await.unwrap());
+    assert!(!store.delete_experiment(&record).await.unwrap());
+    store.stop_experiment(&record, Wish::Cancel).await.unwrap();
+    assert!(store.delete_job(&jobs[0]).await.unwrap());
     store.close().await.unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    assert!(store.experiment(&record.id).await.unwrap().is_some());
-    assert!(store.delete_job(&jobs[1].id).await.unwrap());
-    assert_eq!(store.experiment(&record.id).await.unwrap(), None);
+    assert!(
+        store
+            .experiment(&Scope::All, &record.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(store.delete_job(&jobs[1]).await.unwrap());
+    assert_eq!(
+        store.experiment(&Scope::All, &record.id).await.unwrap(),
+        None
+    );
 
     let (record, _) = create(&store).await;
-    store
-        .stop_experiment(&record.id, Wish::Cancel)
-        .await
-        .unwrap();
-    assert!(store.delete_experiment(&record.id).await.unwrap());
-    assert!(!store.delete_experiment(&record.id).await.unwrap());
+    store.stop_experiment(&record, Wish::Cancel).await.unwrap();
+    assert!(store.delete_experiment(&record).await.unwrap());
+    assert!(!store.delete_experiment(&record).await.unwrap());
 }
