@@ -149,10 +149,6 @@ fn tokenizers(good: &Value) -> Vec<(&'static str, String)> {
         ),
         ("a negative id", with("/model/vocab/good", json!(-1))),
         (
-            "no word for what is unknown",
-            with("/model/unk_token", json!("[NONE]")),
-        ),
-        (
             "a regular expression that is none",
             with(
                 "/pre_tokenizer",
