@@ -101,6 +101,173 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/experiments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List experiments
+         * @description Newest first.
+         */
+        get: operations["list_experiments"];
+        put?: never;
+        /**
+         * Create an experiment
+         * @description Every configuration becomes one job per seed, all of them in the queue at once. With `dry_run` nothing is kept: the answer is the list of
+         *     configurations, or the error that the experiment would get.
+         */
+        post: operations["create_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Find an experiment */
+        get: operations["find_experiment"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an experiment
+         * @description Only one of which all jobs have ended. It goes with its jobs, their models, checkpoints, events and result files.
+         */
+        delete: operations["delete_experiment"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel an experiment
+         * @description All of its jobs that have not ended are cancelled. For running ones the answer waits up to two seconds and shows the state of that
+         *     moment.
+         */
+        post: operations["cancel_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List an experiment's events
+         * @description Those of all its jobs, newest first.
+         */
+        get: operations["list_experiment_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{id}/events/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Stream an experiment's events
+         * @description Those of all its jobs, as the stream of all jobs carries them.
+         */
+        get: operations["stream_experiment_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause an experiment
+         * @description All of its jobs that have not ended are paused, and what waits at a rung is not decided upon.
+         */
+        post: operations["pause_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume a paused experiment
+         * @description Its paused jobs go back into the queue, and on from their checkpoints exactly as if they had not been paused.
+         */
+        post: operations["resume_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{id}/table": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download an experiment's table
+         * @description The comparison as JSON, as CSV or as Markdown.
+         */
+        get: operations["find_table"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/files": {
         parameters: {
             query?: never;
@@ -603,6 +770,26 @@ export interface components {
             /** @description Hex. */
             sha256: string;
         };
+        /** @description The most that one run may take; a run that is shorter by itself stays as it is. */
+        Budget: {
+            /**
+             * Format: int64
+             * @description Optimizer steps.
+             */
+            max_steps: number;
+        } | {
+            /**
+             * Format: int64
+             * @description Tokens trained on, without padding.
+             */
+            max_tokens: number;
+        } | {
+            /**
+             * Format: double
+             * @description Minutes, by the estimate of the run's plan.
+             */
+            max_minutes: number;
+        };
         /** @description What may be changed of a job that has been submitted. */
         ChangeFineTuningJob: {
             /**
@@ -611,11 +798,109 @@ export interface components {
              */
             priority: number;
         };
+        /** @description What a configuration of an experiment has come to. */
+        ComparisonRow: {
+            /** @description Index of the configuration, from 0. */
+            configuration: number;
+            /** @description Its method and what sets it apart, for people. */
+            label: string;
+            tuning: components["schemas"]["Tuning"];
+            /** @description The settings of `training` in which the configurations differ. */
+            training: {
+                [key: string]: unknown;
+            };
+            /** @description Ids of its jobs, one per seed. */
+            jobs: string[];
+            seeds: number[];
+            status: components["schemas"]["RowStatus"];
+            error: components["schemas"]["FineTuningError"] | null;
+            /**
+             * Format: double
+             * @description The objective's metric, mean over the seeds: at the end, or of the last evaluation while it runs or where it was stopped early.
+             */
+            metric: number | null;
+            /**
+             * Format: double
+             * @description Standard deviation over the seeds; null with fewer than two.
+             */
+            metric_std: number | null;
+            /**
+             * Format: double
+             * @description `metric` less that of the best.
+             */
+            difference: number | null;
+            /** @description The 95 % interval of `difference`: paired bootstrap over the validation rows. Only for runs that ended well. */
+            difference_ci95: number[] | null;
+            /**
+             * Format: int64
+             * @description The most optimizer steps that a run of it has trained.
+             */
+            steps: number | null;
+            /** Format: int64 */
+            trainable_parameters: number | null;
+            /**
+             * Format: double
+             * @description Mean over the seeds, first to last optimizer step.
+             */
+            train_seconds: number | null;
+            /**
+             * Format: double
+             * @description Trained tokens per second of training, mean over the seeds.
+             */
+            tokens_per_second: number | null;
+            /**
+             * Format: int64
+             * @description The most that a run of it took.
+             */
+            peak_memory_bytes: number | null;
+            /**
+             * Format: int64
+             * @description Bytes of the weights that it leaves: the adapter's, or the whole model's.
+             */
+            adapter_bytes: number | null;
+        };
         /** @description Which parts make the file, in their order. */
         CompleteUpload: {
             part_ids: string[];
             /** @description Of the whole file, in hex; compared when given. */
             md5?: string | null;
+        };
+        /** @description A configuration of an experiment. */
+        ConfigurationObject: {
+            /** @description Its index, from 0. */
+            configuration: number;
+            /** @description Its method and what sets it apart. */
+            label: string;
+            tuning: components["schemas"]["Tuning"];
+            /** @description The settings of `training` in which the configurations differ. */
+            training: {
+                [key: string]: unknown;
+            };
+        };
+        /** @description What is to be compared: the body of a job, and what varies. Unknown fields are refused. */
+        CreateExperiment: components["schemas"]["CreateFineTuningJob"] & {
+            /** @description `"all"`, or a list of objects like `tuning`, whose place it takes. */
+            methods?: unknown;
+            /**
+             * @description From paths to lists of values, for instance `{"training.learning_rate": [1e-4, 3e-4]}`; a `tuning.` path applies to the methods
+             *     that have the field.
+             */
+            grid?: {
+                [key: string]: unknown[];
+            } | null;
+            /**
+             * @description `n` samples of values drawn from `{"linear": [low, high]}`, `{"log": [low, high]}` or `{"choice": […]}` by path; the same with the
+             *     same `seed`.
+             */
+            random?: {
+                [key: string]: unknown;
+            } | null;
+            /** @description Each configuration is run once per seed; takes the place of `training.seed`. */
+            seeds?: number[] | null;
+            /** @description `"all"`, `"asha"`, or an object with one of them as its `type` and for `asha` a `reduction` from 2 to 10. */
+            strategy?: unknown;
+            budget?: components["schemas"]["Budget"] | null;
+            objective?: components["schemas"]["CreateObjective"] | null;
         };
         /** @description What is to be trained. Unknown fields are refused. */
         CreateFineTuningJob: {
@@ -694,6 +979,12 @@ export interface components {
             /** @enum {string} */
             type: "prompt_tuning";
         });
+        /** @description What the configurations are compared by. */
+        CreateObjective: {
+            /** @description A figure of an evaluation, or `train_loss`; absent = `valid_accuracy` for classes, `valid_loss` for texts. */
+            metric?: string | null;
+            direction?: components["schemas"]["Direction"] | null;
+        };
         /** @description A key to sign in with, where no `Authorization` header shows it. */
         CreateSession: {
             key: string;
@@ -808,6 +1099,14 @@ export interface components {
             /** @description Last value of each bucket. */
             last: (number | null)[];
         };
+        /** @description The answer to the deletion of an experiment. */
+        DeletedExperiment: {
+            id: string;
+            /** @description Always `experiment`. */
+            object: string;
+            /** @description Always true. */
+            deleted: boolean;
+        };
         /** @description The answer to the deletion of a file. */
         DeletedFile: {
             id: string;
@@ -832,6 +1131,11 @@ export interface components {
             /** @description Always true. */
             deleted: boolean;
         };
+        /**
+         * @description Which values of a figure are better.
+         * @enum {string}
+         */
+        Direction: "max" | "min";
         /** @description Bytes on the disk that a run takes. */
         Disk: {
             /**
@@ -858,12 +1162,109 @@ export interface components {
         ErrorDetail: {
             /** @description For people: which thing, what was wrong, what to do. */
             message: string;
-            /** @description `invalid_request_error`, `authentication_error` or `server_error`. */
+            /** @description `invalid_request_error`, `authentication_error`, `requests` (too many of them) or `server_error`. */
             type: string;
             /** @description The path of the field that was wrong, for instance `tuning.r`. */
             param: string | null;
             /** @description For programs, for instance `invalid_value`. */
             code: string | null;
+        };
+        /** @description Jobs that are compared with each other. */
+        ExperimentObject: {
+            /** @description `exp-…` */
+            id: string;
+            /** @description Always `experiment`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description Unix seconds, as all times.
+             */
+            created_at: number;
+            /**
+             * Format: int64
+             * @description When its first run started.
+             */
+            started_at: number | null;
+            /**
+             * Format: int64
+             * @description When its last run ended.
+             */
+            finished_at: number | null;
+            /**
+             * Format: int64
+             * @description When it will end at its present speed, about; only while it runs or is queued.
+             */
+            estimated_finish: number | null;
+            /** @description That of its runs taken together: `succeeded` once all have ended and one has succeeded. */
+            status: components["schemas"]["JobState"];
+            model: string;
+            training_file: string;
+            validation_file: string | null;
+            user_provided_suffix: string | null;
+            seeds: number[];
+            strategy: components["schemas"]["Strategy"];
+            budget: components["schemas"]["Budget"] | null;
+            objective: components["schemas"]["Objective"];
+            /** @description Ids of its jobs, in the order of their configurations and seeds. */
+            jobs: string[];
+            progress: components["schemas"]["ExperimentProgress"];
+            /** @description A row per configuration, in their order. */
+            table: components["schemas"]["ComparisonRow"][];
+            /** @description The configuration with the best mean among those that ran to their end. */
+            best: number | null;
+            /** @description Which configuration to take and why, in one sentence; null until all runs have ended. */
+            recommendation: string | null;
+            warnings: components["schemas"]["ExperimentWarning"][];
+        };
+        /** @description What an experiment would compare. */
+        ExperimentPlan: {
+            /** @description Always `experiment.plan`. */
+            object: string;
+            /** @description Configurations times seeds. */
+            runs: number;
+            seeds: number[];
+            objective: components["schemas"]["Objective"];
+            configurations: components["schemas"]["ConfigurationObject"][];
+        };
+        /** @description How far an experiment has come. */
+        ExperimentProgress: {
+            /** Format: int64 */
+            runs: number;
+            /**
+             * Format: int64
+             * @description Runs that have ended, well or not.
+             */
+            ended: number;
+            /**
+             * Format: int64
+             * @description Optimizer steps trained by all runs.
+             */
+            steps: number;
+            /**
+             * Format: int64
+             * @description Optimizer steps that all runs will have trained, those counted that are expected to be stopped early. 0 until the files are validated.
+             */
+            total_steps: number;
+        };
+        /** @description The comparison of an experiment by itself. */
+        ExperimentTable: {
+            /** @description Always `experiment.table`. */
+            object: string;
+            objective: components["schemas"]["Objective"];
+            table: components["schemas"]["ComparisonRow"][];
+            best: number | null;
+            recommendation: string | null;
+        };
+        /** @description Something that a person would want to know before trusting a comparison. */
+        ExperimentWarning: {
+            /** @description For programs. */
+            code: string;
+            /** @description For people. */
+            message: string;
+            /** @description The configuration that it is about; null = all. */
+            configuration: number | null;
+            /** @description The job that it is about; null = none by itself. */
+            job: string | null;
         };
         /** @description How long a file is to live. */
         ExpiresAfter: {
@@ -1027,6 +1428,8 @@ export interface components {
                 [key: string]: number | null;
             };
             plan: components["schemas"]["Plan"] | null;
+            /** @description What a person would want to know of its data and of how it goes. */
+            warnings: components["schemas"]["Warning"][];
             /**
              * Format: int32
              * @description Starts so far.
@@ -1037,6 +1440,16 @@ export interface components {
              * @description Its checkpoints and results on the server's disk.
              */
             bytes: number;
+            /** @description The experiment that it is a part of. */
+            experiment_id: string | null;
+            /** @description Which of the experiment's configurations it runs, from 0. */
+            configuration: number | null;
+            /**
+             * Format: int64
+             * @description The step at which it waits for the other runs of its experiment.
+             */
+            pause_at_step: number | null;
+            reason: components["schemas"]["Reason"] | null;
             /**
              * Format: int32
              * @description Higher runs first.
@@ -1130,6 +1543,18 @@ export interface components {
             last_id: string | null;
         };
         /** @description A page of a list. The next page is the same query with `after` set to `last_id`. */
+        List_ExperimentObject: {
+            /** @description Always `list`. */
+            object: string;
+            data: components["schemas"]["ExperimentObject"][];
+            /** @description Tells whether there are more elements after this page. */
+            has_more: boolean;
+            /** @description Id of the first element of this page. */
+            first_id: string | null;
+            /** @description Id of the last element of this page. */
+            last_id: string | null;
+        };
+        /** @description A page of a list. The next page is the same query with `after` set to `last_id`. */
         List_FileObject: {
             /** @description Always `list`. */
             object: string;
@@ -1182,6 +1607,18 @@ export interface components {
             /** @description Always `list`. */
             object: string;
             data: components["schemas"]["ModelObject"][];
+            /** @description Tells whether there are more elements after this page. */
+            has_more: boolean;
+            /** @description Id of the first element of this page. */
+            first_id: string | null;
+            /** @description Id of the last element of this page. */
+            last_id: string | null;
+        };
+        /** @description A page of a list. The next page is the same query with `after` set to `last_id`. */
+        List_StreamedEvent: {
+            /** @description Always `list`. */
+            object: string;
+            data: components["schemas"]["StreamedEvent"][];
             /** @description Tells whether there are more elements after this page. */
             has_more: boolean;
             /** @description Id of the first element of this page. */
@@ -1293,6 +1730,12 @@ export interface components {
             /** @description `system` for a folder of the models directory, `user` for a tuned model. */
             owned_by: string;
         };
+        /** @description What the configurations are compared by. */
+        Objective: {
+            /** @description The name of a figure. */
+            metric: string;
+            direction: components["schemas"]["Direction"];
+        };
         /** @description OpenAI's names for three settings; each may be `"auto"`. */
         OpenAiHyperparameters: {
             /** @description 1 to 50, or `"auto"`. */
@@ -1358,6 +1801,8 @@ export interface components {
              * @description Time that the steps and the evaluations will take, about, on a machine that does nothing else.
              */
             estimated_seconds: number;
+            /** @description What a look at the rows makes one wonder about. */
+            warnings: components["schemas"]["Warning"][];
         };
         /** @description What a job would do and take. */
         PlanObject: components["schemas"]["Plan"] & {
@@ -1387,10 +1832,20 @@ export interface components {
             prompt_tuning_init_text: string | null;
         };
         /**
+         * @description Why an experiment has stopped one of its runs.
+         * @enum {string}
+         */
+        Reason: "rung" | "stopped_early";
+        /**
          * @description What a key may be used for.
          * @enum {string}
          */
         Role: "admin" | "submit" | "read";
+        /**
+         * @description Where a configuration stands: a job's state, or `stopped_early`.
+         * @enum {string}
+         */
+        RowStatus: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled" | "stopped_early";
         /**
          * @description How the learning rate moves over the run; the names and formulas are those of `transformers.get_scheduler`.
          * @enum {string}
@@ -1408,6 +1863,16 @@ export interface components {
              * @description Unix seconds: when the session ends. Null when the request did not come from one, but showed a key, or needed none.
              */
             expires_at: number | null;
+        };
+        /** @description Which runs of an experiment go on to their end. */
+        Strategy: {
+            /** @enum {string} */
+            type: "all";
+        } | {
+            /** Format: int64 */
+            reduction: number;
+            /** @enum {string} */
+            type: "asha";
         };
         /** @description One message of an event stream, as its fields stand on the wire. */
         StreamMessage: {
@@ -1438,6 +1903,8 @@ export interface components {
         };
         /** @description What the create route answers. */
         Submitted: components["schemas"]["FineTuningJob"] | components["schemas"]["PlanObject"];
+        /** @description What an experiment is answered with: itself, or with `dry_run` its plan. */
+        SubmittedExperiment: components["schemas"]["ExperimentObject"] | components["schemas"]["ExperimentPlan"];
         /** @description Settings of OpenAI's supervised method. */
         SupervisedMethod: {
             hyperparameters: components["schemas"]["Hyperparameters"];
@@ -1597,6 +2064,17 @@ export interface components {
             created_at: number;
             upload_id: string;
         };
+        /** @description What a person would want to know of a job that goes on all the same. */
+        Warning: {
+            code: components["schemas"]["WarningCode"];
+            /** @description For people: what was seen, how often, what to do. */
+            message: string;
+        };
+        /**
+         * @description What a warning is about.
+         * @enum {string}
+         */
+        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "duplicate_rows" | "overfitting" | "unstable_learning_rate";
     };
     responses: never;
     parameters: never;
@@ -1844,6 +2322,1121 @@ export interface operations {
                      *         "type": "invalid_request_error",
                      *         "param": null,
                      *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_experiments: {
+        parameters: {
+            query?: {
+                /** @description Id of the last element of the page before. */
+                after?: string;
+                /** @description Most elements of the page; 20 unless told. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of experiments */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_ExperimentObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_experiment: {
+        parameters: {
+            query?: {
+                /** @description Answer with the plan and keep nothing. */
+                dry_run?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "model": "all-MiniLM-L6-v2",
+                 *       "training_file": "file-019abc",
+                 *       "training": {
+                 *         "num_train_epochs": 1,
+                 *         "eval_split": 0.1
+                 *       },
+                 *       "methods": "all",
+                 *       "seeds": [
+                 *         1,
+                 *         2,
+                 *         3
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateExperiment"];
+            };
+        };
+        responses: {
+            /** @description The experiment, or with `dry_run` its plan */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubmittedExperiment"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "the body is larger than 1048576 bytes, the most this route takes",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "this route takes JSON; send the header Content-Type: application/json",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    find_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The experiment */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedExperiment"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The experiment */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_experiment_events: {
+        parameters: {
+            query?: {
+                /** @description Id of the last element of the page before. */
+                after?: string;
+                /** @description Most elements of the page; 20 unless told. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_StreamedEvent"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    stream_experiment_events: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Go on after this number. One that names no event is answered with `event: reset` */
+                "Last-Event-ID"?: string | null;
+            };
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The stream */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["StreamMessage"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    pause_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The experiment */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    resume_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The experiment */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentObject"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    find_table: {
+        parameters: {
+            query?: {
+                /** @description `json` unless told. */
+                format?: "json" | "csv" | "markdown";
+            };
+            header?: never;
+            path: {
+                /** @description Id of the experiment */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The table */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentTable"];
+                    "text/csv": string;
+                    "text/markdown": string;
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
                      *       }
                      *     }
                      */
