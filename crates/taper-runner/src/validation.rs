@@ -13,7 +13,8 @@ use crate::{
     settle::{failed, is_unkept, panic_message, settle, unkept},
 };
 
-/// How long a validation waits that the store has kept from being made.
+/// How long a validation waits that the store has kept from being made, and how long there must be none before it is looked whether one
+/// was missed.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Validates job after job. One at a time, so that tokenizing does not take the cores from training; apart from the workers, so
@@ -23,6 +24,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<S
         let id = tokio::select! {
             () = shared.stopping.cancelled() => return,
             id = jobs.recv() => id,
+            () = tokio::time::sleep(PAUSE) => {
+                shared.find_missed().await;
+                continue;
+            }
         };
         let Some(id) = id else { return };
         match shared.validate(&id).await {
@@ -33,7 +38,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<S
                 shared.validate_later(id);
             }
             Err(error) => {
-                tracing::error!(job.id = %id, %error, "a validation could not be recorded; the next start repeats it");
+                tracing::error!(job.id = %id, %error, "a validation could not be recorded; it is tried again");
             }
         }
     }
@@ -47,6 +52,18 @@ enum Validated {
 }
 
 impl Shared {
+    /// Finds jobs that nobody has sent here: a request may be dropped when its jobs are kept and not yet sent.
+    async fn find_missed(&self) {
+        match self.store.unvalidated_jobs().await {
+            Ok(jobs) => {
+                for id in jobs {
+                    drop(self.unvalidated.send(id));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "jobs to validate could not be looked for"),
+        }
+    }
+
     /// Sends a job back to be validated after a pause; a server that stops meanwhile validates it at its next start.
     fn validate_later(&self, id: String) {
         let unvalidated = self.unvalidated.clone();

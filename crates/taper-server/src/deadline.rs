@@ -30,12 +30,13 @@ pub(crate) async fn keep(
     }
 }
 
-/// Files come in over a line of any speed, and one that has come may be gigabytes to read.
+/// Files come in over a line of any speed, and one that has come may be gigabytes to read, once for each configuration.
 fn may_be_long(request: &Request) -> bool {
     let path = request.uri().path();
     *request.method() == Method::POST
         && (path == "/v1/files"
             || path == "/v1/fine_tuning/jobs"
+            || path == "/v1/experiments"
             || path.starts_with("/v1/uploads/"))
 }
 

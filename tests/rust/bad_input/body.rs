@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Fixture, JOBS, raw};
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn text_that_is_no_json_object() -> Result<()> {
     let fixture = Fixture::start().await?;
     let good = fixture.body(json!({})).to_string();
@@ -14,7 +15,7 @@ async fn text_that_is_no_json_object() -> Result<()> {
     let deep = "[".repeat(129) + &"]".repeat(129);
     let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let latin = [
-        good[..good.len() - 1].as_bytes(),
+        &good.as_bytes()[..good.len() - 1],
         b", \"suffix\": \"\xe9\"}",
     ]
     .concat();
@@ -25,7 +26,7 @@ async fn text_that_is_no_json_object() -> Result<()> {
         ("B2", "[]".into(), "must be a JSON object, not []"),
         ("B2", "\"x\"".into(), "must be a JSON object, not \"x\""),
         ("B2", "1".into(), "must be a JSON object, not 1"),
-        ("B3", good[..good.len() - 2].as_bytes().to_vec(), "EOF"),
+        ("B3", good.as_bytes()[..good.len() - 2].to_vec(), "EOF"),
         ("B4", format!("{good} {good}").into(), "trailing characters"),
         (
             "B5",

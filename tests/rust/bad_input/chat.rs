@@ -80,10 +80,7 @@ async fn chats_that_are_none() -> Result<()> {
     let mut messages = vec![message; 100_000];
     messages.push(last);
     let long = json!({"messages": messages}).to_string();
-    let file = fixture
-        .client()
-        .upload("long.jsonl", long.repeat(1))
-        .await?;
+    let file = fixture.client().upload("long.jsonl", long).await?;
     let body = fixture.body(json!({"model": "acme/llama", "training_file": file}));
     ends_soon(&fixture, &body)
         .await

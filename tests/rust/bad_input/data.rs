@@ -24,6 +24,7 @@ async fn refuse_all(rows: &[(&str, &str, Vec<u8>, &str)]) -> Result<()> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn jsonl_that_cannot_be_trained_on() -> Result<()> {
     let good = jsonl(6);
     let after = |row: &[u8]| [good.as_bytes(), row, b"\n"].concat();

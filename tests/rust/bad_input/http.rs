@@ -219,7 +219,7 @@ async fn methods_that_a_route_does_not_have() -> Result<()> {
     ];
     for (path, operations) in api["paths"].as_object().context("no paths")? {
         let has = |method: &str| !operations[method.to_ascii_lowercase()].is_null();
-        let filled = path.replace('{', "").replace('}', "");
+        let filled = path.replace(['{', '}'], "");
         for method in methods.into_iter().filter(|method| !has(method)) {
             if method == "HEAD" && has("GET") {
                 continue;

@@ -27,6 +27,7 @@ fn entry(dtype: &str, shape: &str, offsets: &str) -> String {
 }
 
 /// What is wrong, and the file.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn files() -> Vec<(&'static str, Vec<u8>)> {
     let two = |a: &str, b: &str| {
         format!(

@@ -51,18 +51,18 @@ fn two_attempts(words: &'static [&'static str]) -> Script {
 }
 
 async fn messages(bench: &Bench, job: &Job) -> Vec<String> {
-    let events = bench.store.events_after(&job, 0, 1000).await.unwrap();
+    let events = bench.store.events_after(job, 0, 1000).await.unwrap();
     events.into_iter().map(|event| event.message).collect()
 }
 
 async fn states(bench: &Bench, job: &Job) -> Vec<JobState> {
-    let events = bench.store.events_after(&job, 0, 1000).await.unwrap();
+    let events = bench.store.events_after(job, 0, 1000).await.unwrap();
     events.iter().filter_map(Event::state).collect()
 }
 
 async fn wait_for_checkpoint(bench: &Bench, job: &Job, step: u64) {
     loop {
-        let page = bench.store.checkpoints(&job, None, 1).await.unwrap();
+        let page = bench.store.checkpoints(job, None, 1).await.unwrap();
         if page.data.first().is_some_and(|newest| newest.step == step) {
             return;
         }

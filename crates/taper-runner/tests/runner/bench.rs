@@ -217,7 +217,7 @@ impl Bench {
         let mut events = self.store.subscribe(&Scope::All);
         let told = async {
             loop {
-                let log = self.store.events_after(&job, 0, 100).await.unwrap();
+                let log = self.store.events_after(job, 0, 100).await.unwrap();
                 if log.iter().any(|event| event.message == message) {
                     return;
                 }

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Most experiments of a page: each comes with its table, and that of up to 200 runs.
+const LONGEST_PAGE: u32 = 100;
+
 /// Create an experiment
 ///
 /// Every configuration becomes one job per seed, all of them in the queue at once. With `dry_run` nothing is kept: the answer is the list of
@@ -68,7 +71,7 @@ pub(crate) async fn create_experiment(
 
 /// List experiments
 ///
-/// Newest first.
+/// Newest first, at most 100 a page.
 #[utoipa::path(
     get,
     path = "/v1/experiments",
@@ -84,7 +87,7 @@ pub(crate) async fn list_experiments(
     let after = query.after.as_deref();
     let page = state
         .runner
-        .experiments(&caller.scope, after, query.limit)
+        .experiments(&caller.scope, after, query.limit.min(LONGEST_PAGE))
         .await?;
     let data = page.data.into_iter().map(ExperimentObject::from).collect();
     Ok(Json(List::page(data, page.has_more, |it| &it.id)))

@@ -38,7 +38,7 @@ pub(crate) async fn create_job(
     if query.dry_run {
         let spec = JobSpec::parse(&body)?;
         let plan = state.runner.plan(&caller.scope.home(), spec).await?;
-        return Ok(Json(Submitted::Plan(plan.into())));
+        return Ok(Json(Submitted::Plan(Box::new(plan.into()))));
     }
     let once = once.asking(&[&body.to_string()]);
     if let Some(id) = state.store.made_before(&once).await?

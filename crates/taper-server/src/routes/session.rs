@@ -1,5 +1,6 @@
 use axum::{
     Json,
+    body::HttpBody,
     extract::{FromRequest, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
@@ -33,7 +34,8 @@ pub(crate) async fn create_session(
     request: Request,
 ) -> Result<WithCookie<Json<SessionObject>>, ApiError> {
     let headers = request.headers().clone();
-    let key = match headers.contains_key(header::AUTHORIZATION) {
+    let bare = request.body().is_end_stream();
+    let key = match bare || headers.contains_key(header::AUTHORIZATION) {
         true => auth::bearer(&headers)?.to_owned(),
         false => CreateSession::read(&JsonBody::from_request(request, &state).await?.0)?.key,
     };

@@ -10,7 +10,7 @@ use super::FineTuningJob;
 #[serde(untagged)]
 pub enum Submitted {
     Job(Box<FineTuningJob>),
-    Plan(PlanObject),
+    Plan(Box<PlanObject>),
 }
 
 impl From<Job> for Submitted {

@@ -122,7 +122,7 @@ async fn a_page_signs_in_and_out() {
         let (found, about, message) = app.post_json(SESSION, body.to_string()).await.error().await;
         assert_eq!((found, about.as_str()), (status, param), "{message}");
     }
-    assert_eq!(app.post(SESSION).await.error().await.0, 415);
+    assert_eq!(app.post(SESSION).await.error().await.0, 401);
 
     let by_body = app
         .post_json(SESSION, json!({"key": key}).to_string())

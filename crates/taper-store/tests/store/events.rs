@@ -25,7 +25,7 @@ async fn sequence_numbers_have_no_gap_under_concurrent_appends() {
         task.await.unwrap();
     }
     for job in &jobs {
-        let events = store.events_after(&job, 0, 1000).await.unwrap();
+        let events = store.events_after(job, 0, 1000).await.unwrap();
         let seqs: Vec<_> = events.iter().map(|event| event.seq).collect();
         assert_eq!(seqs, (1..=43).collect::<Vec<_>>());
     }
