@@ -62,6 +62,12 @@ impl Rungs {
         }
     }
 
+    /// Tells whether a run has waited at a rung and was let on. One that is too short for the rung never comes to it.
+    fn has_passed(self, run: &Run, rung: u32) -> bool {
+        let total = run.plan.as_ref().map_or(0, |plan| plan.total_steps);
+        self.of_run(run) > rung && self.step(rung, total).is_some()
+    }
+
     /// How many of some configurations go on.
     pub(super) fn kept(self, configurations: usize) -> usize {
         configurations.div_ceil(self.reduction as usize)
@@ -87,7 +93,7 @@ pub fn decide(experiment: &Experiment, runs: &[Run]) -> Vec<Move> {
     if waiting.iter().any(|run| !run.is_at_rung()) {
         return Vec::new();
     }
-    let is_decided = runs.iter().any(|run| rungs.of_run(run) > rung);
+    let is_decided = runs.iter().any(|run| rungs.has_passed(run, rung));
     let places = places(experiment, &waiting);
     let kept = match is_decided {
         true => 0,

@@ -100,6 +100,17 @@ fn nothing_is_decided_before_all_have_come() {
     }
 }
 
+/// A large batch makes few steps: such a run has no rung to wait at, and has not been let on from one.
+#[test]
+fn one_too_short_for_the_rung_decides_nothing() {
+    let (experiment, mut runs) = grid_of_twelve();
+    runs.iter_mut().for_each(|run| train(run, 0.5));
+    runs[0].plan.as_mut().unwrap().total_steps = 1;
+    (runs[0].pause_at_step, runs[0].state, runs[0].reason) = (None, JobState::Succeeded, None);
+    let moves = decide(&experiment, &runs);
+    assert_eq!((promoted(&moves).len(), moves.len()), (4, 11));
+}
+
 #[test]
 fn one_that_is_late_is_stopped() {
     let (experiment, mut runs) = grid_of_twelve();
