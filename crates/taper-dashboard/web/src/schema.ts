@@ -110,7 +110,7 @@ export interface paths {
         };
         /**
          * List experiments
-         * @description Newest first.
+         * @description Newest first, at most 100 a page.
          */
         get: operations["list_experiments"];
         put?: never;
