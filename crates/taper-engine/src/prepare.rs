@@ -171,10 +171,18 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
     let model = Model::outline(folder, &opened.weights, &Method::Full, rows.task, classes)?;
     let names: Vec<_> = model.parameters.list.into_iter().map(|p| p.name).collect();
     let rates = LayerRates::new(layerwise, folder.arch.layers())?;
-    let Some(key) = rates.unmatched(&names).first().copied() else {
-        return Ok(());
-    };
     let param = "tuning.learning_rates";
+    let Some(key) = rates.unmatched(&names).first().copied() else {
+        for name in &names {
+            if rates.trains(name)? {
+                return Ok(());
+            }
+        }
+        let message = format!(
+            "'{param}' is 0 for all parameters, so that nothing would be trained; leave one out"
+        );
+        return Err(FieldError::invalid(param, message).into());
+    };
     let weight = |name: &&String| name.ends_with(".weight");
     let example = names.iter().rfind(weight).map_or("", String::as_str);
     let message = format!(

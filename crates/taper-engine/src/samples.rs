@@ -25,7 +25,6 @@ pub(crate) fn samples(
     };
     let mut samples = Vec::new();
     for (ids, trained) in data.ids.iter().zip(trained).take(SAMPLES) {
-        control.check_cancelled()?;
         let begins = trained.iter().position(|trained| *trained).unwrap_or(0);
         let given = if begins == 0 {
             GIVEN.min(ids.len())
@@ -34,7 +33,7 @@ pub(crate) fn samples(
         };
         let (prompt, reference) = ids.split_at(given);
         let reference = &reference[..reference.len().min(WORDS)];
-        let written = model.generate(prompt, WORDS, setup.eos)?;
+        let written = model.generate(prompt, WORDS, setup.eos, control)?;
         // A tokenizer that cannot spell its own words is no reason to stop a run.
         let text = |ids: &[u32]| setup.tokenizer.decode(ids, true).unwrap_or_default();
         samples.push(Sample {

@@ -20,6 +20,9 @@ pub fn add_assign(out: &mut [f32], x: &[f32]) {
 
 /// Computes `x *= factor`.
 pub fn scale(x: &mut [f32], factor: f32) {
+    if factor == 1.0 {
+        return;
+    }
     let piece = piece_len(x.len(), 1);
     x.par_chunks_mut(piece).for_each(|x| {
         simd::dispatch(

@@ -17,6 +17,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod allocator;
 pub mod attention;
 pub mod dropout;
 pub mod elementwise;

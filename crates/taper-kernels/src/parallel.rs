@@ -21,7 +21,8 @@ pub(crate) fn piece_len(len: usize, unit: usize) -> usize {
     } else {
         len.div_ceil(pieces).max(MIN_ELEMENTS)
     };
-    wanted.next_multiple_of(unit.max(1)).max(1)
+    let unit = unit.max(1);
+    wanted.next_multiple_of(unit).max(unit)
 }
 
 /// Returns how many of `cols` columns go into one piece where `elements` are read in all.

@@ -27,6 +27,9 @@ pub(crate) async fn locate(
         job.queue_position = Some(position);
         before = Some((job.priority, job.row, position));
     }
+    if queued.iter().all(|job| job.queue_position > Some(FORETOLD)) {
+        return Ok(());
+    }
     let starts = starts(connection).await?;
     for job in queued {
         let place = job.queue_position.unwrap_or(u64::MAX) as usize;

@@ -53,6 +53,7 @@ B16 | tuning.lora_alpha | 0 | greater than 0, not 0
 B16 | tuning.lora_alpha | 1e300 | greater than 0
 B16 | tuning.lora_dropout | -0.1 | from 0 to below 1, not -0.1
 B16 | tuning.lora_dropout | 1.0 | from 0 to below 1, not 1.0
+B16 | tuning.lora_dropout | 0.99999999 | from 0 to below 1, not 0.99999999
 B16 | tuning.lora_dropout | 2 | from 0 to below 1, not 2
 B17 | tuning.target_modules | [] | a list of 1 to 1000 module names
 B17 | tuning.target_modules | [""] | a list of 1 to 1000 module names

@@ -89,8 +89,9 @@ impl Lora {
                 .number("lora_alpha", "greater than 0", is_alpha)
                 .unwrap_or(default.lora_alpha),
             lora_dropout: fields
+                // Training has it in f32, which rounds what is just below 1 to it.
                 .number("lora_dropout", "from 0 to below 1", |x| {
-                    (0.0..1.0).contains(&x)
+                    x >= 0.0 && (x as f32) < 1.0
                 })
                 .unwrap_or(default.lora_dropout),
             target_modules: target_modules(fields),

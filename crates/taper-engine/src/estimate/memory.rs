@@ -47,11 +47,16 @@ pub(crate) fn memory(
     let (data, rows) = heaviest;
     let (pass, _) = train_pass(run, model, layers, (data, rows))?;
     let trained = model.parameters.count() * F32;
+    // A later micro-batch's gradient of a weight is whole before it is added.
+    let added = match run.spec.training.gradient_accumulation_steps {
+        1 => 0,
+        _ => model.parameters.largest() * F32,
+    };
     let weights = model.weight_bytes();
     let memory = Memory {
         weights,
         // They come when the activations go, but what these leave is not at once given back.
-        gradients: trained,
+        gradients: trained + added,
         optimizer: 2 * trained,
         activations: grown(pass.activations, ALLOCATOR),
         logits: pass.scratch,

@@ -1,4 +1,5 @@
 use candle_transformers::generation::{LogitsProcessor, Sampling};
+use taper_core::Control;
 
 use super::{Model, Pass, model::Network};
 use crate::{
@@ -15,6 +16,7 @@ impl Model {
         prompt: &[u32],
         most: usize,
         end: Option<u32>,
+        control: &Control,
     ) -> Result<Vec<u32>> {
         let Network::Decoder(decoder) = &self.network else {
             return Err(Error::model("an encoder does not continue texts"));
@@ -23,6 +25,8 @@ impl Model {
         let mut choose = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
         let mut ids = prompt.to_vec();
         while ids.len() < prompt.len() + most {
+            // With a long prompt each word takes as long as a step.
+            control.check_cancelled()?;
             let tape = Tape::idle(Path::of(&self.device));
             let batch = Batch::of_ids([ids.as_slice()].into_iter());
             let (states, table) = decoder.states(

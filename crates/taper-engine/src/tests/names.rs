@@ -28,3 +28,13 @@ fn a_rate_for_no_parameter_is_refused_with_its_key() {
         assert!(error.contains("such as classifier.weight"), "{error}");
     }
 }
+
+#[test]
+fn rates_that_train_nothing_are_refused() {
+    let fixture = Fixture::new(0.0);
+    let body = |rates| json!({"tuning": {"type": "layerwise", "learning_rates": rates}});
+    let nothing = body(json!({".*": 0.0}));
+    let error = fixture.try_run("bad", 10, nothing).unwrap_err().to_string();
+    assert!(error.contains("nothing would be trained"), "{error}");
+    fixture.run("good", 10, body(json!({"bert.*": 0.0})));
+}

@@ -89,6 +89,7 @@ impl<'a> Trainer<'a> {
         // Before the model is there, since the files are in memory while they are hashed.
         let fingerprint = Fingerprint::of(run, &data.folder)?;
         let model = data.model(run, &device::open(run.device)?)?;
+        memory::make_room(model.parameters.count() * size_of::<f32>() as u64);
         let mut optimizer = AdamW::new(&model.parameters, training);
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =

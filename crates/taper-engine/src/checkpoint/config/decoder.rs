@@ -180,6 +180,10 @@ impl DecoderConfig {
             ("head_dim", parsed.head_dim),
             ("intermediate_size", parsed.intermediate_size),
             ("max_position_embeddings", parsed.max_position_embeddings),
+            (
+                "sliding_window",
+                parsed.window.map_or(1, |window| window.tokens),
+            ),
         ])?;
         check_dropouts(&[
             parsed.embedding_dropout,
