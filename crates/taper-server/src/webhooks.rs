@@ -196,7 +196,7 @@ impl Sender {
 
 /// An error with its causes: that it could not connect does not say why.
 fn with_causes(error: &(dyn StdError + 'static)) -> String {
-    let chain = iter::successors(Some(error), |error| error.source());
+    let chain = iter::successors(Some(error), |&error| error.source());
     let texts: Vec<_> = chain.map(|error| error.to_string()).collect();
     texts.join(": ")
 }
