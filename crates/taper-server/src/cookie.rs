@@ -8,7 +8,9 @@ pub(crate) const NAME: &str = "taper_session";
 /// The name, with the port by which the server is called: to a browser all ports of a host are one place, so that two servers there
 /// would throw each other's sessions out.
 fn name(request: &HeaderMap) -> String {
-    let host = request.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = request
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let port = host.and_then(|host| host.parse::<Authority>().ok()?.port_u16());
     port.map_or_else(|| NAME.to_owned(), |port| format!("{NAME}_{port}"))
 }

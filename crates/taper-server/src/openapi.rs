@@ -51,7 +51,8 @@ const REQUESTS: [&str; 11] = [
     "UploadForm",
 ];
 
-const NAME_OF_COOKIE: &str = "Where the Host header has a port, an underscore and the port follow the name";
+const NAME_OF_COOKIE: &str =
+    "Where the Host header has a port, an underscore and the port follow the name";
 
 /// What goes over a stream has only the fields that are needed.
 const MESSAGE: &str = "StreamMessage";

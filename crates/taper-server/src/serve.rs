@@ -13,7 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
-    housekeeping, leave, line::Line, router::router, state::AppState, turnstile::Turnstile, webhooks,
+    housekeeping, leave, line::Line, router::router, state::AppState, turnstile::Turnstile,
+    webhooks,
 };
 
 /// How long requests under way may take after the server was told to end.

@@ -50,7 +50,8 @@ impl Trust {
             reason,
         };
         let known = self.0.len();
-        let found = CertificateDer::pem_file_iter(path).map_err(|error| unfit(error.to_string()))?;
+        let found =
+            CertificateDer::pem_file_iter(path).map_err(|error| unfit(error.to_string()))?;
         for certificate in found {
             let certificate = certificate.map_err(|error| unfit(error.to_string()))?;
             let added = self.0.add(certificate);
@@ -87,7 +88,11 @@ mod tests {
     fn a_file_without_authorities_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        for (name, text) in [("empty.pem", ""), ("key.pem", "no PEM"), ("broken.pem", broken)] {
+        for (name, text) in [
+            ("empty.pem", ""),
+            ("key.pem", "no PEM"),
+            ("broken.pem", broken),
+        ] {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
             let refused = Trust::of_system().and(&path).unwrap_err().to_string();

@@ -176,7 +176,10 @@ impl Sender {
         self.store.settle_webhook(delivery.row, outcome).await
     }
 
-    async fn send(&self, delivery: &Delivery) -> Result<StatusCode, Box<dyn StdError + Send + Sync>> {
+    async fn send(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<StatusCode, Box<dyn StdError + Send + Sync>> {
         // Receivers refuse an old signature, so each attempt has its own.
         let timestamp = unix_seconds();
         let Delivery { id, url, body, .. } = delivery;

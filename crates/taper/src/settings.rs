@@ -248,7 +248,9 @@ fn target(text: &str) -> Result<Url> {
         bail!("--webhook takes a URL that begins with https:// or http://, not {text}");
     };
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("--webhook takes no URL with a name or a password in it; the signature tells receivers who sends");
+        bail!(
+            "--webhook takes no URL with a name or a password in it; the signature tells receivers who sends"
+        );
     }
     Ok(url)
 }

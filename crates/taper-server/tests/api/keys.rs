@@ -166,7 +166,11 @@ async fn a_page_signs_in_and_out() {
 
         let ended = send(&app, Method::DELETE, SESSION, &cookie).await;
         assert_eq!(ended.status.as_u16(), 204);
-        assert!(ended.header("set-cookie").starts_with("taper_session_8000=; "));
+        assert!(
+            ended
+                .header("set-cookie")
+                .starts_with("taper_session_8000=; ")
+        );
         assert!(ended.header("set-cookie").contains("Max-Age=0"));
         assert_eq!(
             send(&app, Method::GET, JOBS, &cookie).await.error().await.0,
