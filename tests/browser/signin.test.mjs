@@ -90,6 +90,23 @@ describe('a page of a server with keys', { timeout: 300_000 }, () => {
     browser.assertSound(/401 \(Unauthorized\)|404 \(Not Found\)/)
   })
 
+  test('a server on another port has a session of its own', async () => {
+    const neighbour = new Server()
+    neighbour.key = neighbour.keys('create', '--role', 'read', '--project', 'plays')
+    await neighbour.start()
+    const page = await browser.open('/')
+    await signIn(page, other)
+    await page.getByText('books · submit').waitFor()
+    await page.goto(neighbour.base)
+    await signIn(page, neighbour.key)
+    await page.getByText('plays · read').waitFor()
+    await page.goto(server.base)
+    await page.getByText('books · submit').waitFor()
+    await page.close()
+    await neighbour.stop()
+    browser.assertSound(/401 \(Unauthorized\)|request to http/)
+  })
+
   test('a reader is offered nothing that would be refused, and is out as soon as the key is revoked', async () => {
     const page = await browser.open(`/jobs/${job.id}`)
     await signIn(page, reader)

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from openai import OpenAI
 
-import shapes
+import published
 import tiny_bert
 from receiver import Receiver
 
@@ -54,10 +54,19 @@ class Server:
 
 
 def connect(url, api_key="unused", **options):
-    """The official client; every answer that it gets is held against the types that OpenAI publishes."""
-    checking = httpx2.Client(event_hooks={"response": [shapes.check]}, timeout=60)
+    """The official client; every answer that it gets is held against the schema that OpenAI publishes."""
+    checking = httpx2.Client(event_hooks={"response": [check]}, timeout=60)
     options = {"max_retries": 0, **options}
     return OpenAI(base_url=f"{url}/v1", api_key=api_key, http_client=checking, **options)
+
+
+def check(response):
+    """Validates an answer; called by the client's HTTP library for each, with its body still to come."""
+    assert response.headers["x-request-id"].startswith("req_"), response.url
+    if response.headers["content-type"] == "text/event-stream":
+        return
+    path = response.request.url.raw_path.decode().split("?")[0]
+    published.check(response.request.method, path, response.status_code, response.headers["content-type"], response.read())
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
-"""A server that takes webhooks and keeps them; it can be told to refuse or to send elsewhere."""
+"""A server that takes webhooks and keeps them; it can be told to refuse or to send elsewhere, and given a certificate to show."""
 
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    def __init__(self):
+    def __init__(self, certificate=None):
         self.taken, self.seen, self.answers = [], [], []
         outer = self
 
@@ -27,6 +28,11 @@ class Receiver:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            self.url = f"https://localhost:{self.server.server_port}/hook"
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

@@ -6,8 +6,9 @@ import time
 
 import openai
 import pytest
+import trustme
 
-import shapes
+import published
 import tiny_bert
 from conftest import MODEL, SECRET, Server, connect
 from cutting import CuttingProxy
@@ -233,6 +234,7 @@ def test_webhooks(client, upload, server, receiver):
     client.fine_tuning.jobs.cancel(cancelled.id)
     for job, end in [(done, "succeeded"), (failed, "failed"), (cancelled, "cancelled")]:
         [(headers, body)] = told(receiver, job)
+        published.check_event(body)
         event = client.webhooks.unwrap(body, headers, secret=SECRET)
         assert event.type == f"fine_tuning.job.{end}" and event.data.id == job.id
         assert event.object == "event" and event.id == headers["webhook-id"]
@@ -258,6 +260,25 @@ def test_webhooks_outlive_the_server_and_follow_no_redirect(tmp_path, first):
         server.stop()
 
 
+def test_webhooks_go_by_tls_to_those_alone_whose_certificate_is_right(tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    named, misnamed = authority.issue_cert("localhost"), authority.issue_cert("elsewhere.example")
+    unknown = trustme.CA().issue_cert("localhost")
+    with Receiver(named) as receiver, Receiver(misnamed) as other, Receiver(unknown) as stranger:
+        urls = [word for it in (receiver, other, stranger) for word in ("--webhook", it.url)]
+        server = Server(tmp_path, *urls, "--webhook-ca", tmp_path / "authority.pem", TAPER_WEBHOOK_SECRET=SECRET)
+        with connect(server.url) as client:
+            file = client.files.create(file=("a.jsonl", tiny_bert.jsonl(tiny_bert.reviews(8))), purpose="fine-tune")
+            [(headers, body)] = told(receiver, wait(client, create(client, file, training=QUICK)))
+            client.webhooks.unwrap(body, headers, secret=SECRET)
+        server.stop()
+        refusals = [line for line in server.log().splitlines() if "a webhook was not taken" in line]
+        for it, why in [(other, "certificate not valid for name"), (stranger, "UnknownIssuer")]:
+            assert any(it.url in line and why in line for line in refusals), refusals
+            assert not it.seen
+
+
 def test_what_is_not_served_is_an_error_like_others(client):
     with pytest.raises(openai.NotFoundError) as caught:
         list(client.fine_tuning.checkpoints.permissions.list("ft:x:ckpt-step-1"))
@@ -266,7 +287,6 @@ def test_what_is_not_served_is_an_error_like_others(client):
         client.fine_tuning.alpha.graders.validate(grader={})
 
 
-def test_zz_every_route_was_held_against_its_type():
-    expected = {(method, path) for method, path, *_ in shapes.ROUTES if "pause" not in path}
-    reached = {route for route in shapes.checked}
-    assert expected <= reached, expected - reached
+def test_zz_every_schema_was_put_to_use():
+    ends = [f"fine_tuning.job.{end}" for end in ("succeeded", "failed", "cancelled")]
+    assert not published.unchecked(*ends)

@@ -157,6 +157,15 @@ def test_cancel(client, upload):
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
 
 
+def test_pause_and_resume(client, upload):
+    job = create(client, upload(tiny_bert.reviews(200)), training={"num_train_epochs": 10000})
+    wait(client, job, states={"running"})
+    assert client.fine_tuning.jobs.pause(job.id).status == "paused"
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+    wait(client, job, states={"running"})
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
 def test_models(client, finished):
     ids = {model.id for model in client.models.list()}
     assert {MODEL, finished.fine_tuned_model} <= ids

@@ -1,11 +1,11 @@
 //! `taper keys` beside a running server, and before one.
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
 use anyhow::Result;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use crate::{
     client::answer,
@@ -87,6 +87,32 @@ async fn a_running_server_takes_keys_at_once_and_drops_them_at_once() -> Result<
         report.contains("ok    keys           1 admin\n"),
         "{report}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_silent_stream_ends_as_soon_as_its_key_is_revoked() -> Result<()> {
+    let folders = Folders::new()?;
+    let server = folders.serve().await?;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let key = said(&folders, &["keys", "create", "--role", "read"]).await?;
+        let stream = server.client.request(Method::GET, "/v1/events/stream");
+        let mut answer = stream.bearer_auth(&key).send().await?;
+        let opening = answer.chunk().await?.unwrap_or_default();
+        assert!(opening.starts_with(b"retry:"), "{opening:?}");
+        streams.push((key, answer));
+    }
+    // Past the look for news that the making of the keys is.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (gone, stays) = streams.split_at_mut(1);
+    let id = gone[0].0.split('-').nth(1).unwrap_or_default();
+    said(&folders, &["keys", "revoke", id]).await?;
+    // A stream shows that it lives every 15 seconds, so nothing else ends this one.
+    let soon = Duration::from_secs(3);
+    assert_eq!(timeout(soon, gone[0].1.chunk()).await??, None);
+    let goes_on = timeout(soon, stays[0].1.chunk()).await;
+    assert!(goes_on.is_err(), "the other key's stream should go on");
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! Who a request comes from, and what that key may do.
 
-use std::time::{Duration, Instant};
-
 use axum::{
     extract::{FromRequestParts, Request, State},
     http::{HeaderMap, Method, header, request::Parts},
@@ -16,8 +14,6 @@ use crate::{cookie, doors::is_api, error::ApiError, state::AppState};
 /// The way in, which a request takes that has nothing to show yet.
 const SIGN_IN: &str = "/v1/session";
 const HOW: &str = "send one header Authorization: Bearer KEY; a key in the query is not read";
-/// How long an open stream goes on before it is asked again whether its caller is still let in.
-const PASS_FOR: Duration = Duration::from_secs(2);
 
 /// Who a request comes from.
 #[derive(Clone)]
@@ -178,37 +174,11 @@ impl Caller {
     }
 
     /// Tells whether the caller would still be let in: the key may have been revoked, the session ended, or a first key made.
-    async fn is_still_let_in(&self, state: &AppState) -> bool {
+    pub(crate) async fn is_still_let_in(&self, state: &AppState) -> bool {
         match &self.credential {
             Credential::None => is_open(state).await.unwrap_or(false),
             shown => recognise(state, shown.clone()).await.is_ok(),
         }
-    }
-}
-
-/// Leave to go on with an answer that has no end.
-pub(crate) struct Pass {
-    state: AppState,
-    caller: Caller,
-    looked: Instant,
-}
-
-impl Pass {
-    pub(crate) fn new(state: &AppState, caller: Caller) -> Self {
-        Self {
-            state: state.clone(),
-            caller,
-            looked: Instant::now(),
-        }
-    }
-
-    /// Tells whether the caller may hear more; that is looked up every other second.
-    pub(crate) async fn holds(&mut self) -> bool {
-        if self.looked.elapsed() < PASS_FOR {
-            return true;
-        }
-        self.looked = Instant::now();
-        self.caller.is_still_let_in(&self.state).await
     }
 }
 

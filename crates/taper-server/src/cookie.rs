@@ -1,18 +1,29 @@
 //! The cookie of a page that has signed in.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header, uri::Authority};
 
-/// Stands in the API's description as well.
+/// The name on a server that is called without a port. Stands in the API's description as well.
 pub(crate) const NAME: &str = "taper_session";
+
+/// The name, with the port by which the server is called: to a browser all ports of a host are one place, so that two servers there
+/// would throw each other's sessions out.
+fn name(request: &HeaderMap) -> String {
+    let host = request
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let port = host.and_then(|host| host.parse::<Authority>().ok()?.port_u16());
+    port.map_or_else(|| NAME.to_owned(), |port| format!("{NAME}_{port}"))
+}
 
 /// The word in the session's cookie, if there is one.
 pub(crate) fn session(headers: &HeaderMap) -> Option<String> {
+    let own = name(headers);
     let cookies = headers.get_all(header::COOKIE).iter();
     cookies
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == NAME)
+        .find(|(name, _)| *name == own)
         .map(|(_, word)| word.to_owned())
 }
 
@@ -23,9 +34,10 @@ pub(crate) fn set(request: &HeaderMap, word: &str, seconds: i64) -> HeaderValue 
     } else {
         ""
     };
+    let name = name(request);
     let text =
-        format!("{NAME}={word}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
-    HeaderValue::from_str(&text).expect("hexadecimal digits are legal in a header")
+        format!("{name}={word}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+    HeaderValue::from_str(&text).expect("digits and hexadecimal ones are legal in a header")
 }
 
 /// Has a browser forget the word.
@@ -69,6 +81,23 @@ mod tests {
             assert_eq!(found.as_deref(), word, "{cookie}");
         }
         assert_eq!(session(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn servers_on_two_ports_of_a_host_have_a_cookie_each() {
+        let cookies = "taper_session=a; taper_session_8000=b; taper_session_8001=c";
+        for (host, name, word) in [
+            ("localhost:8000", "taper_session_8000", Some("b")),
+            ("localhost:8001", "taper_session_8001", Some("c")),
+            ("[::1]:8002", "taper_session_8002", None),
+            ("taper.example", "taper_session", Some("a")),
+            ("[::1]", "taper_session", Some("a")),
+        ] {
+            let request = headers(&[("host", host), ("cookie", cookies)]);
+            assert_eq!(session(&request).as_deref(), word, "{host}");
+            let cookie = set(&request, "w", 5);
+            assert!(cookie.to_str().unwrap().starts_with(&format!("{name}=w;")));
+        }
     }
 
     #[test]

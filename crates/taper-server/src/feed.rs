@@ -9,7 +9,8 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{Caller, Pass},
+    auth::Caller,
+    leave::Leave,
     state::AppState,
     wire::{FineTuningEvent, StreamedEvent},
 };
@@ -156,7 +157,7 @@ impl Feed {
 /// A feed as the body of an event stream.
 struct EventStream {
     feed: Feed,
-    pass: Pass,
+    leave: Leave,
     keep_alive: Duration,
     shutdown: CancellationToken,
     opening: Option<String>,
@@ -167,7 +168,7 @@ struct EventStream {
 pub(crate) fn body(state: &AppState, caller: Caller, feed: Feed, opening: String) -> Body {
     let stream = EventStream {
         feed,
-        pass: Pass::new(state, caller),
+        leave: Leave::new(state, caller),
         keep_alive: state.config.keep_alive,
         shutdown: state.shutdown.clone(),
         opening: Some(opening),
@@ -187,13 +188,18 @@ impl EventStream {
         if let Some(opening) = self.opening.take() {
             return Some(opening);
         }
-        let event = tokio::select! {
-            () = self.shutdown.cancelled() => return None,
-            event = timeout(self.keep_alive, self.feed.next()) => event,
+        let event = loop {
+            let heard = tokio::select! {
+                () = self.shutdown.cancelled() => return None,
+                () = self.leave.doubted() => None,
+                event = timeout(self.keep_alive, self.feed.next()) => Some(event),
+            };
+            match (self.leave.holds().await, heard) {
+                (false, _) => return None,
+                (true, Some(event)) => break event,
+                (true, None) => {}
+            }
         };
-        if !self.pass.holds().await {
-            return None;
-        }
         let Ok(event) = event else {
             return Some(COMMENT.to_owned());
         };

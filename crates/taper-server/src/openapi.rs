@@ -51,6 +51,9 @@ const REQUESTS: [&str; 11] = [
     "UploadForm",
 ];
 
+const NAME_OF_COOKIE: &str =
+    "Where the Host header has a port, an underscore and the port follow the name";
+
 /// What goes over a stream has only the fields that are needed.
 const MESSAGE: &str = "StreamMessage";
 
@@ -66,7 +69,8 @@ pub fn openapi() -> openapi::OpenApi {
     finish_schemas(&mut components.schemas);
     let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.add_security_scheme("key", key);
-    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(cookie::NAME)));
+    let cookie = ApiKeyValue::with_description(cookie::NAME, NAME_OF_COOKIE);
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(cookie));
     components.add_security_scheme("session", cookie);
     let with = |name| SecurityRequirement::new(name, Vec::<String>::new());
     // A server without keys asks for none.

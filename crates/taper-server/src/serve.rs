@@ -13,7 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
-    housekeeping, line::Line, router::router, state::AppState, turnstile::Turnstile, webhooks,
+    housekeeping, leave, line::Line, router::router, state::AppState, turnstile::Turnstile,
+    webhooks,
 };
 
 /// How long requests under way may take after the server was told to end.
@@ -38,6 +39,8 @@ pub async fn serve(
     let ending = state.shutdown.clone();
     let tidy = housekeeping::run(state.store.clone(), ending.clone());
     tokio::spawn(tidy);
+    let news = state.key_news.clone();
+    tokio::spawn(leave::announce(state.store.clone(), news, ending.clone()));
     let targets = state.config.webhooks.clone();
     tokio::spawn(webhooks::run(state.store.clone(), targets, ending.clone()));
     let connections = TaskTracker::new();

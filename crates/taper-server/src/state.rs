@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use taper_core::JobState;
 use taper_runner::Runner;
-use taper_store::{ChunkedUpload, ExperimentRecord, FileRecord, Job, Scope, Store};
+use taper_store::{ChunkedUpload, ExperimentRecord, FileRecord, Job, KeyCounts, Scope, Store};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{ServerConfig, error::ApiError};
@@ -15,6 +16,8 @@ pub struct AppState {
     pub(crate) config: Arc<ServerConfig>,
     /// Fires when the server is to end; open streams end then.
     pub(crate) shutdown: CancellationToken,
+    /// Tells open streams that a key was made or revoked, or a session ended.
+    pub(crate) key_news: watch::Sender<KeyCounts>,
 }
 
 impl AppState {
@@ -24,6 +27,7 @@ impl AppState {
             runner,
             config: Arc::new(config),
             shutdown: CancellationToken::new(),
+            key_news: watch::Sender::default(),
         }
     }
 

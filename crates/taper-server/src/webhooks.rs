@@ -2,19 +2,32 @@
 //! lies in the store until it has been, so a restart loses nothing.
 
 use std::{
-    fmt,
+    error::Error as StdError,
+    fmt, iter,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use axum::{
+    body::Body,
+    http::{Request, StatusCode, header},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use hmac::{Hmac, Mac};
-use reqwest::{Client, Url, redirect::Policy};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use sha2::Sha256;
 use taper_store::{Delivery, LiveEvents, Outcome, Scope, Store, StoreError};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
+use crate::Trust;
+
+const AGENT: &str = concat!("taper/", env!("CARGO_PKG_VERSION"));
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest sleep, in case that a wake-up was lost.
 const POLL: Duration = Duration::from_secs(30);
@@ -30,6 +43,8 @@ const LONGEST_DELAY_SECONDS: u64 = 6 * 60 * 60;
 pub struct Webhooks {
     pub urls: Vec<Url>,
     pub secret: WebhookSecret,
+    /// Whose certificates the URLs may show.
+    pub trust: Trust,
 }
 
 /// What both sides know; only the configuration may hold it.
@@ -66,19 +81,9 @@ pub(crate) async fn run(store: Store, webhooks: Option<Webhooks>, shutdown: Canc
         return tracing::error!(%error, "webhooks cannot be noted");
     }
     let Some(webhooks) = webhooks else { return };
-    let client = Client::builder()
-        .redirect(Policy::none())
-        .timeout(PATIENCE)
-        .no_proxy()
-        .user_agent(concat!("taper/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let client = match client {
-        Ok(client) => client,
-        Err(error) => return tracing::error!(%error, "webhooks cannot be sent"),
-    };
     let sender = Sender {
         store,
-        client,
+        client: client(webhooks.trust),
         secret: webhooks.secret,
     };
     let mut events = sender.store.subscribe(&Scope::All);
@@ -111,9 +116,23 @@ async fn next_end(events: &mut LiveEvents) {
     }
 }
 
+type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// A client that follows no redirect, takes no proxy, and keeps no connection, since ends of jobs are far apart.
+fn client(trust: Trust) -> HttpClient {
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(trust.into_config())
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .build(connector)
+}
+
 struct Sender {
     store: Store,
-    client: Client,
+    client: HttpClient,
     secret: WebhookSecret,
 }
 
@@ -140,7 +159,7 @@ impl Sender {
         let refusal = match self.send(delivery).await {
             Ok(status) if status.is_success() => None,
             Ok(status) => Some(format!("it answered {status}")),
-            Err(error) => Some(format!("{:#}", error.without_url())),
+            Err(error) => Some(with_causes(&*error)),
         };
         let attempt = delivery.attempts + 1;
         let outcome = match refusal {
@@ -157,20 +176,32 @@ impl Sender {
         self.store.settle_webhook(delivery.row, outcome).await
     }
 
-    async fn send(&self, delivery: &Delivery) -> Result<reqwest::StatusCode, reqwest::Error> {
+    async fn send(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<StatusCode, Box<dyn StdError + Send + Sync>> {
         // Receivers refuse an old signature, so each attempt has its own.
         let timestamp = unix_seconds();
-        let Delivery { id, body, .. } = delivery;
-        let request = self
-            .client
-            .post(&delivery.url)
-            .header("content-type", "application/json")
+        let Delivery { id, url, body, .. } = delivery;
+        let request = Request::post(url.as_str())
+            .header(header::USER_AGENT, AGENT)
+            .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", self.secret.sign(id, timestamp, body))
-            .body(body.clone());
-        Ok(request.send().await?.status())
+            .body(Body::from(body.clone()))?;
+        match timeout(PATIENCE, self.client.request(request)).await {
+            Ok(answer) => Ok(answer?.status()),
+            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs()).into()),
+        }
     }
+}
+
+/// An error with its causes: that it could not connect does not say why.
+fn with_causes(error: &(dyn StdError + 'static)) -> String {
+    let chain = iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<_> = chain.map(|error| error.to_string()).collect();
+    texts.join(": ")
 }
 
 fn delay(attempts: u32) -> u64 {

@@ -47,7 +47,7 @@ pub use error::StoreError;
 pub use experiments::{ExperimentRecord, NewExperiment, Part};
 pub use files::{FileFilter, FileRecord, NewFile, open_listed};
 pub use jobs::{Job, JobFilter, MetadataFilter};
-pub use keys::{ApiKey, KeyRing, known_keys};
+pub use keys::{ApiKey, KeyCounts, KeyRing, known_keys};
 pub use page::{Order, Page};
 pub use requests::{NewJob, Once};
 pub use scope::Scope;

@@ -12,7 +12,7 @@ use figment::{
 };
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use taper_server::{WebhookSecret, Webhooks};
+use taper_server::{Trust, WebhookSecret, Webhooks};
 use taper_store::known_keys;
 
 use crate::{
@@ -80,6 +80,11 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) webhook: Vec<String>,
 
+    /// A PEM file with authorities that may sign the certificates of webhooks' URLs, besides those that the system trusts
+    #[arg(long, env = "TAPER_WEBHOOK_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) webhook_ca: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) upkeep: UpkeepFlags,
 
@@ -110,6 +115,7 @@ pub(crate) struct Settings {
     pub(crate) memory_limit_mib: Option<u64>,
     pub(crate) allow_host: Vec<String>,
     pub(crate) webhook: Vec<String>,
+    pub(crate) webhook_ca: Option<PathBuf>,
     pub(crate) upkeep: Upkeep,
     pub(crate) limits: Limits,
     pub(crate) log_format: LogFormat,
@@ -133,6 +139,7 @@ impl Default for Settings {
             memory_limit_mib: None,
             allow_host: Vec::new(),
             webhook: Vec::new(),
+            webhook_ca: None,
             upkeep: Upkeep::default(),
             limits: Limits::default(),
             log_format: LogFormat::Text,
@@ -201,7 +208,7 @@ impl Settings {
     /// Where ends of jobs are told.
     ///
     /// # Errors
-    /// A URL that is none or needs TLS, which this binary does not speak; URLs without a secret.
+    /// A URL that is none; URLs without a secret; a file of authorities that holds none.
     pub(crate) fn webhooks(&self) -> Result<Option<Webhooks>> {
         if self.webhook.is_empty() {
             return Ok(None);
@@ -211,15 +218,19 @@ impl Settings {
                 "webhooks are signed: set {WEBHOOK_SECRET} to whsec_ and 32 random bytes in base64"
             );
         };
-        let parse = |text: &String| match Url::parse(text) {
-            Ok(url) if url.scheme() == "http" && url.has_host() => Ok(url),
-            _ => bail!(
-                "--webhook takes a URL that begins with http://, not {text}; for https put a proxy in between"
-            ),
+        let urls = self.webhook.iter().map(|text| target(text));
+        let urls = urls.collect::<Result<_>>()?;
+        let trust = Trust::of_system();
+        let trust = match &self.webhook_ca {
+            Some(path) => trust.and(path)?,
+            None => trust,
         };
-        let urls = self.webhook.iter().map(parse).collect::<Result<_>>()?;
         let secret = WebhookSecret::new(secret);
-        Ok(Some(Webhooks { urls, secret }))
+        Ok(Some(Webhooks {
+            urls,
+            secret,
+            trust,
+        }))
     }
 
     /// Threads of each worker.
@@ -228,6 +239,20 @@ impl Settings {
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZeroUsize::get)
     }
+}
+
+/// Reads where webhooks go.
+fn target(text: &str) -> Result<Url> {
+    let url = Url::parse(text).ok().filter(Url::has_host);
+    let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
+        bail!("--webhook takes a URL that begins with https:// or http://, not {text}");
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        bail!(
+            "--webhook takes no URL with a name or a password in it; the signature tells receivers who sends"
+        );
+    }
+    Ok(url)
 }
 
 fn secret(variable: &str) -> Option<String> {
@@ -269,6 +294,23 @@ mod tests {
         assert!(error.to_string().contains("worker"), "{error}");
         let error = with_file("workers = 0", Flags::default()).unwrap_err();
         assert!(error.to_string().contains("workers"), "{error}");
+    }
+
+    #[test]
+    fn webhooks_go_to_addresses_of_the_web_alone() {
+        for fit in ["http://localhost:9/hook", "https://hooks.example/a?b=c"] {
+            assert_eq!(target(fit).unwrap().as_str(), fit);
+        }
+        for unfit in [
+            "hooks.example",
+            "ftp://hooks.example",
+            "https://",
+            "file:///etc/passwd",
+            "https://name:word@hooks.example",
+            "https://name@hooks.example",
+        ] {
+            assert!(target(unfit).is_err(), "{unfit}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // OpenAI's official npm client, unmodified, against the real server.
 
 import assert from "node:assert/strict";
+import { appendFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import OpenAI, { toFile } from "openai";
@@ -24,13 +25,25 @@ before(async () => {
   await new Promise((resolve) => receiver.listen(0, "127.0.0.1", resolve));
   const hook = `http://127.0.0.1:${receiver.address().port}/`;
   server = await start(["--webhook", hook], { TAPER_WEBHOOK_SECRET: SECRET });
-  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "unused", maxRetries: 0 });
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "unused", maxRetries: 0, fetch: noting });
 });
 
 after(() => {
   server?.stop();
   receiver?.close();
 });
+
+/** Notes each answer in the file that TAPER_ANSWERS names, where there is one: published.py holds them against OpenAI's schema. */
+async function noting(url, options) {
+  const answer = await fetch(url, options);
+  if (process.env.TAPER_ANSWERS) {
+    const { pathname } = new URL(url);
+    const kind = answer.headers.get("content-type");
+    const noted = { method: options.method.toUpperCase(), path: pathname, status: answer.status, kind, body: await answer.clone().text() };
+    appendFileSync(process.env.TAPER_ANSWERS, `${JSON.stringify(noted)}\n`);
+  }
+  return answer;
+}
 
 async function upload(count, purpose = "fine-tune") {
   const file = await client.files.create({ file: await toFile(Buffer.from(reviews(count)), "rows.jsonl"), purpose });
@@ -113,6 +126,14 @@ test("sixty jobs page by themselves", async () => {
   const listed = await all(client.fineTuning.jobs.list({ metadata: { batch: "sixty" } }));
   assert.deepEqual(listed.map((it) => it.id), made.reverse());
   for (const id of made) await wait(id);
+});
+
+test("a job that is paused goes on", async () => {
+  const job = await create(await upload(60), { training: { num_train_epochs: 10000 } });
+  await wait(job.id, ["running"]);
+  assert.equal((await client.fineTuning.jobs.pause(job.id)).status, "paused");
+  assert.equal((await client.fineTuning.jobs.resume(job.id)).status, "queued");
+  assert.equal((await client.fineTuning.jobs.cancel(job.id)).status, "cancelled");
 });
 
 test("an end is told by a webhook that the client takes", async () => {

@@ -79,6 +79,8 @@ pub(crate) async fn delete_session(
             .store
             .close_session(&word, state.config.token_digest())
             .await?;
+        // Its streams end with it.
+        state.key_news.send_modify(|_| {});
     }
     let cookie = cookie::clear(&headers);
     Ok(([(header::SET_COOKIE, cookie)], StatusCode::NO_CONTENT))

@@ -18,8 +18,8 @@ pub struct FineTuningCheckpoint {
     pub fine_tuning_job_id: String,
     /// The optimizer step after which it was kept.
     pub step_number: u64,
-    /// The last figures before it.
-    #[schema(value_type = HashMap<String, Option<f64>>)]
+    /// The last figures before it, as far as they are finite: clients of OpenAI's expect numbers here.
+    #[schema(value_type = HashMap<String, f64>)]
     pub metrics: Map<String, Value>,
     /// Its size on the disk; this field is taper's.
     pub bytes: u64,
@@ -28,6 +28,8 @@ pub struct FineTuningCheckpoint {
 impl FineTuningCheckpoint {
     pub(crate) fn new(job: &Job, checkpoint: Checkpoint) -> Self {
         let model = job.tuned_model_name();
+        let mut metrics = figures(&checkpoint.metrics);
+        metrics.retain(|_, figure| !figure.is_null());
         Self {
             id: checkpoint.id,
             object: "fine_tuning.job.checkpoint",
@@ -35,7 +37,7 @@ impl FineTuningCheckpoint {
             fine_tuned_model_checkpoint: format!("{model}:ckpt-step-{}", checkpoint.step),
             fine_tuning_job_id: job.id.clone(),
             step_number: checkpoint.step,
-            metrics: figures(&checkpoint.metrics),
+            metrics,
             bytes: checkpoint.bytes,
         }
     }

@@ -101,9 +101,8 @@ pub struct DeletedJob {
 /// OpenAI's names for three settings.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Hyperparameters {
-    /// Passes over the data; may be fractional.
-    #[schema(value_type = f64)]
-    pub n_epochs: Value,
+    /// Passes over the data; the last one may be a part of one, as `training` says.
+    pub n_epochs: u64,
     /// Rows per optimizer step.
     pub batch_size: u64,
     /// Factor on the method's default learning rate.
@@ -129,7 +128,7 @@ pub struct SupervisedMethod {
 impl From<Job> for FineTuningJob {
     fn from(job: Job) -> Self {
         let hyperparameters = Hyperparameters {
-            n_epochs: shortest(job.spec.training.num_train_epochs),
+            n_epochs: job.spec.training.num_train_epochs.ceil() as u64,
             batch_size: job.spec.training.effective_batch_size(),
             learning_rate_multiplier: shortest(job.spec.learning_rate_multiplier),
         };

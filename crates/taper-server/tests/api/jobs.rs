@@ -28,7 +28,7 @@ async fn a_new_job_shows_every_value_in_force() {
     assert_eq!(job["tuning"], tuning);
     assert_eq!(job["training"]["learning_rate"], 1e-3);
     assert_eq!(job["training"]["max_length"], 256);
-    let hyperparameters = json!({"n_epochs": 1.5, "batch_size": 8, "learning_rate_multiplier": 1});
+    let hyperparameters = json!({"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 1});
     assert_eq!(job["hyperparameters"], hyperparameters);
     let method = json!({"type": "supervised", "supervised": {"hyperparameters": hyperparameters}});
     assert_eq!(job["method"], method);

@@ -166,7 +166,11 @@ async fn a_page_signs_in_and_out() {
 
         let ended = send(&app, Method::DELETE, SESSION, &cookie).await;
         assert_eq!(ended.status.as_u16(), 204);
-        assert!(ended.header("set-cookie").starts_with("taper_session=; "));
+        assert!(
+            ended
+                .header("set-cookie")
+                .starts_with("taper_session_8000=; ")
+        );
         assert!(ended.header("set-cookie").contains("Max-Age=0"));
         assert_eq!(
             send(&app, Method::GET, JOBS, &cookie).await.error().await.0,
@@ -205,18 +209,27 @@ async fn a_reader_may_only_look_and_may_sign_out() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_its_key_is_revoked() {
-    let often = Duration::from_millis(100);
-    let app = TestApp::start_with(|config| config.keep_alive = often).await;
-    let (id, key) = app.key(Role::Submit, of("a")).await;
-    let answer = with_key(&app, "/v1/events/stream", &key).await;
-    let mut stream = answer.body.into_data_stream();
-    assert_eq!(stream.next().await.unwrap().unwrap(), "retry: 1000\n");
-    app.key_ring().await.revoke(&id).await.unwrap();
-    let ended = async { while stream.next().await.is_some() {} };
-    tokio::time::timeout(Duration::from_secs(10), ended)
-        .await
-        .expect("the stream should end");
+async fn a_silent_stream_ends_when_its_page_signs_out() {
+    let app = TestApp::start().await;
+    let (_, key) = app.key(Role::Submit, of("a")).await;
+    let (gone, stays) = (sign_in(&app, &key).await, sign_in(&app, &key).await);
+    let mut streams = Vec::new();
+    for pair in [&gone, &stays] {
+        let cookie = [("cookie", pair.as_str())];
+        let answer = send(&app, Method::GET, "/v1/events/stream", &cookie).await;
+        let mut stream = answer.body.into_data_stream();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "retry: 1000\n");
+        streams.push(stream);
+    }
+    let cookie = [("cookie", gone.as_str())];
+    let ended = send(&app, Method::DELETE, SESSION, &cookie).await;
+    assert_eq!(ended.status.as_u16(), 204);
+    // Long before the next sign of life.
+    let soon = Duration::from_secs(3);
+    let ends = tokio::time::timeout(soon, streams[0].next()).await;
+    assert!(ends.expect("the stream should end").is_none());
+    let goes_on = tokio::time::timeout(soon, streams[1].next()).await;
+    assert!(goes_on.is_err(), "the other session's stream should go on");
 }
 
 #[tokio::test]

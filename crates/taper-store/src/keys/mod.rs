@@ -135,6 +135,13 @@ fn from_hex(text: &str) -> Option<KeyDigest> {
     Some(KeyDigest(bytes))
 }
 
+/// How many keys there are. It changes with each that is made or revoked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyCounts {
+    made: i64,
+    revoked: i64,
+}
+
 /// What this process has seen of the keys.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -170,6 +177,17 @@ impl Store {
             .await?;
         seen.fetch_or(any, Relaxed);
         Ok(any)
+    }
+
+    /// Counts the keys; no row ever goes.
+    pub async fn count_keys(&self) -> Result<KeyCounts, StoreError> {
+        let row = sqlx::query("select count(*) as made, count(revoked_at) as revoked from keys")
+            .fetch_one(&mut *self.reader().await?)
+            .await?;
+        Ok(KeyCounts {
+            made: row.try_get("made")?,
+            revoked: row.try_get("revoked")?,
+        })
     }
 
     /// Finds the key in force that a client shows. It is looked up for each request, so that a revocation holds at once.
