@@ -17,7 +17,9 @@ pub struct FineTuningEvent {
     /// `message`, or `metrics` when `data` holds figures.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Figures by name; or `status` and `attempt` of a change of state, `plan` of what a run will do, `checkpoint` and `step`.
+    /// Figures by name; or `status` and `attempt` of a change of state, `plan` of what a run will do, `checkpoint` and `step`. Absent where
+    /// there is nothing to add.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub data: Option<Map<String, Value>>,
 }

@@ -18,7 +18,8 @@ pub struct FileObject {
     pub purpose: String,
     /// Always `processed`: a file is listed once it is whole.
     pub status: &'static str,
-    /// When it goes by itself; null = never.
+    /// When it goes by itself; absent = never, as OpenAI's schema has no null here.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
     /// Hex; this field is taper's.
     pub sha256: String,
