@@ -17,7 +17,14 @@ const chip = (page) => page.getByLabel('State', { exact: true }).locator('[data-
 const comparison = (page) => page.getByTestId('comparison')
 /** The configurations in the order in which the table shows them. */
 const order = (page) => comparison(page).locator('[data-configuration]').evaluateAll((rows) => rows.map((row) => Number(row.dataset.configuration)))
-const points = (page) => page.locator('figure', { hasText: 'Quality against cost' }).getByRole('img')
+const scatter = (page) => page.locator('figure', { hasText: 'Quality against cost' })
+/** How many texts of its horizontal axis touch the one before. */
+const touching = (page) =>
+  scatter(page).locator('.tick[text-anchor="middle"]').evaluateAll((texts) => {
+    const boxes = texts.map((text) => text.getBoundingClientRect())
+    return boxes.filter(({ left }, i) => i > 0 && left < boxes[i - 1].right + 4).length
+  })
+const points = (page) => scatter(page).getByRole('img')
 
 describe('experiments in the browser', { timeout: 600_000 }, () => {
   let train
@@ -152,10 +159,15 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await page.getByRole('button', { name: 'Show all' }).click()
     assert.equal(await columns(), 1 + 4)
 
+    const wide = page.viewportSize()
     for (const [cost, told] of [['Time', 'training time'], ['Memory', 'peak memory'], ['Parameters', 'trained parameters']]) {
       await page.getByLabel(cost, { exact: true }).check({ force: true })
       const names = await points(page).evaluateAll((points) => points.map((point) => point.getAttribute('aria-label')))
       for (const { label } of table) assert.ok(names.some((name) => name.startsWith(`${label}: Validation accuracy`) && name.includes(told)), `${label} in ${names}`)
+      await page.setViewportSize({ width: 390, height: 844 })
+      await page.waitForTimeout(250)
+      assert.equal(await touching(page), 0, `the ticks of ${cost} on a narrow page`)
+      await page.setViewportSize(wide)
     }
     const differences = page.getByTestId('differences')
     await differences.getByText('training.learning_rate').waitFor()

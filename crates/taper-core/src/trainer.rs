@@ -167,6 +167,14 @@ impl Control {
         self.0.command.store(command as u8, Ordering::Release);
     }
 
+    /// Takes a command back; another that has been given since stands.
+    pub fn take_back(&self, command: Command) {
+        let (given, none) = (command as u8, Command::Continue as u8);
+        let line = &self.0.command;
+        // Where it fails, there is nothing to take back.
+        let _ = line.compare_exchange(given, none, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     pub fn command(&self) -> Command {
         match self.0.command.load(Ordering::Acquire) {
             0 => Command::Continue,

@@ -32,6 +32,8 @@ pub enum WarningCode {
     Overfitting,
     /// The training loss goes up.
     UnstableLearningRate,
+    /// The run is shorter than asked for, by its experiment's budget of minutes.
+    CutByTime,
 }
 
 impl WarningCode {
@@ -44,6 +46,7 @@ impl WarningCode {
             Self::DuplicateRows => "duplicate_rows",
             Self::Overfitting => "overfitting",
             Self::UnstableLearningRate => "unstable_learning_rate",
+            Self::CutByTime => "cut_by_time",
         }
     }
 }

@@ -78,7 +78,7 @@ impl Runner {
     /// [`RunnerError::WrongState`] when the job has not ended.
     pub async fn delete(&self, scope: &Scope, id: &str) -> Result<(), RunnerError> {
         let job = self.find(scope, id, Action::Delete).await?;
-        if self.shared.store.delete_job(&job).await? {
+        if self.shared.delete(&job).await? {
             return Ok(());
         }
         // Another deletion or a retry came between.

@@ -5,6 +5,7 @@ use std::{
 
 use taper_core::{Command, Control};
 use taper_store::Job;
+use tokio_util::sync::CancellationToken;
 
 /// A line belongs to one attempt, so that a late command cannot reach the next one.
 type Key = (String, u32);
@@ -20,6 +21,15 @@ impl Controls {
 
     pub(crate) fn forget(&self, job: &Job) {
         self.lock().remove(&key(job));
+    }
+
+    /// Lets jobs stay that were to be paused, unless the server stops: then [`Controls::pause_all`] has been here, or comes.
+    pub(crate) fn let_stay(&self, jobs: &[Job], stopping: &CancellationToken) {
+        let controls = self.lock();
+        let known = jobs.iter().filter_map(|job| controls.get(&key(job)));
+        for control in known.filter(|_| !stopping.is_cancelled()) {
+            control.take_back(Command::Pause);
+        }
     }
 
     /// Asks all to leave their devices; a wish to cancel stands.

@@ -150,7 +150,8 @@ impl Runner {
             .await
     }
 
-    /// Puts all paused runs back into the queue; those at a rung go on once it is decided upon.
+    /// Puts all paused runs back into the queue; those at a rung go on once it is decided upon, and those that have yet to leave their
+    /// workers for the pause stay there.
     ///
     /// # Errors
     /// [`RunnerError::WrongExperimentState`] when it is not paused.
@@ -159,17 +160,17 @@ impl Runner {
         scope: &Scope,
         id: &str,
     ) -> Result<ExperimentView, RunnerError> {
-        let events = self.shared.store.subscribe(scope);
         let view = self.experiment(scope, id).await?;
-        let leaving = view.jobs.iter();
-        let leaving = leaving.filter(|job| job.wish == Some(Wish::Pause)).cloned();
-        self.wait_until_left(events, leaving.collect()).await?;
-        let view = self.experiment(scope, id).await?;
-        let by_hand = |job: &Job| job.state == JobState::Paused && job.reason != Some(Reason::Rung);
+        let by_hand = |job: &Job| {
+            let is_paused = job.state == JobState::Paused && job.reason != Some(Reason::Rung);
+            is_paused || job.wish == Some(Wish::Pause)
+        };
         if view.state != JobState::Paused && !view.jobs.iter().any(by_hand) {
             return Err(wrong_state(&view, Action::Resume));
         }
-        self.shared.store.resume_experiment(&view.record).await?;
+        let staying = self.shared.store.resume_experiment(&view.record).await?;
+        let controls = &self.shared.controls;
+        controls.let_stay(&staying, &self.shared.stopping);
         self.shared.queued.notify_waiters();
         self.shared.queued.notify_one();
         self.shared.resumed.notify_one();

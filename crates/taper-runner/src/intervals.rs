@@ -1,8 +1,8 @@
-//! How sure an experiment's differences are. That takes a second for a large one, and changes only when a run ends; so it is kept.
+//! The intervals of experiments' differences: they take the cores for a moment, so they are made once after each end of a run.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -11,37 +11,57 @@ use taper_core::{
     Comparison, JobState, Run, RunSpec,
     experiment::{Intervals, RowScores},
 };
-use taper_store::{ExperimentRecord, Job};
+use taper_store::{ExperimentRecord, Job, StoreError};
+use tokio::sync::{Mutex as Turn, Semaphore};
 
 use crate::{RunnerError, runner::Shared, submit::blocking};
 
+/// Experiments whose intervals are made at the same time: it takes the cores from training.
+const AT_ONCE: usize = 2;
+
 /// The runs that have ended, and how: what intervals depend on.
 type Ends = Vec<(String, JobState)>;
+/// The tables of validation rows, by job.
+type Tables = Vec<(String, PathBuf)>;
 
-/// Intervals by experiment, each with the ends that they were made after.
-#[derive(Debug, Default)]
-pub(crate) struct KnownIntervals(Mutex<HashMap<String, Known>>);
+/// The intervals of each experiment. Who needs some that are not there takes the experiment's turn and makes them; whoever comes
+/// meanwhile waits for the turn and finds them.
+#[derive(Debug)]
+pub(crate) struct KnownIntervals {
+    turns: Mutex<HashMap<String, Arc<Turn<Option<Known>>>>>,
+    makers: Arc<Semaphore>,
+}
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Known {
     ends: Ends,
     intervals: Arc<Intervals>,
 }
 
+impl Default for KnownIntervals {
+    fn default() -> Self {
+        Self {
+            turns: Mutex::default(),
+            makers: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+}
+
 impl KnownIntervals {
-    fn get(&self, experiment: &str, ends: &[(String, JobState)]) -> Option<Arc<Intervals>> {
-        let all = self.lock();
-        let known = all.get(experiment)?;
-        (known.ends == ends).then(|| known.intervals.clone())
+    fn turn(&self, experiment: &str) -> Arc<Turn<Option<Known>>> {
+        self.lock()
+            .entry(experiment.to_owned())
+            .or_default()
+            .clone()
     }
 
     pub(crate) fn forget(&self, experiment: &str) {
         self.lock().remove(experiment);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Turn<Option<Known>>>>> {
         // A map of finished values cannot be left half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,13 +73,36 @@ impl Shared {
         jobs: &[Job],
         runs: &[Run],
     ) -> Result<Arc<Intervals>, RunnerError> {
+        if Comparison::measured(runs).next().is_none() {
+            return Ok(Arc::default());
+        }
         let ended = runs.iter().filter(|run| run.state.is_terminal());
         let ends: Ends = ended.map(|run| (run.job.clone(), run.state)).collect();
-        if let Some(intervals) = self.intervals.get(&record.id, &ends) {
-            return Ok(intervals);
+        let mut turn = self.intervals.turn(&record.id).lock_owned().await;
+        if let Some(known) = turn.as_ref().filter(|known| known.ends == ends) {
+            return Ok(known.intervals.clone());
         }
-        let mut tables = BTreeMap::new();
+        let tables = self.tables(jobs, runs).await?;
+        let maker = self.intervals.makers.clone().acquire_owned().await;
+        let maker = maker.map_err(|_| RunnerError::Stopping)?;
+        let (spec, runs) = (record.spec.clone(), runs.to_vec());
+        // What is begun is kept, also when its request has gone meanwhile.
+        blocking(move || {
+            let (scores, is_final) = read_all(tables);
+            let intervals = Arc::new(Comparison::intervals(&spec, &runs, &scores));
+            *turn = is_final.then(|| Known {
+                ends,
+                intervals: intervals.clone(),
+            });
+            drop(maker);
+            intervals
+        })
+        .await
+    }
+
+    async fn tables(&self, jobs: &[Job], runs: &[Run]) -> Result<Tables, StoreError> {
         let measured: Vec<&str> = Comparison::measured(runs).collect();
+        let mut tables = Tables::new();
         for job in jobs
             .iter()
             .filter(|job| measured.contains(&job.id.as_str()))
@@ -67,27 +110,31 @@ impl Shared {
             let found = self.store.artifact(job, RunSpec::VALIDATION_ROWS).await?;
             tables.extend(found.map(|(_, path)| (job.id.clone(), path)));
         }
-        let (spec, runs) = (record.spec.clone(), runs.to_vec());
-        let intervals = blocking(move || {
-            let scored = |(job, path): (String, PathBuf)| Some((job, read(&path)?));
-            let scores = tables.into_iter().filter_map(scored).collect();
-            Arc::new(Comparison::intervals(&spec, &runs, &scores))
-        });
-        let intervals = intervals.await?;
-        let known = Known {
-            ends,
-            intervals: intervals.clone(),
-        };
-        self.intervals.lock().insert(record.id.clone(), known);
-        Ok(intervals)
+        Ok(tables)
     }
 }
 
-/// What a run has made of each row. A table that cannot be read leaves its configuration without an interval.
-fn read(path: &Path) -> Option<RowScores> {
-    let scores = File::open(path).map_err(|error| error.to_string());
-    let scores = scores.and_then(|file| RowScores::read(file).map_err(|error| error.to_string()));
-    scores
-        .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a table of validation rows cannot be read"))
-        .ok()
+/// What each run has made of its rows, and whether it will be the same the next time.
+fn read_all(tables: Tables) -> (BTreeMap<String, RowScores>, bool) {
+    let mut is_final = true;
+    let mut scores = BTreeMap::new();
+    for (job, path) in tables {
+        match read(&path) {
+            Ok(table) => scores.extend(table.map(|table| (job, table))),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a table of validation rows cannot be read now");
+                is_final = false;
+            }
+        }
+    }
+    (scores, is_final)
+}
+
+/// What a run has made of each row; `None` when the table is damaged, which leaves its configuration without an interval.
+fn read(path: &Path) -> io::Result<Option<RowScores>> {
+    let table = fs::read(path)?;
+    let scores = RowScores::read(table.as_slice()).inspect_err(
+        |error| tracing::warn!(path = %path.display(), %error, "a table of validation rows is damaged"),
+    );
+    Ok(scores.ok())
 }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use taper_store::StoreError;
+use taper_store::{Job, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::runner::Shared;
@@ -50,13 +50,23 @@ impl Shared {
     async fn delete_old(&self, age: Duration) -> Result<bool, StoreError> {
         let mut any = false;
         for job in self.store.ended_before(age, BATCH).await? {
-            match self.store.delete_job(&job).await {
+            match self.delete(&job).await {
                 Err(StoreError::ModelInUse { .. }) => continue,
                 deleted => any |= deleted?,
             }
             tracing::info!(job.id = %job.id, "a job was kept long enough and is deleted");
         }
         Ok(any)
+    }
+
+    /// Forgets an ended job with all that it has left, and what is known of its experiment's intervals; false when there is none that
+    /// has ended.
+    pub(crate) async fn delete(&self, job: &Job) -> Result<bool, StoreError> {
+        let deleted = self.store.delete_job(job).await?;
+        if let Some(part) = job.part.as_ref().filter(|_| deleted) {
+            self.intervals.forget(&part.experiment);
+        }
+        Ok(deleted)
     }
 
     /// The same for the checkpoints of jobs.

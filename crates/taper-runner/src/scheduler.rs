@@ -188,7 +188,7 @@ impl Slot {
                 let message = "The server is stopping; the job will go on after its next start";
                 ended(job, JobState::Queued, message)
             }
-            Err(TrainError::Stopped(Stop::Paused)) => self.paused(job, newest).await,
+            Err(TrainError::Stopped(Stop::Paused)) => self.paused(job, control, newest).await,
             Err(TrainError::Stopped(Stop::Reached)) => {
                 let message =
                     "The job has come to its rung and waits for the others of its experiment";
@@ -215,13 +215,15 @@ impl Slot {
         }
     }
 
-    /// What a pause means that the server does not stop for: the watchdog's, since the store follows a user's by itself.
-    async fn paused(&self, job: &Job, newest: Option<String>) -> Transition {
+    /// What a pause means that the server does not stop for: the watchdog's, since the store follows a user's by itself, and one that a
+    /// user has taken back leads into the queue.
+    async fn paused(&self, job: &Job, control: &Control, newest: Option<String>) -> Transition {
+        if control.command() == Command::Continue || self.is_wished(job).await {
+            let message = "The pause was taken back; the job goes on from where it left its worker";
+            return ended(job, JobState::Queued, message);
+        }
         let shortage = self.shared.store.look_at_disk().await;
         let shortage = shortage.unwrap_or_else(|_| self.shared.store.shortage());
-        if self.is_wished(job).await {
-            return watchdog::held(job, shortage);
-        }
         let moved = self.newest_checkpoint(job).await != newest;
         let pauses = &self.shared.pauses;
         if pauses.is_one_too_many(&job.id, moved, shortage) {

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use taper_core::{
     Command, Experiment, JobSpec, JobState, Level, NewEvent, Plan, RunEvent, TrainError,
-    experiment::first_rung,
+    experiment::{Budget, first_rung},
 };
 use taper_store::{Change, Job, Scope, StoreError, Transition};
 use tokio::sync::mpsc;
@@ -109,9 +109,11 @@ impl Shared {
         let checked = tokio::task::spawn_blocking(move || {
             control.check()?;
             let mut plan = trainer.check(&run, &control)?;
-            if let Some(steps) = within_budget(experiment.as_ref(), &plan, &run.spec) {
+            if let Some((budget, steps)) = within_budget(experiment.as_ref(), &plan, &run.spec) {
+                let whole = plan.total_steps;
                 run.spec.training.max_steps = steps as i64;
                 plan = trainer.check(&run, &control)?;
+                plan.warnings.extend(budget.warning(steps, whole));
             }
             if let Some(limit) = limit {
                 admission::check(&*trainer, limit, &run, &plan)?;
@@ -162,9 +164,14 @@ struct Checked {
     pause_at_step: Option<u64>,
 }
 
-/// The steps to which an experiment cuts a run.
-fn within_budget(experiment: Option<&Experiment>, plan: &Plan, spec: &JobSpec) -> Option<u64> {
-    experiment?.budget?.steps(plan, &spec.training)
+/// The budget by which an experiment cuts a run, and the steps that it leaves.
+fn within_budget(
+    experiment: Option<&Experiment>,
+    plan: &Plan,
+    spec: &JobSpec,
+) -> Option<(Budget, u64)> {
+    let budget = experiment?.budget?;
+    Some((budget, budget.steps(plan, &spec.training)?))
 }
 
 fn ready(job: &Job, checked: Checked) -> Transition {

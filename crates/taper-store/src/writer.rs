@@ -32,7 +32,8 @@ pub(crate) enum Command {
     CreateExperiment(Box<NewExperiment>, Reply<ExperimentRecord>),
     /// Answers with the jobs that were changed.
     StopExperiment(String, Wish, Reply<Vec<Job>>),
-    ResumeExperiment(String, Reply<()>),
+    /// Answers with the jobs that need not stop any more.
+    ResumeExperiment(String, Reply<Vec<Job>>),
     DeleteExperiment(String, Reply<Option<GoneJobs>>),
     /// Answers whether any run goes on.
     DecideRung(String, Reply<bool>),

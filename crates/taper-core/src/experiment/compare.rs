@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Experiment, RowScores, Run, Strategy, bootstrap, mean, verdict};
+use super::{Experiment, Objective, RowScores, Run, Strategy, bootstrap, mean, verdict};
 use crate::{JobError, JobState, Tuning};
 
 /// What the runs of an experiment have come to, side by side.
@@ -12,7 +12,7 @@ use crate::{JobError, JobState, Tuning};
 pub struct Comparison {
     /// A row per configuration, in their order.
     pub table: Vec<ComparisonRow>,
-    /// Index of the configuration with the best mean among those that ran to their end.
+    /// Index of the best configuration among those that ran to their end: two are compared over the seeds that both have.
     pub best: Option<usize>,
     /// Which configuration to take and why, in one sentence; once all runs have ended.
     pub recommendation: Option<String>,
@@ -36,11 +36,15 @@ pub struct ComparisonRow {
     pub status: RowStatus,
     /// Why a run of it failed, the first one's.
     pub error: Option<JobError>,
-    /// The objective's metric, mean over the seeds: at the end, or of the last evaluation while it runs or where it was stopped early.
+    /// How many of its runs are left and why the others are not, for people; null while none is lost, and where all are.
+    pub note: Option<String>,
+    /// The objective's metric, mean over `metric_seeds`: at the end, or of the last evaluation while it runs or where it was stopped early.
     pub metric: Option<f64>,
-    /// Standard deviation over the seeds; null with fewer than two.
+    /// Standard deviation over `metric_seeds`; null with fewer than two.
     pub metric_std: Option<f64>,
-    /// `metric` less that of the best.
+    /// The seeds that have ended well; as long as none has, those that have been measured.
+    pub metric_seeds: Vec<u64>,
+    /// The metric less that of the best, mean over the seeds that both have.
     pub difference: Option<f64>,
     /// The 95 % interval of `difference`: paired bootstrap over the validation rows. Only for runs that ended well.
     pub difference_ci95: Option<[f64; 2]>,
@@ -149,22 +153,31 @@ pub fn overall<'a>(runs: impl Iterator<Item = &'a Run> + Clone, held: bool) -> J
 }
 
 /// The runs of each configuration, in the order of the seeds.
-struct Sides<'a>(Vec<Vec<&'a Run>>);
+struct Sides<'a> {
+    objective: &'a Objective,
+    runs: Vec<Vec<&'a Run>>,
+}
+
+/// A run, and the figure that it is compared by.
+type Measured<'a> = (&'a Run, f64);
 
 impl<'a> Sides<'a> {
-    fn of(experiment: &Experiment, runs: &'a [Run]) -> Self {
-        let mut sides = vec![Vec::new(); experiment.configurations.len()];
-        for run in runs {
-            if let Some(side) = sides.get_mut(run.configuration) {
+    fn of(experiment: &'a Experiment, all: &'a [Run]) -> Self {
+        let mut runs = vec![Vec::new(); experiment.configurations.len()];
+        for run in all {
+            if let Some(side) = runs.get_mut(run.configuration) {
                 side.push(run);
             }
         }
-        Self(sides)
+        Self {
+            objective: &experiment.objective,
+            runs,
+        }
     }
 
     /// The runs that a configuration is judged by: those that ended well if there are any.
     fn judged(&self, configuration: usize) -> Vec<&'a Run> {
-        let all = &self.0[configuration];
+        let all = &self.runs[configuration];
         let is_well = |run: &&&Run| run.state == JobState::Succeeded;
         match all.iter().any(|run| is_well(&run)) {
             true => all.iter().filter(is_well).copied().collect(),
@@ -172,20 +185,44 @@ impl<'a> Sides<'a> {
         }
     }
 
-    fn values(&self, experiment: &Experiment, configuration: usize) -> Vec<f64> {
-        let judged = self.judged(configuration);
-        let metric = &experiment.objective.metric;
-        judged.iter().filter_map(|run| run.figure(metric)).collect()
+    fn measured(&self, configuration: usize) -> Vec<Measured<'a>> {
+        let judged = self.judged(configuration).into_iter();
+        let figure = |run: &'a Run| Some((run, run.figure(&self.objective.metric)?));
+        judged.filter_map(figure).collect()
     }
 
-    /// The configuration with the best mean among those that ran to their end.
-    fn best(&self, experiment: &Experiment) -> Option<usize> {
-        let ended = (0..self.0.len())
-            .filter(|index| RowStatus::of(&self.0[*index]) == RowStatus::Succeeded)
-            .filter_map(|index| Some((index, mean(self.values(experiment, index))?)));
-        let order =
-            |a: &(usize, f64), b: &(usize, f64)| experiment.objective.order(Some(a.1), Some(b.1));
-        Some(ended.min_by(order)?.0)
+    /// The runs of two configurations by the seeds that both have: what their difference is made from, and its interval.
+    fn pairs(&self, own: usize, other: usize) -> Vec<[Measured<'a>; 2]> {
+        let others = self.measured(other);
+        let pair = |own: Measured<'a>| {
+            let of_seed = others.iter().find(|other| other.0.seed == own.0.seed);
+            Some([own, *of_seed?])
+        };
+        self.measured(own).into_iter().filter_map(pair).collect()
+    }
+
+    /// How far the figure of one configuration lies above another's.
+    fn difference(&self, own: usize, other: usize) -> Option<f64> {
+        let pairs = self.pairs(own, other).into_iter();
+        mean(pairs.map(|[own, other]| own.1 - other.1))
+    }
+
+    /// The best configuration among those that ran to their end. One that has lost seeds has to beat the best of those with more.
+    fn best(&self) -> Option<usize> {
+        let seeds = |index: usize| self.measured(index).len();
+        let mut ended: Vec<usize> = (0..self.runs.len())
+            .filter(|index| RowStatus::of(&self.runs[*index]) == RowStatus::Succeeded)
+            .filter(|index| seeds(*index) > 0)
+            .collect();
+        // The sort is stable: equals stay in the order of their indexes.
+        ended.sort_by_key(|index| Reverse(seeds(*index)));
+        let is_better = |difference| self.objective.order(Some(difference), Some(0.0)).is_lt();
+        ended.into_iter().reduce(|best, other| {
+            match self.difference(other, best).is_some_and(is_better) {
+                true => other,
+                false => best,
+            }
+        })
     }
 }
 
@@ -193,11 +230,10 @@ impl Comparison {
     /// Puts the table together. `intervals` are those of [`Comparison::intervals`].
     pub fn of(experiment: &Experiment, runs: &[Run], intervals: &Intervals) -> Self {
         let sides = Sides::of(experiment, runs);
-        let best = sides.best(experiment);
-        let best_metric = best.and_then(|best| mean(sides.values(experiment, best)));
-        let rows = (0..sides.0.len()).map(|index| {
+        let best = sides.best();
+        let rows = (0..sides.runs.len()).map(|index| {
             let mut row = row(experiment, &sides, index);
-            row.difference = row.metric.zip(best_metric).map(|(own, best)| own - best);
+            row.difference = best.and_then(|best| sides.difference(index, best));
             row.difference_ci95 = intervals.get(&index).copied();
             row
         });
@@ -220,35 +256,25 @@ impl Comparison {
     }
 
     /// The 95 % intervals of the differences to the best, by configuration. `scores` are those of each job of
-    /// [`Comparison::measured`] that has any.
+    /// [`Comparison::measured`] that has any; a difference that a job without any is part of has no interval.
     pub fn intervals(
         experiment: &Experiment,
         runs: &[Run],
         scores: &BTreeMap<String, RowScores>,
     ) -> Intervals {
         let sides = Sides::of(experiment, runs);
-        let Some(best) = sides.best(experiment) else {
+        let Some(best) = sides.best() else {
             return Intervals::new();
         };
-        let of = |index| {
-            let own = sides.judged(index);
-            let own = own
-                .into_iter()
-                .filter(|run| run.state == JobState::Succeeded);
-            let scored = own.filter_map(|run| Some((run.seed, scores.get(&run.job)?)));
-            scored.collect::<BTreeMap<u64, &RowScores>>()
-        };
-        let best_scores = of(best);
         let interval = |index| {
-            let own = of(index);
-            let both = own
-                .iter()
-                .filter_map(|(seed, own)| Some((*best_scores.get(seed)?, *own)));
-            let (best, own): (Vec<_>, Vec<_>) = both.unzip();
+            let pairs = sides.pairs(index, best).into_iter();
+            let scored = pairs
+                .map(|[(own, _), (best, _)]| Some((scores.get(&best.job)?, scores.get(&own.job)?)));
+            let (best, own): (Vec<_>, Vec<_>) = scored.collect::<Option<_>>()?;
             let interval = bootstrap::interval(&experiment.objective.metric, &best, &own)?;
             Some((index, interval))
         };
-        let others = (0..sides.0.len()).filter(|index| *index != best);
+        let others = (0..sides.runs.len()).filter(|index| *index != best);
         others.filter_map(interval).collect()
     }
 }
@@ -258,8 +284,8 @@ pub type Intervals = BTreeMap<usize, [f64; 2]>;
 
 fn row(experiment: &Experiment, sides: &Sides<'_>, index: usize) -> ComparisonRow {
     let configuration = &experiment.configurations[index];
-    let (all, judged) = (&sides.0[index], sides.judged(index));
-    let values = sides.values(experiment, index);
+    let (all, judged) = (&sides.runs[index], sides.judged(index));
+    let (measured, values): (Vec<&Run>, Vec<f64>) = sides.measured(index).into_iter().unzip();
     let average =
         |figure: &dyn Fn(&Run) -> Option<f64>| mean(judged.iter().filter_map(|run| figure(run)));
     let most = |name: &str| {
@@ -276,8 +302,10 @@ fn row(experiment: &Experiment, sides: &Sides<'_>, index: usize) -> ComparisonRo
         seeds: all.iter().map(|run| run.seed).collect(),
         status: RowStatus::of(all),
         error: all.iter().find_map(|run| run.error.clone()),
+        note: note(all),
         metric_std: deviation(&values),
         metric: mean(values),
+        metric_seeds: measured.iter().map(|run| run.seed).collect(),
         difference: None,
         difference_ci95: None,
         steps: all
@@ -291,6 +319,24 @@ fn row(experiment: &Experiment, sides: &Sides<'_>, index: usize) -> ComparisonRo
         peak_memory_bytes: most("peak_memory_bytes"),
         adapter_bytes: most("adapter_bytes"),
     }
+}
+
+/// What there is to say of the runs that are lost.
+fn note(runs: &[&Run]) -> Option<String> {
+    let is_lost = |run: &&&Run| matches!(run.state, JobState::Failed | JobState::Cancelled);
+    let lost = runs.iter().filter(is_lost);
+    let (left, all) = (runs.len() - lost.clone().count(), runs.len());
+    if left == 0 || left == all {
+        return None;
+    }
+    let why = lost.map(|run| match &run.error {
+        Some(error) => format!("seed {} {}: {}", run.seed, run.state, error.message),
+        None => format!("seed {} {}", run.seed, run.state),
+    });
+    let told: Vec<_> = std::iter::once(format!("{left} of {all} seeds"))
+        .chain(why)
+        .collect();
+    Some(told.join("; "))
 }
 
 /// Over the whole run, where that can be told; else since the last log.

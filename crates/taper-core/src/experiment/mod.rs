@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::{FieldError, JobError, JobState, Metrics, Plan, SpecError, TaskType, Training, Tuning};
+use crate::{
+    FieldError, JobError, JobState, Metrics, Plan, SpecError, TaskType, Training, Tuning, Warning,
+    WarningCode,
+};
 
 pub use asha::{Move, Next, decide, first_rung};
 pub use bootstrap::RowScores;
@@ -93,6 +96,18 @@ impl Budget {
         // Without an estimate the quotient is not finite, and nothing is cut.
         let cut = most.is_finite() && most < plan.total_steps as f64;
         cut.then_some((most as u64).max(1))
+    }
+
+    /// What is to be told of a run that was cut from `whole` to `steps` steps. Steps and tokens are the same work for all; minutes go
+    /// by an estimate, which may say otherwise of the next seed.
+    pub fn warning(self, steps: u64, whole: u64) -> Option<Warning> {
+        let Self::MaxMinutes(minutes) = self else {
+            return None;
+        };
+        let message = format!(
+            "ended by max_minutes at step {steps} of {whole}, where by its plan's estimate {minutes} minutes are over; a run that ends at another step has not done the same work"
+        );
+        Some(Warning::new(WarningCode::CutByTime, message))
     }
 }
 

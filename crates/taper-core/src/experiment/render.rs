@@ -3,7 +3,7 @@
 use super::{Comparison, ComparisonRow, Experiment, verdict::shown};
 use crate::Bytes;
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 19] = [
     "configuration",
     "label",
     "status",
@@ -11,6 +11,7 @@ const COLUMNS: [&str; 17] = [
     "seeds",
     "metric",
     "metric_std",
+    "metric_seeds",
     "difference",
     "difference_low",
     "difference_high",
@@ -21,6 +22,7 @@ const COLUMNS: [&str; 17] = [
     "peak_memory_bytes",
     "adapter_bytes",
     "error",
+    "note",
 ];
 
 impl Comparison {
@@ -75,7 +77,9 @@ impl Comparison {
             (None, _) => Default::default(),
         };
         let cells = [
-            format!("{}{}", row.label.replace('|', "\\|"), remark(row)),
+            format!("{}{}", row.label, remark(row))
+                .replace('|', "\\|")
+                .replace('\n', " "),
             metric,
             difference,
             interval,
@@ -89,17 +93,19 @@ impl Comparison {
     }
 }
 
-/// What there is to say of a row that did not run to its end.
+/// What there is to say of a row whose runs did not all run to their end.
 fn remark(row: &ComparisonRow) -> String {
     use super::RowStatus::{Failed, StoppedEarly, Succeeded};
-    match (row.status, row.steps, &row.error) {
-        (StoppedEarly, Some(steps), _) => format!(" (stopped early at step {steps})"),
-        (Failed, _, Some(error)) => {
-            let reason = error.message.replace('|', "\\|").replace('\n', " ");
-            format!(" (failed: {reason})")
-        }
-        (Succeeded, ..) => String::new(),
-        (status, ..) => format!(" ({})", status.as_str().replace('_', " ")),
+    let state = match (row.status, row.steps, &row.error) {
+        (StoppedEarly, Some(steps), _) => Some(format!("stopped early at step {steps}")),
+        (Failed, _, Some(error)) => Some(format!("failed: {}", error.message)),
+        (Succeeded, ..) => None,
+        (status, ..) => Some(status.as_str().replace('_', " ")),
+    };
+    let parts: Vec<String> = state.into_iter().chain(row.note.clone()).collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", parts.join("; ")),
     }
 }
 
@@ -110,16 +116,20 @@ fn told<T>(value: Option<T>, tell: impl FnOnce(T) -> String) -> String {
 fn cells(row: &ComparisonRow) -> [String; COLUMNS.len()] {
     let number = |value: Option<f64>| told(value, |value| value.to_string());
     let count = |value: Option<u64>| told(value, |value| value.to_string());
-    let seeds: Vec<_> = row.seeds.iter().map(u64::to_string).collect();
+    let seeds = |seeds: &[u64]| {
+        let seeds: Vec<_> = seeds.iter().map(u64::to_string).collect();
+        seeds.join(" ")
+    };
     let interval = row.difference_ci95;
     [
         row.configuration.to_string(),
         row.label.clone(),
         row.status.as_str().to_owned(),
         row.jobs.join(" "),
-        seeds.join(" "),
+        seeds(&row.seeds),
         number(row.metric),
         number(row.metric_std),
+        seeds(&row.metric_seeds),
         number(row.difference),
         number(interval.map(|[low, _]| low)),
         number(interval.map(|[_, high]| high)),
@@ -130,5 +140,6 @@ fn cells(row: &ComparisonRow) -> [String; COLUMNS.len()] {
         count(row.peak_memory_bytes),
         count(row.adapter_bytes),
         told(row.error.as_ref(), |error| error.message.clone()),
+        row.note.clone().unwrap_or_default(),
     ]
 }

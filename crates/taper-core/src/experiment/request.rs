@@ -77,7 +77,7 @@ impl ExperimentRequest {
             metric,
             direction,
         };
-        request.check_rungs()?;
+        request.check_rungs(request.candidates.len())?;
         Ok(request)
     }
 
@@ -92,17 +92,23 @@ impl ExperimentRequest {
     }
 
     /// Puts the experiment together once every configuration has been looked at, and the jobs it consists of: the index of the
-    /// configuration and the specification. `specs` has one per configuration, with every value in force.
+    /// configuration and the specification. `asked` has one per configuration, with every value in force; those that turn out to be
+    /// the same, since one spells out what is another's default, become one.
     ///
     /// # Errors
-    /// An objective by which the task is not measured.
+    /// An objective by which the task is not measured, or fewer configurations than are divided by.
     pub fn settle(
         self,
-        mut specs: Vec<JobSpec>,
+        asked: Vec<JobSpec>,
     ) -> Result<(Experiment, Vec<(usize, JobSpec)>), SpecError> {
-        for spec in &mut specs {
+        let mut specs: Vec<JobSpec> = Vec::new();
+        for mut spec in asked {
             spec.training.seed = self.seeds[0];
+            if !specs.contains(&spec) {
+                specs.push(spec);
+            }
         }
+        self.check_rungs(specs.len())?;
         let first = &specs[0];
         let validated = first.validation_file.is_some() || first.training.eval_split.is_some();
         let task = first.tuning.task_type.unwrap_or(TaskType::SeqCls);
@@ -129,8 +135,7 @@ impl ExperimentRequest {
     }
 
     /// Successive halving with fewer configurations than it divides by would stop none.
-    fn check_rungs(&self) -> Result<(), SpecError> {
-        let configurations = self.candidates.len();
+    fn check_rungs(&self, configurations: usize) -> Result<(), SpecError> {
         match self.strategy {
             Strategy::Asha { reduction } if (configurations as u64) < reduction => {
                 let message = format!(

@@ -17,29 +17,30 @@ pub(super) fn recommendation(
     best: usize,
 ) -> String {
     let objective = &experiment.objective;
-    let ended = |row: &&ComparisonRow| row.status == RowStatus::Succeeded;
+    let comparable =
+        |row: &&ComparisonRow| row.status == RowStatus::Succeeded && row.difference.is_some();
     let chosen = table
         .iter()
-        .filter(ended)
+        .filter(comparable)
         .filter(|row| row.configuration == best || is_level(row))
         .min_by(|a, b| {
             let fewer = a.trainable_parameters.cmp(&b.trainable_parameters);
-            fewer.then(objective.order(a.metric, b.metric))
+            fewer.then(objective.order(a.difference, b.difference))
         })
         .unwrap_or(&table[best]);
     if chosen.configuration != best {
         return format!(
             "{}: {}",
             chosen.label,
-            against(objective, chosen, &table[best])
+            against(experiment, chosen, &table[best])
         );
     }
     let best = &table[best];
     let second = table
         .iter()
-        .filter(ended)
+        .filter(comparable)
         .filter(|row| row.configuration != best.configuration)
-        .min_by(|a, b| objective.order(a.metric, b.metric));
+        .min_by(|a, b| objective.order(a.difference, b.difference));
     let value = best
         .metric
         .map_or_else(String::new, |value| shown(objective, value));
@@ -49,11 +50,11 @@ pub(super) fn recommendation(
             "{label}: the best {} ({value}), next is {}, {}",
             objective.metric,
             second.label,
-            against(objective, second, best)
+            against(experiment, second, best)
         ),
         None if table.len() > 1 => {
             format!(
-                "{label}: {} {value}, the only configuration that ran to its end",
+                "{label}: {} {value}; no other configuration ran to its end with that figure on the same seeds",
                 objective.metric
             )
         }
@@ -68,7 +69,8 @@ fn is_level(row: &ComparisonRow) -> bool {
 }
 
 /// How a configuration compares with the best: how far from it, how sure that is, and at what share of the cost.
-fn against(objective: &Objective, row: &ComparisonRow, best: &ComparisonRow) -> String {
+fn against(experiment: &Experiment, row: &ComparisonRow, best: &ComparisonRow) -> String {
+    let objective = &experiment.objective;
     let side = match objective.direction {
         Direction::Max => "below",
         Direction::Min => "above",
@@ -83,7 +85,12 @@ fn against(objective: &Objective, row: &ComparisonRow, best: &ComparisonRow) -> 
         Some(_) => "more than chance at 95 %",
         None => "how sure that is cannot be told",
     };
-    let mut parts = vec![distance, sureness.to_owned()];
+    let mut parts = vec![distance];
+    let (seeds, all) = (shared_seeds(row, best), experiment.seeds.len());
+    if seeds < all {
+        parts.push(format!("over the {seeds} of {all} seeds that both have"));
+    }
+    parts.push(sureness.to_owned());
     let shares = [
         (
             row.trainable_parameters.map(|n| n as f64),
@@ -100,6 +107,12 @@ fn against(objective: &Objective, row: &ComparisonRow, best: &ComparisonRow) -> 
     parts.join(", ")
 }
 
+/// How many seeds a difference is the mean over.
+fn shared_seeds(row: &ComparisonRow, best: &ComparisonRow) -> usize {
+    let is_shared = |seed: &&u64| best.metric_seeds.contains(seed);
+    row.metric_seeds.iter().filter(is_shared).count()
+}
+
 /// Metrics that are shares of a whole, which people read as percentages.
 fn is_share(objective: &Objective) -> bool {
     objective.metric.ends_with("accuracy") || objective.metric.ends_with("_f1")
@@ -113,12 +126,15 @@ pub(super) fn shown(objective: &Objective, value: f64) -> String {
     }
 }
 
+/// A share with as many decimals as it takes for a digit that is not 0.
 fn percent(share: f64) -> String {
     let percent = 100.0 * share;
-    match percent < 10.0 {
-        true => format!("{percent:.1} %"),
-        false => format!("{percent:.0} %"),
-    }
+    let decimals = match percent {
+        _ if percent >= 10.0 || percent <= 0.0 => 0,
+        _ if percent >= 0.1 => 1,
+        _ => -percent.log10().floor() as usize,
+    };
+    format!("{percent:.decimals$} %")
 }
 
 /// What to know before trusting the comparison: of the experiment, then of its runs. What holds for all runs is told once.
@@ -150,7 +166,7 @@ pub(super) fn warnings(
     {
         warn("edge_of_range", message, Some(row.configuration));
     }
-    warnings.extend(of_runs(runs));
+    warnings.extend(of_runs(experiment, runs));
     warnings
 }
 
@@ -179,8 +195,8 @@ fn edge(experiment: &Experiment, table: &[ComparisonRow], best: &ComparisonRow) 
     ))
 }
 
-/// What the runs warn of. The same warning of all runs is one of the data.
-fn of_runs(runs: &[Run]) -> Vec<ExperimentWarning> {
+/// What the runs warn of. The same warning of all runs is one of the data; any other says which run it is about.
+fn of_runs(experiment: &Experiment, runs: &[Run]) -> Vec<ExperimentWarning> {
     let told: Vec<(&Run, Vec<Warning>)> = runs
         .iter()
         .map(|run| (run, Warning::of_job(run.plan.as_ref(), &run.metrics)))
@@ -196,11 +212,23 @@ fn of_runs(runs: &[Run]) -> Vec<ExperimentWarning> {
             }
             warnings.push(ExperimentWarning {
                 code: warning.code.as_str().to_owned(),
-                message: warning.message.clone(),
+                message: match shared {
+                    true => warning.message.clone(),
+                    false => format!("{}: {}", name(experiment, run), warning.message),
+                },
                 configuration: (!shared).then_some(run.configuration),
                 job: (!shared).then(|| run.job.clone()),
             });
         }
     }
     warnings
+}
+
+/// What a run is called among the others.
+fn name(experiment: &Experiment, run: &Run) -> String {
+    let label = &experiment.configurations[run.configuration].label;
+    match experiment.seeds.len() {
+        1 => label.clone(),
+        _ => format!("{label}, seed {}", run.seed),
+    }
 }

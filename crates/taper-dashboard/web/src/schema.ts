@@ -814,19 +814,23 @@ export interface components {
             seeds: number[];
             status: components["schemas"]["RowStatus"];
             error: components["schemas"]["FineTuningError"] | null;
+            /** @description How many of its runs are left and why the others are not, for people; null while none is lost, and where all are. */
+            note: string | null;
             /**
              * Format: double
-             * @description The objective's metric, mean over the seeds: at the end, or of the last evaluation while it runs or where it was stopped early.
+             * @description The objective's metric, mean over `metric_seeds`: at the end, or of the last evaluation while it runs or where it was stopped early.
              */
             metric: number | null;
             /**
              * Format: double
-             * @description Standard deviation over the seeds; null with fewer than two.
+             * @description Standard deviation over `metric_seeds`; null with fewer than two.
              */
             metric_std: number | null;
+            /** @description The seeds that have ended well; as long as none has, those that have been measured. */
+            metric_seeds: number[];
             /**
              * Format: double
-             * @description `metric` less that of the best.
+             * @description The metric less that of the best, mean over the seeds that both have.
              */
             difference: number | null;
             /** @description The 95 % interval of `difference`: paired bootstrap over the validation rows. Only for runs that ended well. */
@@ -2074,7 +2078,7 @@ export interface components {
          * @description What a warning is about.
          * @enum {string}
          */
-        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "duplicate_rows" | "overfitting" | "unstable_learning_rate";
+        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "duplicate_rows" | "overfitting" | "unstable_learning_rate" | "cut_by_time";
     };
     responses: never;
     parameters: never;

@@ -6,6 +6,7 @@ mod actions;
 mod admission;
 mod bench;
 mod cancel;
+mod experiments;
 mod lifecycle;
 mod restart;
 mod submit;

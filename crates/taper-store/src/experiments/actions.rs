@@ -21,8 +21,12 @@ impl Store {
             .await
     }
 
-    /// Puts all jobs of an experiment that users have paused back into the queue; those at a rung wait on.
-    pub async fn resume_experiment(&self, experiment: &ExperimentRecord) -> Result<(), StoreError> {
+    /// Puts all jobs of an experiment that users have paused back into the queue; those at a rung wait on. Answers with those that were
+    /// to be paused and have not left their workers or their validation yet: they need not leave any more.
+    pub async fn resume_experiment(
+        &self,
+        experiment: &ExperimentRecord,
+    ) -> Result<Vec<Job>, StoreError> {
         let id = experiment.id.clone();
         self.write(|reply| Command::ResumeExperiment(id, reply))
             .await
@@ -88,14 +92,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(crate) async fn resume_experiment(&mut self, id: &str) -> Result<(), StoreError> {
+    pub(crate) async fn resume_experiment(&mut self, id: &str) -> Result<Vec<Job>, StoreError> {
         self.hold_experiment(id, false).await?;
-        // One that has not left its worker yet need not leave it any more.
-        sqlx::query(
-            "update jobs set wish = null where experiment_id = ? and state = 'validating_files' and wish = 'pause'",
+        let staying = sqlx::query(
+            "update jobs set wish = null where experiment_id = ? and wish = 'pause' returning *",
         )
         .bind(id)
-        .execute(&mut *self.connection)
+        .fetch_all(&mut *self.connection)
         .await?;
         for job in jobs_of(self.connection, id).await? {
             if job.state == JobState::Paused && job.reason != Some(Reason::Rung) {
@@ -104,7 +107,7 @@ impl Tx<'_> {
                     .await?;
             }
         }
-        Ok(())
+        staying.iter().map(Job::read).collect()
     }
 
     pub(crate) async fn delete_experiment(

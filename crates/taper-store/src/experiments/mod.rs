@@ -2,13 +2,14 @@
 
 mod actions;
 mod decisions;
+mod log;
 
 pub(crate) use actions::GoneJobs;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
-use taper_core::{Event, Experiment, JobSpec, Project, Run};
+use taper_core::{Experiment, JobSpec, Project, Run};
 
 use crate::{
-    Job, Once, Page, Scope, Store, StoreError, events,
+    Job, Once, Page, Scope, Store, StoreError,
     jobs::{from_json, to_json},
     scope::project_of,
     store::{new_id, now},
@@ -143,42 +144,6 @@ impl Store {
         experiment: &ExperimentRecord,
     ) -> Result<Vec<Job>, StoreError> {
         jobs_of(&mut *self.reader().await?, &experiment.id).await
-    }
-
-    /// Events of an experiment's jobs, newest first, older than the one with the row number `after`.
-    ///
-    /// # Errors
-    /// [`StoreError::UnknownCursor`] when `after` is no event of one of its jobs.
-    pub async fn experiment_events(
-        &self,
-        experiment: &ExperimentRecord,
-        after: Option<i64>,
-        limit: u32,
-    ) -> Result<Page<Event>, StoreError> {
-        let own = |column: &str| {
-            let mut query = QueryBuilder::<Sqlite>::new(format!(
-                "select {column} from events join jobs on jobs.row = events.job where jobs.experiment_id = "
-            ));
-            query.push_bind(experiment.id.clone());
-            query
-        };
-        let mut reader = self.reader().await?;
-        if let Some(after) = after {
-            let mut query = own("events.row");
-            query.push(" and events.row = ").push_bind(after);
-            if query.build().fetch_optional(&mut *reader).await?.is_none() {
-                return Err(StoreError::UnknownCursor(after.to_string()));
-            }
-        }
-        let mut query = own("events.*, jobs.id as job_id, jobs.project");
-        query
-            .push(" and events.row < ")
-            .push_bind(after.unwrap_or(i64::MAX))
-            .push(" order by events.row desc limit ")
-            .push_bind(i64::from(limit) + 1);
-        let rows = query.build().fetch_all(&mut *reader).await?;
-        let events: Result<_, _> = rows.iter().map(events::read).collect();
-        Ok(Page::cut(events?, limit))
     }
 }
 

@@ -1,13 +1,14 @@
 use serde_json::json;
 use taper_core::{
-    CheckpointFiles, ExperimentRequest, JobState, Metrics, Plan, Project, Reason, RunSpec, Wish,
+    CheckpointFiles, ExperimentRequest, JobState, Level, Metrics, NewEvent, Plan, Project, Reason,
+    RunSpec, Wish,
 };
 use taper_store::{
     Change, ExperimentRecord, FileRecord, Job, JobFilter, NewExperiment, Scope, Store, StoreError,
     Transition,
 };
 
-use crate::{store, to, upload};
+use crate::{run, store, to, upload};
 
 /// Two ranks, of which one is stopped at step 5 of 10.
 fn new(file: &FileRecord) -> NewExperiment {
@@ -165,6 +166,71 @@ async fn a_run_that_a_user_pauses_at_its_rung_waits_for_the_user() {
     assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
     let stopped = store.stop_experiment(&record, Wish::Cancel).await.unwrap();
     assert!(stopped.iter().all(|job| job.state == JobState::Cancelled) && stopped.len() == 2);
+}
+
+#[tokio::test]
+async fn a_resume_takes_back_the_pause_of_a_run_that_has_not_left_its_worker() {
+    let (_dir, store) = store().await;
+    let (record, jobs) = create(&store).await;
+    let running = start(&store, &jobs[0]).await;
+    store.stop_experiment(&record, Wish::Pause).await.unwrap();
+    let staying = store.resume_experiment(&record).await.unwrap();
+    let stands: Vec<_> = staying.iter().map(|job| (&job.id, job.wish)).collect();
+    assert_eq!(stands, [(&jobs[0].id, None), (&jobs[1].id, None)]);
+    let back = to(&running, &[JobState::Running], JobState::Queued);
+    let back = store.transition(back).await.unwrap().unwrap();
+    assert_eq!(back.state, JobState::Queued);
+
+    // A cancel is not taken back.
+    let running = store.claim().await.unwrap().unwrap();
+    store.wish(&running, Wish::Cancel).await.unwrap().unwrap();
+    assert_eq!(store.resume_experiment(&record).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_logs_of_all_jobs_are_read_page_by_page() {
+    let (_dir, store) = store().await;
+    let (record, jobs) = create(&store).await;
+    let other = run(&store).await;
+    let mut running = Vec::new();
+    for job in &jobs {
+        running.push(start(&store, job).await);
+    }
+    for number in 0..30 {
+        // One job tells more than another, and a stranger in between.
+        let of: &[&Job] = match number % 3 {
+            0 => &[&running[0]],
+            1 => &[&running[1], &running[0]],
+            _ => &[&other],
+        };
+        for job in of {
+            let told = NewEvent::message(Level::Info, number.to_string());
+            let told = store.append(&job.id, job.attempt, vec![told]);
+            told.await.unwrap();
+        }
+    }
+    let ids: Vec<_> = jobs.iter().map(|job| job.id.clone()).collect();
+    let all = store.all_events_after(&Scope::All, 0, Some(&ids), 1000);
+    let mut all = all.await.unwrap();
+    all.reverse();
+    assert!(all.len() > 30);
+    for limit in [1, 7, 1000] {
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.experiment_events(&record, after, limit);
+            let page = page.await.unwrap();
+            assert!(page.data.len() <= limit as usize);
+            read.extend(page.data);
+            after = read.last().map(|event| event.row);
+            if !page.has_more {
+                break;
+            }
+        }
+        assert_eq!(read, all);
+    }
+    let strange = store.events_page(&other, None, 1).await.unwrap().data[0].row;
+    let refused = store.experiment_events(&record, Some(strange), 9).await;
+    assert!(matches!(refused, Err(StoreError::UnknownCursor(_))));
 }
 
 #[tokio::test]

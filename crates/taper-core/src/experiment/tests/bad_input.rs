@@ -268,6 +268,20 @@ fn what_the_model_refuses_is_told_by_field() {
 }
 
 #[test]
+fn asha_needs_configurations_that_differ() {
+    let more = json!({"methods": [{"type": "lora"}, {"type": "lora", "task_type": "SEQ_CLS"}], "strategy": {"type": "asha", "reduction": 2}});
+    let request = ExperimentRequest::parse(&with(more)).unwrap();
+    let mut specs: Vec<_> = request.specs().cloned().collect();
+    specs[0].tuning.task_type = Some(TaskType::SeqCls);
+    let error = request.settle(specs).unwrap_err();
+    assert_eq!(error.first().param, "strategy.reduction");
+    assert!(
+        error.to_string().contains("only 1 configurations"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_objective_must_measure_the_task() {
     let request = ExperimentRequest::parse(&with(
         json!({"methods": "all", "objective": {"metric": "valid_perplexity"}}),

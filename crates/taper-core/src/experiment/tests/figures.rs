@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// A table in which the first `correct` of `rows` rows are right.
-fn scores(rows: usize, correct: usize) -> RowScores {
+pub(super) fn scores(rows: usize, correct: usize) -> RowScores {
     let mut text = "row,line,loss,label_tokens,correct,label,prediction\n".to_owned();
     for row in 0..rows {
         let right = row < correct;

@@ -2,6 +2,7 @@ mod bad_input;
 mod decisions;
 mod figures;
 mod requests;
+mod seeds;
 
 use serde_json::{Value, json};
 

@@ -119,6 +119,16 @@ fn draws_are_the_same_each_time_and_fit_their_fields() {
 }
 
 #[test]
+fn a_default_that_is_spelt_out_makes_no_second_configuration() {
+    let methods =
+        json!([{"type": "lora"}, {"type": "lora", "target_modules": ["query"]}, {"type": "full"}]);
+    let (experiment, jobs) = settled(json!({"methods": methods, "seeds": [1, 2]}));
+    assert_eq!(labels(json!({"methods": methods})), ["LoRA r=8", "full"]);
+    assert_eq!((experiment.configurations.len(), jobs.len()), (2, 4));
+    assert_eq!(jobs[3].0, 1);
+}
+
+#[test]
 fn a_budget_cuts_what_is_longer() {
     let plan = Plan {
         training_rows: 160,

@@ -26,7 +26,7 @@ export function columns(objective: Objective): Column[] {
   return [
     {
       ...plain('metric', metricName(metric), format, direction === 'max' ? 'descending' : 'ascending'),
-      more: ({ metric_std: std, seeds }) => (std === null ? '' : `± ${format(std)}, ${seeds.length} seeds`),
+      more: ({ metric_std: std, metric_seeds: seeds }) => (std === null ? '' : `± ${format(std)}, ${seeds.length} seeds`),
     },
     {
       ...plain('difference', 'To the best', (n) => signed(n, metric), direction === 'max' ? 'descending' : 'ascending'),

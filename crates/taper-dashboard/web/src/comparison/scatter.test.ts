@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { placeLabels, scaleOf } from './scatter'
+import { placeLabels, scaleOf, withRoom } from './scatter'
 
 const frame = { left: 0, right: 400, top: 0, bottom: 300 }
 
@@ -26,4 +26,13 @@ test('costs that are far apart get a logarithmic scale, and others one that does
 
 test('one value alone stands in the middle', () => {
   expect(scaleOf([0.8], 0, 100, false).place(0.8)).toBeCloseTo(50)
+})
+
+test('ticks whose texts would touch are left out evenly', () => {
+  const ticks = [0, 50, 100, 150, 200]
+  const place = (tick: number) => tick
+  expect(withRoom(ticks, place, () => 30)).toEqual(ticks)
+  expect(withRoom(ticks, place, () => 48)).toEqual([0, 100, 200])
+  expect(withRoom(ticks, place, () => 500)).toEqual([0])
+  expect(withRoom([], place, () => 48)).toEqual([])
 })

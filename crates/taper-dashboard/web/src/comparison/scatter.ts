@@ -22,6 +22,16 @@ export function scaleOf(values: readonly number[], from: number, to: number, log
   return { log: wide, ticks, place: (value) => from + ((to - from) * (forth(value) - low)) / (high - low) }
 }
 
+/** Every tick, or every second, third …: as many as have room for their texts, which are `width` pixels wide, side by side. */
+export function withRoom(ticks: readonly number[], place: (tick: number) => number, width: (tick: number) => number): number[] {
+  const fit = (tick: number, i: number, kept: readonly number[]) =>
+    i === 0 || place(tick) - place(kept[i - 1]!) >= (width(tick) + width(kept[i - 1]!)) / 2 + gap
+  for (let each = 1; ; each += 1) {
+    const kept = ticks.filter((_, i) => i % each === 0)
+    if (kept.every(fit)) return kept
+  }
+}
+
 export interface Label {
   x: number
   y: number
