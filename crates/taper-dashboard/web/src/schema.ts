@@ -1298,7 +1298,7 @@ export interface components {
             status: string;
             /**
              * Format: int64
-             * @description When it goes by itself; null = never.
+             * @description When it goes by itself; absent = never, as OpenAI's schema has no null here.
              */
             expires_at: number | null;
             /** @description Hex; this field is taper's. */
@@ -1323,9 +1323,9 @@ export interface components {
              * @description The optimizer step after which it was kept.
              */
             step_number: number;
-            /** @description The last figures before it. */
+            /** @description The last figures before it, as far as they are finite: clients of OpenAI's expect numbers here. */
             metrics: {
-                [key: string]: number | null;
+                [key: string]: number;
             };
             /**
              * Format: int64
@@ -1362,7 +1362,10 @@ export interface components {
             message: string;
             /** @description `message`, or `metrics` when `data` holds figures. */
             type: string;
-            /** @description Figures by name; or `status` and `attempt` of a change of state, `plan` of what a run will do, `checkpoint` and `step`. */
+            /**
+             * @description Figures by name; or `status` and `attempt` of a change of state, `plan` of what a run will do, `checkpoint` and `step`. Absent where
+             *     there is nothing to add.
+             */
             data: {
                 [key: string]: unknown;
             } | null;
@@ -1473,8 +1476,8 @@ export interface components {
         /** @description OpenAI's names for three settings. */
         Hyperparameters: {
             /**
-             * Format: double
-             * @description Passes over the data; may be fractional.
+             * Format: int64
+             * @description Passes over the data; the last one may be a part of one, as `training` says.
              */
             n_epochs: number;
             /**
