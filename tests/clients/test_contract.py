@@ -285,8 +285,3 @@ def test_what_is_not_served_is_an_error_like_others(client):
     assert caught.value.code == "unknown_url" and caught.value.request_id
     with pytest.raises(openai.NotFoundError):
         client.fine_tuning.alpha.graders.validate(grader={})
-
-
-def test_zz_every_schema_was_put_to_use():
-    ends = [f"fine_tuning.job.{end}" for end in ("succeeded", "failed", "cancelled")]
-    assert not published.unchecked(*ends)
