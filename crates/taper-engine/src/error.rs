@@ -95,10 +95,8 @@ impl From<Error> for TrainError {
             Error::Refused(refused) => return Self::Refused(refused.clone()),
             Error::NonFinite { .. } => "non_finite",
             Error::NoGradient { .. } => "no_gradient",
-            Error::Checkpoint { refused, .. } => match refused {
-                CheckpointRefused::Damaged(_) => "checkpoint_corrupt",
-                CheckpointRefused::Unusable(_) => "checkpoint_unusable",
-            },
+            // Whether the job has another one, the runner knows.
+            Error::Checkpoint { .. } => "checkpoint_unusable",
             Error::ExportMismatch(_) => "export_mismatch",
             Error::Io { source, .. } if is_full(source) => "no_space",
             Error::Io { .. }

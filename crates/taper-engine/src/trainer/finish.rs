@@ -40,16 +40,31 @@ impl Trainer<'_> {
 
     /// Puts the best weights back if they are wanted, and makes sure that the last evaluation is theirs.
     fn choose_weights(&mut self) -> Result<()> {
-        let step = self.step_of_choice();
-        if step != self.progress.step {
-            let dir = self.run.checkpoint_dir(step);
-            state::restore_best(&self.fingerprint, &dir, &self.model.parameters)?;
+        let mut step = self.step_of_choice();
+        if step != self.progress.step && !self.put_back(step)? {
+            step = self.progress.step;
         }
         let evaluated = self.last_evaluation.as_ref().map(|(step, _)| *step);
         if step != self.progress.step || evaluated != Some(step) {
             self.last_evaluation = self.evaluation()?.map(|evaluation| (step, evaluation));
         }
         Ok(())
+    }
+
+    /// Puts the weights of a step back; false when its checkpoint has been harmed since, and the run keeps those that it has.
+    fn put_back(&mut self, step: u64) -> Result<bool> {
+        let dir = self.run.checkpoint_dir(step);
+        match state::restore_best(&self.fingerprint, &dir, &self.model.parameters) {
+            Err(Error::Checkpoint { refused, .. }) => {
+                let last = self.progress.step;
+                let message = format!(
+                    "The weights of step {step} were the best, but its checkpoint cannot be used: {refused}; the result has those of step {last}, the last"
+                );
+                self.sink.event(RunEvent::Message(Level::Warn, message));
+                Ok(false)
+            }
+            restored => restored.map(|()| true),
+        }
     }
 
     /// The step whose weights become the artifacts. The best ones may be lost, since their checkpoint could not be kept: then the best that
