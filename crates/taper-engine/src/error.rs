@@ -1,3 +1,4 @@
+use safetensors::SafeTensorError;
 use taper_core::{
     CheckpointRefused, FieldError, PublishRefused, SpecError, Stop, TrainError, code,
 };
@@ -45,7 +46,7 @@ pub enum Error {
     #[error("tensor arithmetic: {0}")]
     Tensor(#[from] candle_core::Error),
     #[error("safetensors: {0}")]
-    Safetensors(#[from] safetensors::SafeTensorError),
+    Safetensors(#[source] SafeTensorError),
     #[error("json: {0}")]
     Json(#[from] serde_json::Error),
     #[error("csv: {0}")]
@@ -80,6 +81,19 @@ fn left(checkpoint: Option<u64>) -> String {
 impl From<FieldError> for Error {
     fn from(finding: FieldError) -> Self {
         Self::Spec(finding.into())
+    }
+}
+
+impl From<SafeTensorError> for Error {
+    fn from(error: SafeTensorError) -> Self {
+        match error {
+            // A disk may be full here as anywhere.
+            SafeTensorError::IoError(source) => Self::Io {
+                doing: "cannot write tensors".to_owned(),
+                source,
+            },
+            other => Self::Safetensors(other),
+        }
     }
 }
 
@@ -130,5 +144,28 @@ impl<T> Doing<T> for std::io::Result<T> {
             doing: what(),
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_under_tensors_is_told_as_one() {
+        for (kind, wanted) in [
+            (ErrorKind::StorageFull, "no_space"),
+            (ErrorKind::QuotaExceeded, "no_space"),
+            (ErrorKind::PermissionDenied, "internal"),
+        ] {
+            let error = SafeTensorError::IoError(io::Error::from(kind));
+            let failed = TrainError::from(Error::from(error));
+            assert!(
+                matches!(&failed, TrainError::Failed { code, .. } if code == wanted),
+                "{failed:?}"
+            );
+        }
     }
 }
