@@ -8,7 +8,7 @@ use super::Trainer;
 use crate::{
     Error, Result,
     export::{Check, Export},
-    folder::write_whole,
+    folder::fill,
     memory, state,
 };
 
@@ -123,7 +123,7 @@ impl Trainer<'_> {
         } = self;
         drop(optimizer);
         let evaluation = last_evaluation.as_ref().map(|(_, evaluation)| evaluation);
-        write_whole(&run.output_dir(), |dir| {
+        let filled = fill(&run.output_dir(), run.attempt, |dir| {
             let export = Export {
                 run,
                 data,
@@ -137,8 +137,11 @@ impl Trainer<'_> {
             let check = Check::of(run, data, &model, progress.step)?;
             drop(model);
             check.read_back(dir)
-        })
-        .map_err(|error| match error {
+        });
+        // Who has given the run up meanwhile may have begun another.
+        let named = filled
+            .and_then(|filled| filled.complete_if(|_| Ok(()), || Ok(control.check_cancelled()?)));
+        named.map_err(|error| match error {
             Error::Io { doing, source } => Error::Io {
                 doing: format!("writing the artifacts: {doing}"),
                 source,
