@@ -156,8 +156,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 
 /// Removes all that it can, and tells the first error.
 pub(crate) fn remove_all(paths: &[PathBuf]) -> io::Result<()> {
-    let removed = paths.iter().map(|path| remove(path));
-    removed.fold(Ok(()), |before, now| before.and(now))
+    let mut removed = Ok(());
+    for path in paths {
+        removed = removed.and(remove(path));
+    }
+    removed
 }
 
 fn is_half_done(name: &str) -> bool {
