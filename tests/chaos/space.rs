@@ -4,13 +4,13 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use taper_tests::server::{Folders, MODEL};
 use tokio::time::sleep;
 
 use crate::{
     check::{Passed, Size},
-    clients::fulfil,
+    clients::{JOBS, fulfil},
     disk::{self, Disk},
     promises::{self, Allowed},
     specs::{self, Kind, References, wishes},
@@ -48,9 +48,60 @@ pub(crate) async fn full_disk(_: Size) -> Result<Passed> {
     world.note("free")?;
     clients.await?.context("after there was space again")?;
     promises::assert(&world, &wishes, &references, Allowed::NOTHING).await?;
+    let left = leaves_and_comes_back(&world, &ballast).await?;
+    let started = start_without_space(&mut world, &ballast).await?;
     Ok(Passed::new(format!(
-        "while full: {told}; afterwards, without a restart, the jobs have the same bytes"
+        "while full: {told}; afterwards, without a restart, the jobs have the same bytes; {left}; {started}"
     )))
+}
+
+/// A run that finds the disk full leaves its worker with a checkpoint, waits in the queue and goes on from there by itself.
+async fn leaves_and_comes_back(world: &World, ballast: &Path) -> Result<String> {
+    let client = world.direct()?;
+    // The server may not have seen yet that there is space again.
+    let file = world.site.upload("long.jsonl", specs::rows()).await?;
+    let endless = json!({"training": {"num_train_epochs": 10_000, "save_steps": 1_000_000}});
+    let job = world.site.submit("long", &file, endless).await?;
+    let at = format!("{JOBS}/{job}");
+    client.wait_for_step(&job, 2).await?;
+    fill(ballast)?;
+    let waiting = client.wait(&job, "queued").await?;
+    let checkpoints = client.get(&format!("{at}/checkpoints")).await?;
+    let kept = checkpoints["data"][0]["step_number"].as_u64();
+    let kept = kept.context("the run has left its worker without a checkpoint")?;
+    let events = client.get(&format!("{at}/events?limit=100")).await?;
+    let told = events["data"].as_array().into_iter().flatten();
+    let mut messages = told.filter_map(|event| event["message"].as_str());
+    ensure!(
+        messages.any(|message| message.starts_with("There is no space")),
+        "P10: nothing says why the job waits: {events}"
+    );
+    fs::remove_file(ballast)?;
+    client.wait_for_step(&job, kept + 1).await?;
+    let again = client.job(&job).await?;
+    ensure!(
+        again["attempt"].as_u64() > waiting["attempt"].as_u64(),
+        "the job has not left its worker: {waiting}, then {again}"
+    );
+    client
+        .json(client.request(Method::POST, &format!("{at}/cancel")))
+        .await?;
+    Ok(format!(
+        "a run left its worker with a checkpoint of step {kept}, waited in the queue and went on by itself"
+    ))
+}
+
+/// A server starts on a disk on which nothing more fits.
+async fn start_without_space(world: &mut World, ballast: &Path) -> Result<String> {
+    world.terminate().await?;
+    fill(ballast)?;
+    let mut command = world.folders.command()?;
+    command.args(["--min-free-mib", "8"]);
+    let started = world.start_as(command).await;
+    started.context("P10: the server does not start on a full disk")?;
+    world.direct()?.get(JOBS).await?;
+    fs::remove_file(ballast)?;
+    Ok("a server started on the full disk".to_owned())
 }
 
 /// Writes until nothing more fits.

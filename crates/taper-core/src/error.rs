@@ -12,6 +12,7 @@ pub mod code {
     pub const MODEL_NOT_FOUND: &str = "model_not_found";
     pub const INVALID_MODEL: &str = "invalid_model";
     pub const INSUFFICIENT_MEMORY: &str = "insufficient_memory";
+    pub const INSUFFICIENT_DISK: &str = "insufficient_disk";
     pub const FILE_NOT_FOUND: &str = "file_not_found";
     pub const INVALID_TRAINING_FILE: &str = "invalid_training_file";
     pub const INVALID_VALIDATION_FILE: &str = "invalid_validation_file";

@@ -136,7 +136,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// What somebody wants of a running job.
+/// What somebody wants of a running job, the strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Command {
@@ -163,8 +163,9 @@ impl Control {
         Self::default()
     }
 
+    /// Gives a command; a stronger one that was given before stands.
     pub fn give(&self, command: Command) {
-        self.0.command.store(command as u8, Ordering::Release);
+        self.0.command.fetch_max(command as u8, Ordering::Release);
     }
 
     /// Takes a command back; another that has been given since stands.
@@ -304,4 +305,19 @@ pub struct Outcome {
     /// Last value of every figure.
     pub metrics: Metrics,
     pub trained_tokens: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_to_cancel_stands() {
+        let control = Control::new();
+        control.give(Command::Pause);
+        assert_eq!(control.check(), Err(Stop::Paused));
+        control.give(Command::Cancel);
+        control.give(Command::Pause);
+        assert_eq!(control.check(), Err(Stop::Cancelled));
+    }
 }

@@ -1,3 +1,4 @@
+use safetensors::SafeTensorError;
 use taper_core::{
     CheckpointRefused, FieldError, PublishRefused, SpecError, Stop, TrainError, code,
 };
@@ -45,7 +46,7 @@ pub enum Error {
     #[error("tensor arithmetic: {0}")]
     Tensor(#[from] candle_core::Error),
     #[error("safetensors: {0}")]
-    Safetensors(#[from] safetensors::SafeTensorError),
+    Safetensors(#[source] SafeTensorError),
     #[error("json: {0}")]
     Json(#[from] serde_json::Error),
     #[error("csv: {0}")]
@@ -83,6 +84,19 @@ impl From<FieldError> for Error {
     }
 }
 
+impl From<SafeTensorError> for Error {
+    fn from(error: SafeTensorError) -> Self {
+        match error {
+            // A disk may be full here as anywhere.
+            SafeTensorError::IoError(source) => Self::Io {
+                doing: "cannot write tensors".to_owned(),
+                source,
+            },
+            other => Self::Safetensors(other),
+        }
+    }
+}
+
 impl From<Error> for TrainError {
     fn from(error: Error) -> Self {
         let step = match &error {
@@ -95,10 +109,8 @@ impl From<Error> for TrainError {
             Error::Refused(refused) => return Self::Refused(refused.clone()),
             Error::NonFinite { .. } => "non_finite",
             Error::NoGradient { .. } => "no_gradient",
-            Error::Checkpoint { refused, .. } => match refused {
-                CheckpointRefused::Damaged(_) => "checkpoint_corrupt",
-                CheckpointRefused::Unusable(_) => "checkpoint_unusable",
-            },
+            // Whether the job has another one, the runner knows.
+            Error::Checkpoint { .. } => "checkpoint_unusable",
             Error::ExportMismatch(_) => "export_mismatch",
             Error::Io { source, .. } if is_full(source) => "no_space",
             Error::Io { .. }
@@ -132,5 +144,28 @@ impl<T> Doing<T> for std::io::Result<T> {
             doing: what(),
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_under_tensors_is_told_as_one() {
+        for (kind, wanted) in [
+            (ErrorKind::StorageFull, "no_space"),
+            (ErrorKind::QuotaExceeded, "no_space"),
+            (ErrorKind::PermissionDenied, "internal"),
+        ] {
+            let error = SafeTensorError::IoError(io::Error::from(kind));
+            let failed = TrainError::from(Error::from(error));
+            assert!(
+                matches!(&failed, TrainError::Failed { code, .. } if code == wanted),
+                "{failed:?}"
+            );
+        }
     }
 }

@@ -13,10 +13,14 @@ pub(crate) struct Filled {
     target: PathBuf,
 }
 
-/// Lets `write` fill a folder under a temporary name.
-pub(crate) fn fill(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<Filled> {
+/// Lets `write` fill a folder under a temporary name, which is the attempt's own: an earlier one may still be about.
+pub(crate) fn fill(
+    target: &Path,
+    attempt: u32,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Filled> {
     let filled = Filled {
-        temporary: temporary(target),
+        temporary: temporary(target, attempt),
         target: target.to_owned(),
     };
     let dir = &filled.temporary;
@@ -31,8 +35,18 @@ pub(crate) fn fill(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Re
 impl Filled {
     /// Lets `finish` add to the folder, brings all of it to the disk and gives it its own name.
     pub(crate) fn complete(self, finish: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.complete_if(finish, || Ok(()))
+    }
+
+    /// The same, unless `may` refuses the name once all is on the disk, which can take long.
+    pub(crate) fn complete_if(
+        self,
+        finish: impl FnOnce(&Path) -> Result<()>,
+        may: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let (dir, target) = (&self.temporary, &self.target);
-        if let Err(error) = finish(dir).and_then(|()| sync_tree(dir)) {
+        let complete = finish(dir).and_then(|()| sync_tree(dir));
+        if let Err(error) = complete.and_then(|()| may()) {
             return Err(self.discard(error));
         }
         remove(target)?;
@@ -47,14 +61,9 @@ impl Filled {
     }
 }
 
-/// Lets `write` fill a folder, brings all of it to the disk and gives it its own name.
-pub(crate) fn write_whole(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    fill(target, write)?.complete(|_| Ok(()))
-}
-
-fn temporary(target: &Path) -> PathBuf {
+fn temporary(target: &Path, attempt: u32) -> PathBuf {
     let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
+    name.push(format!(".{attempt}.tmp"));
     target.with_file_name(name)
 }
 
@@ -92,22 +101,41 @@ fn sync(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn filled(target: &Path, attempt: u32, content: &str) -> Filled {
+        let write = |dir: &Path| {
+            fs::write(dir.join("file"), content).unwrap();
+            Ok(())
+        };
+        fill(target, attempt, write).unwrap()
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_up_leaves_the_next_one_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("output");
+        let (given_up, next) = (filled(&target, 1, "one"), filled(&target, 2, "two"));
+        let refuse = || Err(crate::Error::model("cancelled"));
+        assert!(given_up.complete_if(|_| Ok(()), refuse).is_err());
+        next.complete(|_| Ok(())).unwrap();
+        let late = filled(&target, 1, "one").complete_if(|_| Ok(()), refuse);
+        assert!(late.is_err());
+        assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
     #[test]
     fn a_failed_write_leaves_nothing_and_a_good_one_replaces() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("output");
-        let fail = write_whole(&target, |dir| {
+        let fail = fill(&target, 1, |dir| {
             fs::write(dir.join("half"), b"x").unwrap();
             Err(crate::Error::model("no"))
         });
         assert!(fail.is_err());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         for content in ["one", "two"] {
-            write_whole(&target, |dir| {
-                fs::write(dir.join("file"), content).unwrap();
-                Ok(())
-            })
-            .unwrap();
+            let filled = filled(&target, 1, content);
+            filled.complete(|_| Ok(())).unwrap();
         }
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);

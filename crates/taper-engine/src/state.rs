@@ -94,14 +94,14 @@ pub(crate) struct Restored {
 }
 
 /// Writes a checkpoint of this moment, as far as the memory of the file system; [`complete`] brings it to the disk.
-pub(crate) fn write(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Filled> {
+pub(crate) fn write(dir: &Path, attempt: u32, snapshot: &Snapshot<'_>) -> Result<Filled> {
     let state = State {
         fingerprint: snapshot.fingerprint.clone(),
         progress: snapshot.progress.clone(),
         history: snapshot.history.to_vec(),
         kept: snapshot.kept.clone(),
     };
-    fill(dir, |dir| {
+    fill(dir, attempt, |dir| {
         write_safetensors(&dir.join(PARAMETERS), &snapshot.parameters.tensors())?;
         write_safetensors(
             &dir.join(MOMENTS),
@@ -141,11 +141,22 @@ pub(crate) fn verify(fingerprint: &Fingerprint, dir: &Path) -> Result<(), Checkp
 
 fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, CheckpointRefused> {
     let content = fs::read(dir.join(name)).map_err(|error| unreadable(name, &error))?;
-    serde_json::from_slice(&content).map_err(|error| unreadable(name, &error))
+    serde_json::from_slice(&content)
+        .map_err(|error| CheckpointRefused::Damaged(format!("{name} cannot be read: {error}")))
 }
 
-fn unreadable(name: &str, error: &dyn std::error::Error) -> CheckpointRefused {
-    CheckpointRefused::Damaged(format!("{name} cannot be read: {error}"))
+/// What it means that a file cannot be read: nothing will bring it back, or the machine lacks something for now.
+fn unreadable(name: &str, error: &io::Error) -> CheckpointRefused {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    let is_lost = matches!(
+        error.kind(),
+        NotFound | UnexpectedEof | IsADirectory | NotADirectory
+    );
+    if is_lost || error.raw_os_error() == Some(libc::EIO) {
+        CheckpointRefused::Damaged(format!("{name} cannot be read: {error}"))
+    } else {
+        CheckpointRefused::Unusable(format!("{name} cannot be read now: {error}"))
+    }
 }
 
 fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
@@ -243,5 +254,24 @@ fn unusable(dir: &Path, refused: CheckpointRefused) -> Error {
     Error::Checkpoint {
         dir: name.to_string_lossy().into_owned(),
         refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_for_now_is_no_damage() {
+        let is_damage = |code| {
+            let refused = unreadable(STATE, &io::Error::from_raw_os_error(code));
+            matches!(refused, CheckpointRefused::Damaged(_))
+        };
+        for passing in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EACCES] {
+            assert!(!is_damage(passing), "{passing}");
+        }
+        for lasting in [libc::ENOENT, libc::EIO] {
+            assert!(is_damage(lasting), "{lasting}");
+        }
     }
 }

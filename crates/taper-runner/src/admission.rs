@@ -1,5 +1,5 @@
-//! Whether a job fits into memory: at all, which is known before it is queued, and beside the jobs that run, which is looked at
-//! when it is claimed.
+//! Whether a job fits into memory and on the disk: at all, which is known before it is queued, and into memory beside the jobs that run,
+//! which is looked at when it is claimed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,6 +57,32 @@ pub(crate) fn check(
     );
     let param = "training.per_device_train_batch_size";
     Err(FieldError::new(param, code::INSUFFICIENT_MEMORY, message).into())
+}
+
+/// Refuses a plan whose own files are more than the data directory may ever hold: it would wait for space that it takes itself.
+///
+/// # Errors
+/// What it needs, what there is, and what would make it fit.
+pub(crate) fn check_disk(most: Option<u64>, run: &RunSpec, plan: &Plan) -> Result<(), SpecError> {
+    let disk = plan.disk;
+    let needs = disk.checkpoints.saturating_add(disk.artifacts);
+    let Some(most) = most.filter(|most| needs > *most) else {
+        return Ok(());
+    };
+    let fewer = (needs - most).div_ceil(disk.checkpoint.max(1));
+    let way = match run.spec.training.save_total_limit.checked_sub(fewer) {
+        Some(limit @ 1..) => format!("it fits with training.save_total_limit {limit}"),
+        _ => "train fewer parameters, for instance with tuning.type lora, or raise max-data-mib"
+            .to_owned(),
+    };
+    let message = format!(
+        "the job's checkpoints take {} and its result {}, but the data directory may hold {} (max-data-mib); {way}",
+        Bytes(disk.checkpoints),
+        Bytes(disk.artifacts),
+        Bytes(most)
+    );
+    let param = "training.save_total_limit";
+    Err(FieldError::new(param, code::INSUFFICIENT_DISK, message).into())
 }
 
 pub(crate) fn as_finding(error: TrainError) -> SpecError {

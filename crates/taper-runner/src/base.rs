@@ -23,7 +23,7 @@ impl Shared {
         scope: &Scope,
         name: &str,
     ) -> Result<Result<Base, FieldError>, StoreError> {
-        if let Some(dir) = models::find_folder(&self.config.models_dir, name) {
+        if let Some(dir) = self.find_folder(name).await {
             let start_from = None;
             return Ok(Ok(Base { dir, start_from }));
         }
@@ -41,11 +41,19 @@ impl Shared {
         })
     }
 
+    /// The folder of a base model, off the async threads: the disk of the models may not answer.
+    async fn find_folder(&self, name: &str) -> Option<PathBuf> {
+        let (models_dir, name) = (self.config.models_dir.clone(), name.to_owned());
+        let found =
+            tokio::task::spawn_blocking(move || models::find_folder(&models_dir, &name)).await;
+        found.ok().flatten()
+    }
+
     /// The whole model under a chain of adapters.
     async fn find_whole(&self, scope: &Scope, name: &str) -> Result<Option<PathBuf>, StoreError> {
         let mut name = name.to_owned();
         loop {
-            if let Some(dir) = models::find_folder(&self.config.models_dir, &name) {
+            if let Some(dir) = self.find_folder(&name).await {
                 return Ok(Some(dir));
             }
             let Some(tuned) = self.store.tuned(scope, &name).await? else {

@@ -28,7 +28,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.stopping.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        if let Err(error) = shared.expire().await {
+        let expired = tokio::select! {
+            // What is left half done is swept at the next start.
+            () = shared.stopping.cancelled() => return,
+            expired = shared.expire() => expired,
+        };
+        if let Err(error) = expired {
             tracing::warn!(%error, "what has been kept long enough could not be deleted; it is tried again");
         }
     }

@@ -7,9 +7,10 @@ use taper_store::{Change, Job, JobResult, Scope, StoreError, Transition};
 use tokio::time::sleep;
 
 use crate::{
+    admission::Held,
     report,
     runner::Shared,
-    settle::{RETRY, failed, is_unkept, settle, unkept},
+    settle::{RETRY, Tries, failed, is_unkept, settle, unkept},
     validation::internal,
     watchdog::{self, Ended},
     worker::{Assignment, Worker},
@@ -76,34 +77,47 @@ impl Slot {
             control.give(Command::Pause);
         }
         let newest = self.newest_checkpoint(&job).await;
-        let mut result = self.train(&job, &control).await;
+        let mut result = self.train(&job, &control, held).await;
         if result.is_ok() && control.command() == Command::Cancel {
             // Who has cancelled does not want what was finished meanwhile.
             result = Err(Stop::Cancelled.into());
         }
-        if let Err(error) = self.shared.store.sweep_run(&job.id, result.is_ok()).await {
-            tracing::warn!(job.id = %job.id, %error, "a run has left something half done");
-        }
+        self.sweep(&job, result.is_ok()).await;
         let transition = self.conclude(&job, &control, newest, result).await;
         let settled = settle(&self.shared, transition).await;
         self.shared.controls.forget(&job);
         match settled? {
             Some(job) => {
                 tracing::info!(job.id = %job.id, job.state = %job.state, "job left its worker");
+                if job.state == JobState::Cancelled {
+                    // A wish may have come when the result was made already.
+                    self.sweep(&job, false).await;
+                }
                 if job.state.is_terminal() {
                     self.shared.pauses.forget(&job.id);
                 }
             }
             None => tracing::warn!(job.id = %job.id, "the job had moved on before its run ended"),
         }
-        drop(held);
         // Another slot may wait for this memory.
         self.shared.queued.notify_waiters();
         Ok(Tick::Ran)
     }
 
-    async fn train(&mut self, job: &Job, control: &Control) -> Result<Outcome, TrainError> {
-        let run = self.prepare(job, control).await?;
+    async fn sweep(&self, job: &Job, keep_output: bool) {
+        if let Err(error) = self.shared.store.sweep_run(&job.id, keep_output).await {
+            tracing::warn!(job.id = %job.id, %error, "a run has left something half done");
+        }
+    }
+
+    async fn train(
+        &mut self,
+        job: &Job,
+        control: &Control,
+        held: Held,
+    ) -> Result<Outcome, TrainError> {
+        let preparing = self.prepare(job, control);
+        let run = watchdog::attend(&self.shared, control, preparing).await?;
         let (sink, reporter) = report::line(&self.shared, job, control);
         let reporter = tokio::spawn(reporter.run());
         let assignment = Assignment {
@@ -111,12 +125,14 @@ impl Slot {
             run,
             sink,
             control: control.clone(),
+            held,
         };
         let ending = self.worker.begin(assignment)?;
         let result = watchdog::supervise(&self.shared, control, ending).await;
         let result = match result {
             Ended::Itself(result) => result,
             Ended::Abandoned(error) => {
+                tracing::error!(job.id = %job.id, "a run was given up; what it holds of the memory is free again when its thread ends, or the server");
                 reporter.abort();
                 self.worker = self.worker.another().map_err(|e| internal(e.to_string()))?;
                 return Err(error);
@@ -131,8 +147,11 @@ impl Slot {
 
     /// Makes a run ready. What the store refuses for now is tried again while nothing better can be done.
     async fn prepare(&self, job: &Job, control: &Control) -> Result<RunSpec, TrainError> {
+        let mut tries = Tries::default();
         loop {
-            match self.try_to_prepare(job).await {
+            control.beat();
+            let prepared = self.try_to_prepare(job).await;
+            match prepared.map_err(|error| tries.count(error)) {
                 Err(error) if is_unkept(&error) && self.may_wait(control) => {
                     tracing::warn!(job.id = %job.id, %error, "a run could not be prepared; it is tried again");
                     sleep(RETRY).await;
@@ -181,7 +200,7 @@ impl Slot {
         match result {
             Ok(outcome) => match self.keep_result(job, control, &outcome).await {
                 Ok(result) => succeeded(job, result),
-                Err(error) => self.broken(job, unkept(&error)).await,
+                Err(error) => self.broken(job, error).await,
             },
             // Where a user has paused or cancelled it, the store follows that.
             Err(TrainError::Stopped(Stop::Paused)) if self.shared.stopping.is_cancelled() => {
@@ -245,12 +264,14 @@ impl Slot {
         job: &Job,
         control: &Control,
         outcome: &Outcome,
-    ) -> Result<JobResult, StoreError> {
+    ) -> Result<JobResult, TrainError> {
+        let mut tries = Tries::default();
         loop {
             let wanted =
                 control.command() != Command::Cancel && !self.shared.stopping.is_cancelled();
-            match self.result_of(job, outcome).await {
-                Err(error) if error.may_pass() && wanted => {
+            let kept = self.result_of(job, outcome).await;
+            match kept.map_err(|error| tries.count(unkept(&error))) {
+                Err(error) if is_unkept(&error) && wanted => {
                     tracing::warn!(job.id = %job.id, %error, "a result could not be kept; it is tried again");
                     sleep(RETRY).await;
                 }

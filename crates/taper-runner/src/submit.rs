@@ -74,15 +74,16 @@ impl Shared {
         let asked = Asked::default();
         let run = self.inspect(spec, project, &asked.0).await?;
         let (trainer, control) = (self.trainer.clone(), asked.0.clone());
+        let most = self.store.limits().max_bytes;
         let planned = blocking(move || {
             let plan = trainer.check(&run, &control);
             // The work goes on for a moment when its request has gone.
             drop(permit);
-            plan
+            let plan = plan.map_err(admission::as_finding)?;
+            admission::check_disk(most, &run, &plan)?;
+            Ok::<_, SpecError>(plan)
         });
-        planned
-            .await?
-            .map_err(|error| admission::as_finding(error).into())
+        Ok(planned.await??)
     }
 
     /// A quick look at model, rows and memory; gives the run with every value in force.

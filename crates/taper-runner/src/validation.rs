@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use taper_core::{
-    Command, Experiment, JobSpec, JobState, Level, NewEvent, Plan, RunEvent, TrainError,
+    Command, Control, Experiment, JobSpec, JobState, Level, NewEvent, Plan, RunEvent, TrainError,
     experiment::{Budget, first_rung},
 };
 use taper_store::{Change, Job, Scope, StoreError, Transition};
@@ -11,6 +11,7 @@ use crate::{
     RunnerError, admission,
     runner::Shared,
     settle::{failed, is_unkept, panic_message, settle, unkept},
+    watchdog,
 };
 
 /// How long a validation waits that the store has kept from being made, and how long there must be none before it is looked whether one
@@ -80,7 +81,9 @@ impl Shared {
         if job.state != JobState::ValidatingFiles {
             return Ok(Validated::Done);
         }
-        let transition = match self.check(&job).await {
+        let control = self.controls.of(&job);
+        let checking = self.check(&job, control.clone());
+        let transition = match watchdog::attend(self, &control, checking).await {
             Ok(checked) => ready(&job, checked),
             // A cancelled job has ended already; a stopped server validates it at its next start.
             Err(TrainError::Stopped(_)) => return Ok(Validated::Done),
@@ -98,14 +101,14 @@ impl Shared {
         Ok(Validated::Done)
     }
 
-    async fn check(&self, job: &Job) -> Result<Checked, TrainError> {
-        let control = self.controls.of(job);
+    async fn check(&self, job: &Job, control: Control) -> Result<Checked, TrainError> {
         if self.stopping.is_cancelled() {
             control.give(Command::Pause);
         }
         let mut run = self.concrete(job).await?;
         let experiment = self.experiment_of(job).await?;
         let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
+        let most = self.store.limits().max_bytes;
         let checked = tokio::task::spawn_blocking(move || {
             control.check()?;
             let mut plan = trainer.check(&run, &control)?;
@@ -118,6 +121,7 @@ impl Shared {
             if let Some(limit) = limit {
                 admission::check(&*trainer, limit, &run, &plan)?;
             }
+            admission::check_disk(most, &run, &plan)?;
             Ok(Checked {
                 pause_at_step: experiment.and_then(|it| first_rung(&it, plan.total_steps)),
                 spec: run.spec,

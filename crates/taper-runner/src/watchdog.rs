@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -53,6 +54,34 @@ pub(crate) async fn supervise(shared: &Shared, control: &Control, mut ending: En
         }
         if watch.overdue || shared.store.shortage().is_some() {
             pause(control);
+        }
+    }
+}
+
+/// Waits for the work before or beside a run, which reads files and models. It is given up when it does not move, for its disk may not
+/// answer, and at once when the server stops.
+pub(crate) async fn attend<T>(
+    shared: &Shared,
+    control: &Control,
+    work: impl Future<Output = Result<T, TrainError>>,
+) -> Result<T, TrainError> {
+    let patience = Patience {
+        run_timeout: None,
+        ..shared.config.patience
+    };
+    let mut watch = Watch::new(patience, control);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = shared.stopping.cancelled() => return Err(Stop::Paused.into()),
+            _ = ticks.tick() => {}
+        }
+        if watch.look(control) == Sight::Stuck {
+            control.give(Command::Cancel);
+            return Err(watch.unanswered());
         }
     }
 }
@@ -132,6 +161,14 @@ impl Watch {
         let silent = self.silent.as_secs();
         let message = format!(
             "the run has not moved for {silent} s and was given up; a retry goes on from its last checkpoint"
+        );
+        failure("stuck", message)
+    }
+
+    fn unanswered(&self) -> TrainError {
+        let silent = self.silent.as_secs();
+        let message = format!(
+            "the job's model, files or checkpoint could not be read within {silent} s; look at the disks that they lie on, then retry the job"
         );
         failure("stuck", message)
     }

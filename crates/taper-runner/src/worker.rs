@@ -8,7 +8,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use taper_core::{Control, Outcome, RunSpec, TrainError, Trainer};
 use tokio::sync::oneshot;
 
-use crate::{RunnerError, report::Sink, settle::panic_message, validation::internal};
+use crate::{
+    RunnerError, admission::Held, report::Sink, settle::panic_message, validation::internal,
+};
 
 /// Deep graphs recurse when they are dropped and walked backwards. Only what is touched takes memory.
 const STACK_BYTES: usize = 64 << 20;
@@ -19,6 +21,8 @@ pub(crate) struct Assignment {
     pub(crate) run: RunSpec,
     pub(crate) sink: Sink,
     pub(crate) control: Control,
+    /// The memory that the run takes, also when nobody waits for its end any more.
+    pub(crate) held: Held,
 }
 
 type Ended = Result<Outcome, TrainError>;
@@ -105,7 +109,10 @@ fn train(assignment: Assignment) -> Result<Outcome, TrainError> {
         run,
         mut sink,
         control,
+        held,
     } = assignment;
     control.check()?;
-    trainer.train(&run, &mut sink, &control)
+    let trained = trainer.train(&run, &mut sink, &control);
+    drop(held);
+    trained
 }

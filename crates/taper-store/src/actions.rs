@@ -43,7 +43,7 @@ impl Store {
         let mut gone = vec![self.run_dir(job)];
         gone.extend(result_files.iter().map(|file| self.layout().file(file)));
         let removed = blocking("cannot remove a deleted job's files", move || {
-            gone.iter().try_for_each(|path| layout::remove(path))
+            layout::remove_all(&gone)
         });
         if let Err(error) = removed.await {
             tracing::error!(job.id = job, %error, "the next start removes what is left");

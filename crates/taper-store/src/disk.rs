@@ -1,16 +1,15 @@
 use std::{
     fmt, io,
     path::Path,
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use tokio::sync::watch;
 
 use crate::{
     Store, StoreError,
-    layout::{self, private_new},
+    layout::{self, Layout, private_new},
     store::{Inner, blocking},
 };
 
@@ -89,19 +88,26 @@ pub struct Space {
 impl Store {
     /// Why nothing new may be written, as of a second ago at most.
     pub fn shortage(&self) -> Option<Shortage> {
-        *self.inner().shortage.borrow()
+        let known = self.inner().shortage.lock();
+        *known.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells each time when a shortage begins, changes or ends.
-    pub fn watch_shortage(&self) -> watch::Receiver<Option<Shortage>> {
-        self.inner().shortage.subscribe()
+    /// What the data directory may take.
+    pub fn limits(&self) -> Limits {
+        self.inner().limits
     }
 
     /// Looks at the disk now, and gives the reserve up or takes it back.
     pub async fn look_at_disk(&self) -> Result<Option<Shortage>, StoreError> {
         let inner = self.inner();
         let was_short = self.shortage().is_some();
-        let shortage = inner.limits.judge(self.space().await?, was_short);
+        let used = match inner.limits.max_bytes {
+            Some(_) => self.used_bytes().await?,
+            // Every row would be read for nothing.
+            None => 0,
+        };
+        let free = self.free_bytes().await?;
+        let shortage = inner.limits.judge(Space { free, used }, was_short);
         if inner.limits.min_free_bytes > 0 {
             let (path, is_short) = (
                 self.layout().reserve(),
@@ -112,30 +118,37 @@ impl Store {
                 tracing::warn!(%error, "without it a full disk keeps jobs from being cancelled and deleted");
             }
         }
-        inner.shortage.send_if_modified(|known| {
-            if known.is_some() != shortage.is_some() {
-                match &shortage {
-                    Some(shortage) => tracing::error!(%shortage, "no space for anything new; running jobs wait in the queue"),
-                    None => tracing::info!("there is space again"),
-                }
+        let known = inner.shortage.lock();
+        let before = std::mem::replace(
+            &mut *known.unwrap_or_else(PoisonError::into_inner),
+            shortage,
+        );
+        match &shortage {
+            Some(shortage) if before.is_none() => {
+                tracing::error!(%shortage, "no space for anything new; running jobs wait in the queue");
             }
-            std::mem::replace(known, shortage) != shortage
-        });
+            None if before.is_some() => tracing::info!("there is space again"),
+            _ => {}
+        }
         Ok(shortage)
     }
 
     /// Measures what is left and what is used.
     pub async fn space(&self) -> Result<Space, StoreError> {
+        Ok(Space {
+            free: self.free_bytes().await?,
+            used: self.used_bytes().await?,
+        })
+    }
+
+    async fn free_bytes(&self) -> Result<u64, StoreError> {
         let (root, reserve) = (self.layout().root().to_owned(), self.layout().reserve());
         let keeps_reserve = self.inner().limits.min_free_bytes > 0;
         let free = blocking("cannot measure the disk", move || {
             let spent = keeps_reserve && !reserve.exists();
             Ok(free_bytes(&root)?.saturating_sub(if spent { RESERVE } else { 0 }))
         });
-        Ok(Space {
-            free: free.await?,
-            used: self.used_bytes().await?,
-        })
+        free.await
     }
 
     async fn used_bytes(&self) -> Result<u64, StoreError> {
@@ -169,6 +182,15 @@ pub(crate) async fn watch(store: Weak<Inner>) {
             Err(error) => tracing::warn!(%error, "the space left could not be told"),
         }
     }
+}
+
+/// Gives the reserve up on a disk that is full already: opening the database writes.
+pub(crate) fn make_room(layout: &Layout) -> Result<(), StoreError> {
+    let given_up = free_bytes(layout.root()).and_then(|free| match free < RESERVE {
+        true => layout::remove(&layout.reserve()),
+        false => Ok(()),
+    });
+    given_up.map_err(StoreError::io("cannot give the reserve up"))
 }
 
 /// Makes the file that keeps the reserve, or removes it.

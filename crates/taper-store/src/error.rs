@@ -89,6 +89,15 @@ impl StoreError {
         )
     }
 
+    /// Tells whether an error of the disk may as well be there for ever: one that nobody has to free space for.
+    pub fn may_last(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Io { source, .. } => !matches!(source.kind(), QuotaExceeded | StorageFull),
+            _ => false,
+        }
+    }
+
     /// Adds to an I/O error what was being done.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();

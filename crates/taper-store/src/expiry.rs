@@ -2,6 +2,7 @@ use sqlx::Row;
 
 use crate::{
     Store, StoreError, UploadState,
+    requests::KEY_SECONDS,
     store::now,
     writer::{Command, Tx},
 };
@@ -22,9 +23,19 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Forgets uploads that have ended, once no request can mean them any more; their files stay.
+    async fn forget_uploads(&mut self) -> Result<(), StoreError> {
+        sqlx::query("delete from uploads where state <> 'pending' and expires_at < ?")
+            .bind(now() - KEY_SECONDS)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn expire(&mut self) -> Result<Leftovers, StoreError> {
         self.forget_requests().await?;
         self.forget_sessions().await?;
+        self.forget_uploads().await?;
         let mut gone = Vec::new();
         let files: Vec<String> = sqlx::query_scalar("select id from files where expires_at <= ?")
             .bind(now())

@@ -6,7 +6,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 
 use crate::{
     Once, Order, Page, Scope, Store, StoreError,
-    layout::open_regular,
+    layout::{self, open_regular},
     scope::project_of,
     store::{blocking, new_id},
     writer::{Command, Tx},
@@ -150,7 +150,7 @@ impl Store {
         // The row goes first: a file without a row is swept at the next start, a row without a file would be a lie.
         let deleted = self.write(|reply| Command::DeleteFile(id, reply)).await?;
         if deleted {
-            blocking("cannot remove a file", move || std::fs::remove_file(path)).await?;
+            blocking("cannot remove a file", move || layout::remove(&path)).await?;
         }
         Ok(deleted)
     }

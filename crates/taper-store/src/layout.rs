@@ -154,6 +154,15 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes all that it can, and tells the first error.
+pub(crate) fn remove_all(paths: &[PathBuf]) -> io::Result<()> {
+    let mut removed = Ok(());
+    for path in paths {
+        removed = removed.and(remove(path));
+    }
+    removed
+}
+
 fn is_half_done(name: &str) -> bool {
     name.ends_with(".tmp")
 }

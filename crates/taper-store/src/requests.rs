@@ -7,7 +7,7 @@ use crate::{Store, StoreError, store::now, writer::Tx};
 /// How long a request counts as the one that a client's retry repeats. Clients wait some seconds; who asks for the same later means it.
 const RETRY_SECONDS: i64 = 2 * 60;
 /// How long a client's own key holds.
-const KEY_SECONDS: i64 = 30 * 24 * 60 * 60;
+pub(crate) const KEY_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// The marks by which a request that was sent before is known again, so that it makes nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,15 +44,19 @@ impl Store {
     /// when there are none, or a job that has not ended starts from what this one has made.
     pub async fn delete_checkpoints(&self, job: &str) -> Result<bool, StoreError> {
         let id = job.to_owned();
-        let deleted = self
+        let gone = self
             .write(|reply| Command::DeleteCheckpoints(id, reply))
             .await?;
-        if !deleted {
+        if gone.is_empty() {
             return Ok(false);
         }
-        let folder = self.run_dir(job).join("checkpoints");
+        // Only those: a job that is tried again meanwhile may have new ones.
+        let folders = gone
+            .iter()
+            .map(|folder| self.layout().checkpoint(job, folder));
+        let folders: Vec<_> = folders.collect();
         blocking("cannot remove a job's checkpoints", move || {
-            layout::remove(&folder)
+            layout::remove_all(&folders)
         })
         .await?;
         Ok(true)
@@ -82,21 +86,24 @@ pub(crate) async fn weigh(
 }
 
 impl Tx<'_> {
-    /// False when there are none that may go.
-    pub(crate) async fn delete_checkpoints(&mut self, job: &str) -> Result<bool, StoreError> {
+    /// Deletes the rows, and tells the folders that have lost theirs.
+    pub(crate) async fn delete_checkpoints(
+        &mut self,
+        job: &str,
+    ) -> Result<Vec<String>, StoreError> {
         let job = jobs::find(self.connection, job).await?;
         let Some(job) = job.filter(|job| job.state.is_terminal()) else {
-            return Ok(false);
+            return Ok(Vec::new());
         };
         let model = job.tuned_model_name();
         match self.require_unused(&model, Span::Checkpoints).await {
-            Err(StoreError::ModelInUse { .. }) => return Ok(false),
+            Err(StoreError::ModelInUse { .. }) => return Ok(Vec::new()),
             unused => unused?,
         }
-        let deleted = sqlx::query("delete from checkpoints where job = ?")
+        let gone = sqlx::query_scalar("delete from checkpoints where job = ? returning folder")
             .bind(job.row)
-            .execute(&mut *self.connection)
+            .fetch_all(&mut *self.connection)
             .await?;
-        Ok(deleted.rows_affected() > 0)
+        Ok(gone)
     }
 }

@@ -215,21 +215,28 @@ async fn sweep(layout: &Layout, connection: &mut SqliteConnection) -> Result<(),
     }
     let mut gone = Vec::new();
     for job in layout.runs().map_err(cannot_sweep())? {
-        let has_checkpoints: Option<bool> = sqlx::query_scalar(
-            "select exists (select 1 from checkpoints where job = jobs.row) from jobs where id = ?",
+        let wanted = sqlx::query(
+            "select exists (select 1 from checkpoints where job = jobs.row) as checkpoints, state = 'succeeded' as output
+             from jobs where id = ?",
         )
         .bind(&job)
         .fetch_optional(&mut *connection)
         .await?;
-        match has_checkpoints {
-            None => gone.push(layout.run_dir(&job)),
-            Some(false) => gone.push(layout.run_dir(&job).join("checkpoints")),
-            Some(true) => {}
+        let dir = layout.run_dir(&job);
+        let Some(wanted) = wanted else {
+            gone.push(dir);
+            continue;
+        };
+        // A run writes its output anew: nothing can go on from one that did not become known.
+        for folder in ["checkpoints", "output"] {
+            if !wanted.try_get::<bool, _>(folder)? {
+                gone.push(dir.join(folder));
+            }
         }
     }
     layout
         .sweep_files(&files)
-        .and_then(|()| gone.iter().try_for_each(|path| layout::remove(path)))
+        .and_then(|()| layout::remove_all(&gone))
         .and_then(|()| {
             runs.iter()
                 .try_for_each(|(job, folders)| layout.sweep_run(job, folders))

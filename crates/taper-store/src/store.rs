@@ -1,7 +1,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +13,7 @@ use sqlx::{
 use taper_core::Event;
 use tokio::sync::{
     broadcast::{self, error::RecvError},
-    mpsc, oneshot, watch,
+    mpsc, oneshot,
 };
 
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) struct Inner {
     readers: SqlitePool,
     events: broadcast::Sender<Arc<Event>>,
     pub(crate) limits: Limits,
-    pub(crate) shortage: watch::Sender<Option<Shortage>>,
+    pub(crate) shortage: Mutex<Option<Shortage>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) keys: Seen,
     lock: File,
@@ -88,6 +88,7 @@ impl Store {
     pub async fn open_within(data_dir: &Path, limits: Limits) -> Result<Self, StoreError> {
         let layout = Layout::create(data_dir)?;
         let lock = layout.lock()?;
+        disk::make_room(&layout)?;
         let options = connect_options(&layout.database()?);
         let opened = startup::open(&layout, &options).await?;
         let readers = SqlitePoolOptions::new()
@@ -106,7 +107,7 @@ impl Store {
                 readers,
                 events,
                 limits,
-                shortage: watch::Sender::new(None),
+                shortage: Mutex::new(None),
                 counters,
                 keys: Seen::default(),
                 lock,

@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Append(Report, Reply<()>),
     PublishCheckpoint(Publication, Reply<(Checkpoint, Vec<String>)>),
     /// Answers whether there were any.
-    DeleteCheckpoints(String, Reply<bool>),
+    DeleteCheckpoints(String, Reply<Vec<String>>),
     RefuseCheckpoints(Refusal, Reply<()>),
     CreateUpload(NewUpload, Option<Once>, Reply<ChunkedUpload>),
     AddPart(UploadPart, Option<Once>, Reply<UploadPart>),

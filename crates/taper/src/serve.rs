@@ -3,7 +3,10 @@ use std::{io, net::SocketAddr};
 use anyhow::{Context, Result};
 use clap::Args;
 use rustix::{fs::Mode, process::umask};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime::Runtime,
+};
 
 use crate::{
     console::say,
@@ -24,8 +27,15 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    #[tokio::main]
-    pub(crate) async fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
+        let runtime = Runtime::new().context("cannot start the threads")?;
+        let ended = runtime.block_on(self.serve());
+        // A thread that waits for a disk that does not answer must not keep the process.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn serve(self) -> Result<()> {
         let settings = Settings::read(self.flags)?;
         logging::start(settings.log_format, "info");
         // What SQLite, the engine and the workers write is for the owner alone.

@@ -289,6 +289,16 @@ fn a_best_step_that_could_not_be_kept_gives_way_to_the_best_that_was() {
     let (published, recorder) = train_without(&run("without-best"), move |step| step == best);
     assert!((published - second).abs() < 1e-6, "{published}: {bests:?}");
     assert!(says(&recorder, "the best that could be kept"));
+    let harmed = run("harmed-best");
+    let weights = harmed.checkpoint_dir(best).join("parameters.safetensors");
+    let (published, recorder) = train_without(&harmed, move |step| {
+        if step > best {
+            fs::write(&weights, "other bytes").unwrap();
+        }
+        false
+    });
+    assert!((published - last).abs() < 1e-6, "{published}: {last}");
+    assert!(says(&recorder, "the last"));
     let (published, recorder) = train_without(&run("without-any"), |_| true);
     assert!((published - last).abs() < 1e-6, "{published}: {last}");
     assert!(says(&recorder, "the last"));

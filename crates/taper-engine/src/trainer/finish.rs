@@ -8,7 +8,7 @@ use super::Trainer;
 use crate::{
     Error, Result,
     export::{Check, Export},
-    folder::write_whole,
+    folder::fill,
     memory, state,
 };
 
@@ -40,16 +40,31 @@ impl Trainer<'_> {
 
     /// Puts the best weights back if they are wanted, and makes sure that the last evaluation is theirs.
     fn choose_weights(&mut self) -> Result<()> {
-        let step = self.step_of_choice();
-        if step != self.progress.step {
-            let dir = self.run.checkpoint_dir(step);
-            state::restore_best(&self.fingerprint, &dir, &self.model.parameters)?;
+        let mut step = self.step_of_choice();
+        if step != self.progress.step && !self.put_back(step)? {
+            step = self.progress.step;
         }
         let evaluated = self.last_evaluation.as_ref().map(|(step, _)| *step);
         if step != self.progress.step || evaluated != Some(step) {
             self.last_evaluation = self.evaluation()?.map(|evaluation| (step, evaluation));
         }
         Ok(())
+    }
+
+    /// Puts the weights of a step back; false when its checkpoint has been harmed since, and the run keeps those that it has.
+    fn put_back(&mut self, step: u64) -> Result<bool> {
+        let dir = self.run.checkpoint_dir(step);
+        match state::restore_best(&self.fingerprint, &dir, &self.model.parameters) {
+            Err(Error::Checkpoint { refused, .. }) => {
+                let last = self.progress.step;
+                let message = format!(
+                    "The weights of step {step} were the best, but its checkpoint cannot be used: {refused}; the result has those of step {last}, the last"
+                );
+                self.sink.event(RunEvent::Message(Level::Warn, message));
+                Ok(false)
+            }
+            restored => restored.map(|()| true),
+        }
     }
 
     /// The step whose weights become the artifacts. The best ones may be lost, since their checkpoint could not be kept: then the best that
@@ -108,7 +123,7 @@ impl Trainer<'_> {
         } = self;
         drop(optimizer);
         let evaluation = last_evaluation.as_ref().map(|(_, evaluation)| evaluation);
-        write_whole(&run.output_dir(), |dir| {
+        let filled = fill(&run.output_dir(), run.attempt, |dir| {
             let export = Export {
                 run,
                 data,
@@ -122,8 +137,11 @@ impl Trainer<'_> {
             let check = Check::of(run, data, &model, progress.step)?;
             drop(model);
             check.read_back(dir)
-        })
-        .map_err(|error| match error {
+        });
+        // Who has given the run up meanwhile may have begun another.
+        let named = filled
+            .and_then(|filled| filled.complete_if(|_| Ok(()), || Ok(control.check_cancelled()?)));
+        named.map_err(|error| match error {
             Error::Io { doing, source } => Error::Io {
                 doing: format!("writing the artifacts: {doing}"),
                 source,

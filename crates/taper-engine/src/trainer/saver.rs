@@ -98,7 +98,7 @@ impl Trainer<'_> {
             history: &self.history,
             kept: &kept,
         };
-        let written = state::write(&dir, &snapshot)?;
+        let written = state::write(&dir, self.run.attempt, &snapshot)?;
         let files = CheckpointFiles {
             step,
             dir,

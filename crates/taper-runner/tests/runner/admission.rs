@@ -1,10 +1,10 @@
 use std::sync::{Arc, Mutex};
 
-use taper_core::{JobState, Memory, Method, Project, RunSpec, code};
-use taper_runner::RunnerError;
-use taper_store::{JobFilter, Scope};
+use taper_core::{Disk, JobState, Memory, Method, Plan, Project, RunSpec, code};
+use taper_runner::{Patience, RunnerError};
+use taper_store::{JobFilter, Limits, Scope};
 
-use crate::bench::{Bench, Script, done, spec, until_stopped};
+use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
 
 /// What a row takes in these tests.
 const ROW: u64 = 100;
@@ -133,4 +133,39 @@ async fn a_plan_leaves_nothing_behind() {
             .data
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn a_job_whose_own_checkpoints_pass_the_quota_is_refused_with_a_way() {
+    const MIB: u64 = 1 << 20;
+    let script = Script::new(|_, _, _| done()).checking(|run, _| {
+        let limit = run.spec.training.save_total_limit;
+        let disk = Disk {
+            checkpoint: 5 * MIB,
+            checkpoints: 5 * MIB * (limit + 1),
+            artifacts: MIB,
+        };
+        Ok(Plan { disk, ..plan() })
+    });
+    let limits = Limits {
+        min_free_bytes: 0,
+        max_bytes: Some(16 * MIB),
+    };
+    let bench = Bench::guarded(script, Patience::default(), limits).await;
+    let mut job = spec(&bench.store).await;
+    job.training.save_total_limit = 4;
+    let planned = bench.runner.plan(&Project::default(), job.clone()).await;
+    let Err(RunnerError::Spec(refused)) = planned else {
+        panic!("{planned:?}")
+    };
+    assert_eq!(refused.first().code, code::INSUFFICIENT_DISK);
+    let submitted = bench.runner.submit(job.clone()).await.unwrap();
+    let failed = bench.wait(&submitted, JobState::Failed).await;
+    let error = failed.error.unwrap();
+    assert_eq!(error.code, code::INSUFFICIENT_DISK);
+    let way = "it fits with training.save_total_limit 2";
+    assert!(error.message.ends_with(way), "{}", error.message);
+    job.training.save_total_limit = 2;
+    let submitted = bench.runner.submit(job).await.unwrap();
+    bench.wait(&submitted, JobState::Succeeded).await;
 }

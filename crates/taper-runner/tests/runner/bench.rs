@@ -159,10 +159,20 @@ impl Bench {
 
     /// With this many bytes of memory for jobs.
     pub(crate) async fn within(script: Script, workers: usize, memory: u64) -> Self {
+        Self::with_memory(script, workers, memory, Patience::default()).await
+    }
+
+    /// The same with one worker and a runner that steps in.
+    pub(crate) async fn patient(script: Script, patience: Patience, memory: u64) -> Self {
+        Self::with_memory(script, 1, memory, patience).await
+    }
+
+    async fn with_memory(script: Script, workers: usize, memory: u64, patience: Patience) -> Self {
         let dir = models();
         let store = Store::open(&dir.path().join("data")).await.unwrap();
         let config = RunnerConfig {
             memory_limit: Some(memory),
+            patience,
             ..config(dir.path(), workers)
         };
         let runner = Runner::start(store.clone(), Arc::new(script), config);

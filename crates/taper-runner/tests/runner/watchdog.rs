@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use taper_core::{Event, JobState};
+use taper_core::{Event, JobState, Memory};
 use taper_runner::Patience;
 use taper_store::{FileRecord, Limits, Scope, Store};
 
-use crate::bench::{Bench, Script, done, until_stopped};
+use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
 
 const LITTLE: Limits = Limits {
     min_free_bytes: 0,
@@ -41,6 +41,88 @@ async fn a_run_that_does_not_move_fails_and_the_next_one_gets_a_worker() {
     let job = bench.wait(&job, JobState::Succeeded).await;
     assert_eq!(job.attempt, 2);
     bench.runner.shutdown().await;
+}
+
+/// Both ends of a hang: whether it may end, which a test must allow before its threads are waited for.
+#[derive(Clone, Default)]
+struct Hang(Arc<AtomicU32>);
+
+impl Hang {
+    fn wait(&self) {
+        while self.0.load(SeqCst) == 0 {
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn end(&self) {
+        self.0.store(1, SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_validation_that_does_not_move_keeps_neither_the_next_one_nor_the_server() {
+    let hang = Hang::default();
+    let script = Script::new(|_, _, _| done()).checking({
+        let hang = hang.clone();
+        move |run, _| {
+            if run.spec.metadata.contains_key("hangs") {
+                hang.wait();
+            }
+            Ok(plan())
+        }
+    });
+    let patience = Patience {
+        stuck_after: SECOND,
+        run_timeout: None,
+    };
+    let bench = Bench::guarded(script, patience, Limits::default()).await;
+    let mut spec = spec(&bench.store).await;
+    spec.metadata.insert("hangs".to_owned(), String::new());
+    let hung = bench.runner.submit(spec.clone()).await.unwrap();
+    let next = bench.submit().await;
+    let failed = bench.wait(&hung, JobState::Failed).await;
+    assert_eq!(failed.error.unwrap().code, "stuck");
+    bench.wait(&next, JobState::Succeeded).await;
+    let hung = bench.runner.submit(spec).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(1), bench.runner.shutdown());
+    stopped.await.unwrap();
+    let left = bench.store.job(&Scope::All, &hung.id).await.unwrap();
+    assert_eq!(left.unwrap().state, JobState::ValidatingFiles);
+    hang.end();
+}
+
+#[tokio::test]
+async fn a_run_that_was_given_up_holds_its_memory_until_it_ends() {
+    let hang = Hang::default();
+    let script = Script::new({
+        let hang = hang.clone();
+        move |run, _, _| {
+            if run.attempt == 1 && run.spec.metadata.contains_key("hangs") {
+                hang.wait();
+            }
+            done()
+        }
+    });
+    let script = script.taking(|_| Memory {
+        weights: 600,
+        ..Memory::default()
+    });
+    let patience = Patience {
+        stuck_after: SECOND,
+        run_timeout: None,
+    };
+    let bench = Bench::patient(script, patience, 1000).await;
+    let mut spec = spec(&bench.store).await;
+    spec.metadata.insert("hangs".to_owned(), String::new());
+    let hung = bench.runner.submit(spec).await.unwrap();
+    let failed = bench.wait(&hung, JobState::Failed).await;
+    assert_eq!(failed.error.unwrap().code, "stuck");
+    let next = bench.submit().await;
+    let waits = "Waiting for memory: the job needs 600 B, the running ones leave 400 B";
+    bench.wait_for_event(&next, waits).await;
+    hang.end();
+    bench.wait(&next, JobState::Succeeded).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{store::now, tuned::MODEL_FOLDERS};
 
@@ -50,7 +50,7 @@ pub(super) async fn count_jobs(connection: &mut SqliteConnection) -> Result<u64,
     Ok(jobs as u64)
 }
 
-/// Lists everything.
+/// Lists everything, checkpoints first: those of a running job are superseded soon.
 pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<Item>, sqlx::Error> {
     let files = sqlx::query("select id, sha256 from files order by row")
         .fetch_all(&mut *connection)
@@ -86,7 +86,52 @@ pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<Item>, 
             sha256: row.try_get("sha256")?,
         })
     });
-    files.chain(checkpoints).chain(artifacts).collect()
+    checkpoints.chain(files).chain(artifacts).collect()
+}
+
+/// The newest checkpoint of the job that a checkpoint belongs to, with its row.
+pub(super) async fn newest_beside(
+    connection: &mut SqliteConnection,
+    item: &Item,
+) -> Result<Option<(Item, SqliteRow)>, sqlx::Error> {
+    let Item::Checkpoint { job, .. } = item else {
+        return Ok(None);
+    };
+    let newest = sqlx::query(
+        "select checkpoints.* from checkpoints join jobs on jobs.row = checkpoints.job
+         where jobs.id = ? order by step desc limit 1",
+    )
+    .bind(job)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = newest else { return Ok(None) };
+    let (job, folder) = (job.clone(), row.try_get("folder")?);
+    Ok(Some((Item::Checkpoint { job, folder }, row)))
+}
+
+/// Lists a checkpoint as another database does.
+pub(super) async fn adopt(
+    connection: &mut SqliteConnection,
+    item: &Item,
+    row: &SqliteRow,
+) -> Result<(), sqlx::Error> {
+    let Item::Checkpoint { job, .. } = item else {
+        return Ok(());
+    };
+    sqlx::query(
+        "insert or replace into checkpoints (id, job, step, folder, created_at, bytes, metrics)
+         values (?, (select row from jobs where id = ?), ?, ?, ?, ?, ?)",
+    )
+    .bind(row.try_get::<String, _>("id")?)
+    .bind(job)
+    .bind(row.try_get::<i64, _>("step")?)
+    .bind(row.try_get::<String, _>("folder")?)
+    .bind(row.try_get::<i64, _>("created_at")?)
+    .bind(row.try_get::<i64, _>("bytes")?)
+    .bind(row.try_get::<String, _>("metrics")?)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Tells whether the database still lists an item.

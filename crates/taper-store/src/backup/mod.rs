@@ -11,13 +11,16 @@ use std::{
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use self::items::Found;
+use self::items::{Found, Item};
 use crate::{
     StoreError,
     layout::{self, Layout, sync_dir},
     startup,
     store::blocking,
 };
+
+/// Times that a checkpoint may be superseded while it is copied.
+const TRIES: u32 = 5;
 
 /// What goes into a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +49,8 @@ pub struct Copied {
 pub async fn back_up(data_dir: &Path, to: &Path, extent: Extent) -> Result<Copied, StoreError> {
     let source = Layout::of(data_dir);
     let mut live = open_to_read(&source).await?;
-    let half_done = new_folder(to)?;
-    let target = Layout::create(&half_done)?;
-    copy_database(&mut live, &target.database_path()).await?;
-    let copied = copy_items(&source, &target, extent, Some(&mut live)).await?;
+    let copied = copy_all(&source, to, extent, &mut live).await?;
     live.close().await?;
-    publish(half_done, to.to_owned()).await?;
     Ok(copied)
 }
 
@@ -63,13 +62,32 @@ pub async fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, StoreErro
     let source = Layout::of(backup);
     let mut kept = open_to_read(&source).await?;
     startup::check_known(&mut kept).await?;
-    let half_done = new_folder(data_dir)?;
-    let target = Layout::create(&half_done)?;
-    copy_database(&mut kept, &target.database_path()).await?;
+    let copied = copy_all(&source, data_dir, Extent::Everything, &mut kept).await?;
     kept.close().await?;
-    let copied = copy_items(&source, &target, Extent::Everything, None).await?;
-    publish(half_done, data_dir.to_owned()).await?;
     Ok(copied)
+}
+
+/// Makes the folder `to`, or nothing.
+async fn copy_all(
+    source: &Layout,
+    to: &Path,
+    extent: Extent,
+    database: &mut SqliteConnection,
+) -> Result<Copied, StoreError> {
+    let half_done = new_folder(to)?;
+    let copying = async {
+        let target = Layout::create(&half_done)?;
+        copy_database(database, &target.database_path()).await?;
+        let copied = copy_items(source, &target, extent, database).await?;
+        publish(half_done.clone(), to.to_owned()).await?;
+        Ok(copied)
+    };
+    let copied = copying.await;
+    if copied.is_err() {
+        // The first error is the one to tell.
+        drop(layout::remove(&half_done));
+    }
+    copied
 }
 
 /// Writes a consistent copy of an open database, which appears under its name when it is whole and checked.
@@ -96,12 +114,12 @@ pub(crate) async fn copy_database(
 }
 
 /// Copies what the copied database names, and makes it forget what could not be copied. What a server has deleted meanwhile is
-/// no damage.
+/// no damage, as the `live` database tells.
 async fn copy_items(
     source: &Layout,
     target: &Layout,
     extent: Extent,
-    mut live: Option<&mut SqliteConnection>,
+    live: &mut SqliteConnection,
 ) -> Result<Copied, StoreError> {
     let mut database = open_copy(&target.database_path()).await?;
     items::forget_unfinished(&mut database).await?;
@@ -114,24 +132,48 @@ async fn copy_items(
             Extent::Everything => copy::item(item.clone(), source, target).await?,
             Extent::Database => Found::Missing,
         };
-        let Found::Whole(bytes) = found else {
+        if !matches!(found, Found::Whole(_)) {
             items::forget(&mut database, &item).await?;
-            let wanted = match live.as_deref_mut() {
-                _ if extent == Extent::Database => false,
-                Some(live) => items::is_known(live, &item).await?,
-                None => true,
-            };
-            if wanted {
+        }
+        let bytes = match found {
+            Found::Whole(bytes) => Some(bytes),
+            _ if extent == Extent::Database => None,
+            _ if items::is_known(live, &item).await? => {
                 copied.damaged.push(item.to_string());
+                None
             }
-            continue;
+            _ => copy_newer(&item, source, target, &mut database, live).await?,
         };
-        copied.items += 1;
-        copied.bytes += bytes;
+        copied.items += u64::from(bytes.is_some());
+        copied.bytes += bytes.unwrap_or(0);
     }
     copied.bytes += target.database_bytes();
     database.close().await?;
     Ok(copied)
+}
+
+/// Copies, in the place of a checkpoint that is superseded by now, the newest of its job: one that only had older ones would begin again.
+/// Gives its size, or `None` when there is none or it is listed anyway.
+async fn copy_newer(
+    item: &Item,
+    source: &Layout,
+    target: &Layout,
+    database: &mut SqliteConnection,
+    live: &mut SqliteConnection,
+) -> Result<Option<u64>, StoreError> {
+    for _ in 0..TRIES {
+        let Some((newest, row)) = items::newest_beside(live, item).await? else {
+            return Ok(None);
+        };
+        if items::is_known(database, &newest).await? {
+            return Ok(None);
+        }
+        if let Found::Whole(bytes) = copy::item(newest.clone(), source, target).await? {
+            items::adopt(database, &newest, &row).await?;
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// Connects to a database that a server may have open.
@@ -205,4 +247,68 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.components().as_path().as_os_str().to_owned();
     name.push(format!(".{ending}"));
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use taper_core::{CheckpointFiles, JobSpec, JobState, Level, Metrics};
+
+    use super::*;
+    use crate::{Change, Job, NewFile, Store, Transition};
+
+    async fn running(store: &Store) -> Job {
+        let upload = store.begin_upload().await.unwrap();
+        let file = upload.finish(NewFile::new("rows.jsonl", "fine-tune"));
+        let body = json!({"model": "base", "training_file": file.await.unwrap().id});
+        let job = store.create_job(JobSpec::parse(&body).unwrap()).await;
+        let queued = Transition {
+            job: job.unwrap().id,
+            from: &[JobState::ValidatingFiles],
+            attempt: None,
+            to: JobState::Queued,
+            level: Level::Info,
+            message: String::new(),
+            change: Change::default(),
+        };
+        store.transition(queued).await.unwrap();
+        store.claim().await.unwrap().unwrap()
+    }
+
+    async fn publish(store: &Store, job: &Job, step: u64, superseded: Vec<u64>) {
+        let dir = store
+            .layout()
+            .checkpoint(&job.id, &format!("step-{step:08}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(taper_core::CHECKPOINT_MANIFEST), "{}").unwrap();
+        let files = CheckpointFiles {
+            step,
+            dir,
+            metrics: Metrics::new(),
+            superseded,
+        };
+        let published = store.publish_checkpoint(&job.id, 1, files);
+        published.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_that_is_superseded_meanwhile_gives_way_to_the_newest() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Store::open(from.path()).await.unwrap();
+        let job = running(&store).await;
+        publish(&store, &job, 2, vec![]).await;
+        let (source, target) = (Layout::of(from.path()), Layout::create(to.path()).unwrap());
+        let mut live = open_to_read(&source).await.unwrap();
+        let copy = target.database_path();
+        copy_database(&mut live, &copy).await.unwrap();
+        publish(&store, &job, 4, vec![2]).await;
+        let copied = copy_items(&source, &target, Extent::Everything, &mut live);
+        let copied = copied.await.unwrap();
+        // With the upload.
+        assert_eq!((copied.items, copied.damaged), (2, vec![]));
+        let restored = Store::open(to.path()).await.unwrap();
+        let kept = restored.checkpoints(&job, None, 9).await.unwrap().data;
+        assert_eq!(kept.iter().map(|it| it.step).collect::<Vec<_>>(), [4]);
+        assert!(kept[0].dir.is_dir());
+    }
 }

@@ -272,10 +272,7 @@ impl Store {
     /// Removes files whose rows have gone. What is left is swept at the next start.
     pub(crate) async fn remove_files(&self, ids: Vec<String>) -> Result<(), StoreError> {
         let paths: Vec<_> = ids.iter().map(|id| self.layout().file(id)).collect();
-        blocking("cannot remove a file", move || {
-            paths.iter().try_for_each(|path| layout::remove(path))
-        })
-        .await
+        blocking("cannot remove a file", move || layout::remove_all(&paths)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Copies of a data directory, also of one in use.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use serde_json::json;
 use taper_core::{CHECKPOINT_MANIFEST, CheckpointFiles, JobState, Metrics, Project};
@@ -159,6 +159,12 @@ async fn nothing_is_written_over_and_nothing_is_made_of_nothing() {
         "{refused:?}"
     );
     assert_eq!(names(space.path()), Vec::<String>::new());
+    // A link at the goal is found only at the end.
+    let goal = space.path().join("goal");
+    symlink(space.path().join("nowhere"), &goal).unwrap();
+    let refused = back_up(dir.path(), &goal, Extent::Everything).await;
+    assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    assert_eq!(names(space.path()), ["goal"]);
 }
 
 #[tokio::test]

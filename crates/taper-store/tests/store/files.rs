@@ -1,9 +1,9 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use taper_core::{JobState, Project};
-use taper_store::{FileFilter, FileRecord, NewFile, Order, Scope, StoreError};
+use taper_store::{FileFilter, FileRecord, NewFile, NewUpload, Order, Scope, StoreError};
 
-use crate::{create, spec, store, to, upload};
+use crate::{create, spec, startup::with_database, store, to, upload};
 
 fn names(dir: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(dir.join("files")).unwrap();
@@ -50,6 +50,37 @@ async fn what_has_expired_goes_unless_a_job_needs_it() {
     store.transition(end).await.unwrap().unwrap();
     store.expire().await.unwrap();
     assert!(!is_there(&files[1]).await);
+}
+
+#[tokio::test]
+async fn an_upload_that_has_ended_is_forgotten_when_nobody_asks_for_it_any_more() {
+    let (dir, store) = store().await;
+    let new = NewUpload {
+        project: Project::default(),
+        bytes: 9,
+        filename: "rows.jsonl".to_owned(),
+        purpose: "fine-tune".to_owned(),
+        expires_after: None,
+    };
+    let upload = store.create_upload(new, None).await.unwrap();
+    store.cancel_upload(&upload).await.unwrap();
+    let is_known = async || {
+        store.expire().await.unwrap();
+        let known = store.upload(&Scope::All, &upload.id).await.unwrap();
+        known.is_some()
+    };
+    assert!(is_known().await);
+    with_database(dir.path(), "update uploads set expires_at = 1").await;
+    assert!(!is_known().await);
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_from_the_disk_can_be_deleted() {
+    let (_dir, store) = store().await;
+    let file = upload(&store, b"{}").await;
+    fs::remove_file(store.file_path(&file.id)).unwrap();
+    assert!(store.delete_file(&Scope::All, &file.id).await.unwrap());
+    assert!(!store.delete_file(&Scope::All, &file.id).await.unwrap());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions}
 use taper_core::{CheckpointFiles, Event, JobState, Metrics};
 use taper_store::{CurveQuery, Recovered, Scope, Store, StoreError};
 
-use crate::{create, run, step, store, upload};
+use crate::{create, run, step, store, to, upload};
 
 /// Opens the directory anew after a store was dropped without being closed, as a killed server leaves it.
 async fn reopen(dir: &std::path::Path) -> Store {
@@ -120,24 +120,61 @@ async fn leftovers_are_swept_at_the_start() {
     let job = create(&store).await;
     let kept = upload(&store, b"kept").await;
     let run_dir = store.run_dir(&job.id);
+    let done = run(&store).await;
+    let done_dir = store.run_dir(&done.id);
+    let succeeded = to(&done, &[JobState::Running], JobState::Succeeded);
+    store.transition(succeeded).await.unwrap().unwrap();
+    fs::create_dir_all(done_dir.join("output")).unwrap();
     drop(store);
     let files = dir.path().join("files");
     fs::write(files.join("file-1.part"), "half").unwrap();
     fs::write(files.join("file-2"), "never known").unwrap();
     for folder in [
         "output.tmp",
+        "output",
         "checkpoints/step-00000001",
         "checkpoints/step-00000002.tmp",
     ] {
         fs::create_dir_all(run_dir.join(folder)).unwrap();
     }
     let store = reopen(dir.path()).await;
-    assert_eq!(fs::read_dir(&files).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(&files).unwrap().count(), 3);
     assert!(store.file_path(&kept.id).exists());
     assert!(!run_dir.join("output.tmp").exists());
+    // Without its job's end nobody knows of a result.
+    assert!(!run_dir.join("output").exists());
+    assert!(done_dir.join("output").exists());
     for step in ["step-00000001", "step-00000002.tmp"] {
         assert!(!run_dir.join("checkpoints").join(step).exists());
     }
+}
+
+#[tokio::test]
+async fn only_the_checkpoints_that_were_known_are_deleted() {
+    let (_dir, store) = store().await;
+    let job = run(&store).await;
+    let checkpoint = |step| {
+        let dir = store
+            .run_dir(&job.id)
+            .join(format!("checkpoints/step-{step:08}"));
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    };
+    let known = checkpoint(2);
+    let files = CheckpointFiles {
+        step: 2,
+        dir: known.clone(),
+        metrics: Metrics::new(),
+        superseded: vec![],
+    };
+    store.publish_checkpoint(&job.id, 1, files).await.unwrap();
+    let end = to(&job, &[JobState::Running], JobState::Failed);
+    store.transition(end).await.unwrap().unwrap();
+    // As a run writes it that was started again in this moment.
+    let new = checkpoint(3);
+    assert!(store.delete_checkpoints(&job.id).await.unwrap());
+    assert_eq!((known.exists(), new.exists()), (false, true));
+    assert!(!store.delete_checkpoints(&job.id).await.unwrap());
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use taper_store::{Limits, Scope, Shortage, Store, StoreError};
 
 use crate::{create, enqueue, run, spec, store, upload};
 
-async fn with_database(dir: &Path, statement: &'static str) {
+pub(crate) async fn with_database(dir: &Path, statement: &'static str) {
     let options = SqliteConnectOptions::new().filename(dir.join("taper.db"));
     let mut database = SqliteConnection::connect_with(&options).await.unwrap();
     database.execute(statement).await.unwrap();
@@ -265,8 +265,7 @@ async fn the_quota_counts_what_is_listed_and_ends_when_something_is_deleted() {
         matches!(shortage, Some(Shortage::Quota { used, most }) if used > most && most == 10 << 20)
     );
     assert!(store.begin_upload().await.is_err());
-    let mut watched = store.watch_shortage();
     store.delete_file(&Scope::All, &file.id).await.unwrap();
-    watched.wait_for(Option::is_none).await.unwrap();
+    assert_eq!(store.look_at_disk().await.unwrap(), None);
     run(&store).await;
 }

@@ -108,7 +108,7 @@ pub(super) fn failed(error: TrainError, checkpoint: Option<&Path>) -> Error {
         if !places.is_empty() {
             text += &format!(" ({})", places.join(", "));
         }
-        if matches!(code.as_str(), "checkpoint_corrupt" | "checkpoint_unusable") {
+        if code == "checkpoint_unusable" {
             text += "; name another folder by --out, or empty this one to start anew";
         }
     }
