@@ -110,7 +110,7 @@ async fn only_an_admin_is_shown_the_figures_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_page_signs_in_and_out() {
+async fn a_wrong_key_does_not_sign_in() {
     let app = TestApp::start_with(|config| config.token = Some(Token::new("env"))).await;
     let (_, key) = app.key(Role::Submit, of("a")).await;
     for (body, status, param) in [
@@ -123,7 +123,12 @@ async fn a_page_signs_in_and_out() {
         assert_eq!((found, about.as_str()), (status, param), "{message}");
     }
     assert_eq!(app.post(SESSION).await.error().await.0, 401);
+}
 
+#[tokio::test]
+async fn a_page_signs_in_and_out() {
+    let app = TestApp::start_with(|config| config.token = Some(Token::new("env"))).await;
+    let (_, key) = app.key(Role::Submit, of("a")).await;
     let by_body = app
         .post_json(SESSION, json!({"key": key}).to_string())
         .await;
