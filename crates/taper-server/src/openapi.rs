@@ -200,16 +200,28 @@ fn finish_schemas(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
             name_requests(schema);
         } else if !name.starts_with("Create") && name != MESSAGE {
             complete(schema);
+            leave_out(schema, name);
         }
     }
 }
 
-/// Answers always carry all their keys, null where there is nothing to say.
+/// Answers carry all their keys, null where there is nothing to say.
 fn complete(schema: &mut RefOr<Schema>) {
     if let RefOr::T(Schema::Object(object)) = schema {
         object.required = object.properties.keys().cloned().collect();
     }
     alternatives(schema).iter_mut().for_each(complete);
+}
+
+/// What an answer leaves out where there is nothing to say, since OpenAI's schema has no null there.
+const LEFT_OUT: [(&str, &str); 2] = [("FileObject", "expires_at"), ("FineTuningEvent", "data")];
+
+fn leave_out(schema: &mut RefOr<Schema>, name: &str) {
+    if let RefOr::T(Schema::Object(object)) = schema {
+        object
+            .required
+            .retain(|field| !LEFT_OUT.contains(&(name, field.as_str())));
+    }
 }
 
 /// A request may leave everything out but the `type` of a method.

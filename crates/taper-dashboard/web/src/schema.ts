@@ -1300,7 +1300,7 @@ export interface components {
              * Format: int64
              * @description When it goes by itself; absent = never, as OpenAI's schema has no null here.
              */
-            expires_at: number | null;
+            expires_at?: number | null;
             /** @description Hex; this field is taper's. */
             sha256: string;
         };
@@ -1366,7 +1366,7 @@ export interface components {
              * @description Figures by name; or `status` and `attempt` of a change of state, `plan` of what a run will do, `checkpoint` and `step`. Absent where
              *     there is nothing to add.
              */
-            data: {
+            data?: {
                 [key: string]: unknown;
             } | null;
         };
