@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use taper_tests::client::Client;
 
 use crate::{
-    clients::ENDS,
+    clients::{ENDS, JOBS},
     history::{Entry, Seen},
     specs::{Kind, References, Trained},
     world::World,
@@ -66,8 +66,7 @@ pub(crate) async fn assert(
         references,
         broken: Vec::new(),
     };
-    let list = client.get("/v1/fine_tuning/jobs?limit=1000").await?;
-    for job in list["data"].as_array().context("no list")? {
+    for job in all_jobs(client).await? {
         let key = job["metadata"]["key"].as_str().unwrap_or_default();
         let kind = wishes.get(key).copied();
         let id = job["id"].as_str().context("no id")?.to_owned();
@@ -85,6 +84,20 @@ pub(crate) async fn assert(
     promises.cancels_are_prompt();
     ensure!(promises.broken.is_empty(), promises.broken.join("\n"));
     Ok(())
+}
+
+/// Every job that is listed, page by page.
+async fn all_jobs(client: &Client) -> Result<Vec<Value>> {
+    let mut jobs = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = client.get(&format!("{JOBS}?limit=1000{after}")).await?;
+        jobs.extend(page["data"].as_array().context("no list")?.clone());
+        if page["has_more"] != true {
+            return Ok(jobs);
+        }
+        after = format!("&after={}", page["last_id"].as_str().context("no last id")?);
+    }
 }
 
 impl Finding {
