@@ -11,9 +11,11 @@ use crate::{
 };
 
 /// The program itself, its threads and its allocator.
-const PROGRAM: u64 = 80 << 20;
+const PROGRAM: u64 = 68 << 20;
 /// What the allocator takes for each byte of buffers that come and go.
 const ALLOCATOR: f64 = 1.15;
+/// How much of the activations' memory the gradients have after them.
+const REUSED: f64 = 0.75;
 /// What a tokenizer takes for each byte of its file.
 const TOKENIZER: f64 = 8.0;
 /// What rows and their tokens take for each byte of their files.
@@ -53,12 +55,13 @@ pub(crate) fn memory(
         _ => model.parameters.largest() * F32,
     };
     let weights = model.weight_bytes();
+    let activations = grown(pass.activations, ALLOCATOR);
     let memory = Memory {
         weights,
-        // They come when the activations go, but what these leave is not at once given back.
         gradients: trained + added,
         optimizer: 2 * trained,
-        activations: grown(pass.activations, ALLOCATOR),
+        // Gradients come when the activations go, and have most of their memory.
+        activations: activations - grown(activations.min(trained), REUSED),
         logits: pass.scratch,
         overhead: 0,
     };
