@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Recover(Reply<Recovered>),
     Append(Report, Reply<()>),
     PublishCheckpoint(Publication, Reply<(Checkpoint, Vec<String>)>),
-    /// Answers whether there were any.
+    /// Answers with the folders that have lost their rows.
     DeleteCheckpoints(String, Reply<Vec<String>>),
     RefuseCheckpoints(Refusal, Reply<()>),
     CreateUpload(NewUpload, Option<Once>, Reply<ChunkedUpload>),

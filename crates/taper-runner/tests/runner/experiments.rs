@@ -77,17 +77,23 @@ fn measured(run: &RunSpec) -> Result<Outcome, TrainError> {
     })
 }
 
+/// A comparison whose runs have all ended well.
+async fn compared() -> (Bench, ExperimentView) {
+    let bench = Bench::start(Script::new(|run, _, _| measured(run))).await;
+    let experiment = bench.compare(json!({})).await;
+    for job in &experiment.jobs {
+        bench.wait(job, JobState::Succeeded).await;
+    }
+    (bench, experiment)
+}
+
 fn interval(experiment: &ExperimentView) -> Option<[f64; 2]> {
     experiment.comparison.table[1].difference_ci95
 }
 
 #[tokio::test]
 async fn a_table_that_cannot_be_read_now_is_read_again() {
-    let bench = Bench::start(Script::new(|run, _, _| measured(run))).await;
-    let experiment = bench.compare(json!({})).await;
-    for job in &experiment.jobs {
-        bench.wait(job, JobState::Succeeded).await;
-    }
+    let (bench, experiment) = compared().await;
     let table = bench.table_of(&experiment.jobs[1]);
     let rows = fs::read(&table).unwrap();
     fs::remove_file(&table).unwrap();
@@ -101,11 +107,7 @@ async fn a_table_that_cannot_be_read_now_is_read_again() {
 
 #[tokio::test]
 async fn intervals_are_made_once_for_all_who_ask_meanwhile() {
-    let bench = Bench::start(Script::new(|run, _, _| measured(run))).await;
-    let experiment = bench.compare(json!({})).await;
-    for job in &experiment.jobs {
-        bench.wait(job, JobState::Succeeded).await;
-    }
+    let (bench, experiment) = compared().await;
     // A pipe can be read once, and nobody comes to its end before it is written.
     let table = bench.table_of(&experiment.jobs[1]);
     let rows = fs::read(&table).unwrap();

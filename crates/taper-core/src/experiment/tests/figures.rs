@@ -90,14 +90,19 @@ fn ended() -> (Experiment, Vec<Run>) {
         let plan = run.plan.as_mut().unwrap();
         plan.trainable_parameters = [22_000_000, 22_000_000, 66_000, 5000][configuration];
     }
-    runs[4].state = JobState::Failed;
-    runs[4].error = Some(JobError {
+    lose(&mut runs[4]);
+    (experiment, runs)
+}
+
+/// Lets a run fail.
+pub(super) fn lose(run: &mut Run) {
+    run.state = JobState::Failed;
+    run.error = Some(JobError {
         code: "non_finite".to_owned(),
         message: "the loss is not finite | at step 3".to_owned(),
         param: None,
         step: Some(3),
     });
-    (experiment, runs)
 }
 
 fn intervals() -> BTreeMap<usize, [f64; 2]> {

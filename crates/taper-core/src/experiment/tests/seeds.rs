@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{figures::scores, *};
+use super::{
+    figures::{lose, scores},
+    *,
+};
 
 /// Full tuning and LoRA with three seeds, of which the second is a hard one; the second run of LoRA has failed.
 fn one_lost() -> (Experiment, Vec<Run>) {
@@ -12,13 +15,7 @@ fn one_lost() -> (Experiment, Vec<Run>) {
     for (run, value) in runs.iter_mut().zip([0.9, 0.5, 0.9, 0.88, 0.48, 0.88]) {
         train(run, value);
     }
-    runs[4].state = JobState::Failed;
-    runs[4].error = Some(JobError {
-        code: "non_finite".to_owned(),
-        message: "the loss is not finite | at step 3".to_owned(),
-        param: None,
-        step: Some(3),
-    });
+    lose(&mut runs[4]);
     (experiment, runs)
 }
 
