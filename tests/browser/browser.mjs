@@ -5,6 +5,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import { chromium } from 'playwright-core'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
@@ -78,7 +79,7 @@ export async function inspect(page, name) {
       await page.emulateMedia({ colorScheme })
       await page.waitForTimeout(250)
       const place = `${name}, ${colorScheme}, ${width} px`
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0, `${place}: sideways scroll`)
+      await becomes(() => page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0, `${place}: sideways scroll`)
       await page.evaluate(axe)
       const { violations, passes } = await page.evaluate(() => globalThis.axe.run())
       assert.deepEqual(violations.map((v) => [v.id, v.nodes.map((node) => node.html)]), [], place)
@@ -88,6 +89,17 @@ export async function inspect(page, name) {
   }
   await page.setViewportSize({ width: 1440, height: 900 })
   await page.emulateMedia({ colorScheme: null })
+}
+
+/** Waits until `read` answers `expected`, for what a page shows only after it has fetched or drawn. */
+export async function becomes(read, expected, told, seconds = 20) {
+  const end = Date.now() + 1000 * seconds
+  for (;;) {
+    const now = await read()
+    if (isDeepStrictEqual(now, expected)) return
+    if (Date.now() > end) assert.deepEqual(now, expected, told)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
 }
 
 /** Pixels of a chart that are not background. */

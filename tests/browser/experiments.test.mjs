@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
-import { Browser, drawnPixels, inspect, tableRows } from './browser.mjs'
+import { becomes, Browser, drawnPixels, inspect, tableRows } from './browser.mjs'
 import { rows, writeModel } from './model.mjs'
 import { Server } from './server.mjs'
 
@@ -124,9 +124,11 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     for (const title of ['Validation accuracy', 'Validation loss', 'Training loss']) {
       assert.ok((await drawnPixels(page, title)) > 500, `${title} is not blank`)
     }
-    const last = (await tableRows(page, 'Validation accuracy')).at(-1)
-    assert.equal(last[0], 400)
-    assert.equal(last.slice(1).filter((value) => value !== undefined).length, 4 * 3, 'two seeds and their mean for each method')
+    const last = async () => {
+      const [step, ...values] = (await tableRows(page, 'Validation accuracy')).at(-1)
+      return [step, values.filter((value) => value !== undefined).length]
+    }
+    await becomes(last, [400, 4 * 3], 'two seeds and their mean for each method')
     await inspect(page, 'experiment')
     await page.close()
     browser.assertSound()
@@ -137,27 +139,28 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     const { table } = await server.untilExperiment(experiment.id, ({ status }) => status === 'succeeded', 120)
     const page = await browser.open(experimentPage(experiment))
     await comparison(page).locator('[data-configuration]').nth(3).waitFor()
+    await page.getByTestId('connection').getByText('finished').waitFor()
     const by = (value) => table.toSorted((a, b) => value(a) - value(b)).map(({ configuration }) => configuration)
     await comparison(page).getByRole('button', { name: 'Trained' }).click()
-    assert.deepEqual(await order(page), by((row) => row.trainable_parameters))
+    await becomes(() => order(page), by((row) => row.trainable_parameters))
     await comparison(page).getByRole('button', { name: 'Time' }).focus()
     await page.keyboard.press('Enter')
-    assert.deepEqual(await order(page), by((row) => row.train_seconds))
+    await becomes(() => order(page), by((row) => row.train_seconds))
     await page.keyboard.press('Enter')
-    assert.deepEqual(await order(page), by((row) => row.train_seconds).reverse())
+    await becomes(() => order(page), by((row) => row.train_seconds).reverse())
     assert.equal(await comparison(page).locator('th[aria-sort]').getAttribute('aria-sort'), 'descending')
 
     const title = 'Validation accuracy'
     const columns = async () => (await tableRows(page, title)).at(-1).length
-    assert.equal(await columns(), 1 + 4)
-    assert.equal(await points(page).count(), 4)
+    await becomes(columns, 1 + 4)
+    await becomes(() => points(page).count(), 4)
     const button = page.getByRole('button', { name: table[0].label, exact: true })
     await button.click()
     assert.equal(await button.getAttribute('aria-pressed'), 'false')
-    assert.equal(await columns(), 1 + 3)
-    assert.equal(await points(page).count(), 3)
+    await becomes(columns, 1 + 3)
+    await becomes(() => points(page).count(), 3)
     await page.getByRole('button', { name: 'Show all' }).click()
-    assert.equal(await columns(), 1 + 4)
+    await becomes(columns, 1 + 4)
 
     const wide = page.viewportSize()
     for (const [cost, told] of [['Time', 'training time'], ['Memory', 'peak memory'], ['Parameters', 'trained parameters']]) {
@@ -165,8 +168,9 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
       const names = await points(page).evaluateAll((points) => points.map((point) => point.getAttribute('aria-label')))
       for (const { label } of table) assert.ok(names.some((name) => name.startsWith(`${label}: Validation accuracy`) && name.includes(told)), `${label} in ${names}`)
       await page.setViewportSize({ width: 390, height: 844 })
+      // The plot follows the new width some frames later.
       await page.waitForTimeout(250)
-      assert.equal(await touching(page), 0, `the ticks of ${cost} on a narrow page`)
+      await becomes(() => touching(page), 0, `the ticks of ${cost} on a narrow page`)
       await page.setViewportSize(wide)
     }
     const differences = page.getByTestId('differences')
@@ -235,7 +239,7 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await page.getByRole('heading', { name: '2 jobs side by side' }).waitFor()
     assert.equal(new URL(page.url()).search, `?jobs=${one.id},${two.id}`)
     await page.getByTestId('connection').getByText('finished').waitFor({ timeout: 60_000 })
-    assert.deepEqual((await tableRows(page, 'Validation accuracy')).at(-1).length, 3)
+    await becomes(async () => (await tableRows(page, 'Validation accuracy')).at(-1).length, 3)
     await page.getByTestId('differences').getByText('tuning.r').waitFor()
     await page.reload()
     await comparison(page).getByText('tiny-bert · two').waitFor()

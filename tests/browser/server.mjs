@@ -1,4 +1,5 @@
 // The real binary on a free port, with a data directory and a models directory of its own.
+import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -88,7 +89,12 @@ export class Server {
   async cancelAll() {
     const { data } = await this.call('GET', '/v1/fine_tuning/jobs?limit=100')
     const ended = ['succeeded', 'failed', 'cancelled']
-    for (const { id, status } of data) if (!ended.includes(status)) await this.cancel(id)
+    const hasEnded = async (id) => ended.includes((await this.job(id)).status)
+    for (const { id, status } of data) {
+      if (ended.includes(status)) continue
+      // It may have ended by itself since the list was read.
+      await this.cancel(id).catch(async (refusal) => assert.ok(await hasEnded(id), refusal))
+    }
   }
 
   /** Waits until `holds` is true of a job. */
