@@ -67,10 +67,11 @@ impl Engine {
         let opened = self.models.open(&run.model_dir)?;
         let spec = &run.spec;
         let key = format!(
-            "{} {} {}",
+            "{} {} {} {}",
             prepare::key(&opened, run),
             serde_json::to_string(&spec.tuning)?,
             spec.training.per_device_train_batch_size,
+            spec.training.gradient_accumulation_steps,
         );
         let bound = self
             .bounds

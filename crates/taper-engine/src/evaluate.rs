@@ -91,10 +91,10 @@ pub(crate) fn evaluate(
 }
 
 fn batch_from(data: &Encoded, start: usize) -> Vec<usize> {
-    let mut tokens = 0;
+    let mut places = 0;
     let fits = |row: &usize| {
-        tokens += data.ids[*row].len();
-        *row == start || tokens <= BATCH_TOKENS
+        places += data.places(*row);
+        *row == start || places <= BATCH_TOKENS
     };
     (start..data.len()).take_while(fits).collect()
 }

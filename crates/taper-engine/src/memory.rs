@@ -1,19 +1,48 @@
 //! The process's memory during a run.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use taper_kernels::allocator::give_back_after;
 
 /// From so many bytes of gradients on, a step has to get along with the memory that its activations leave.
 const LARGE_GRADIENTS: u64 = 256 << 20;
 
-/// Lets go of freed memory sooner where a step first needs it for activations and then, in other pieces, for large gradients. That
-/// costs small models a tenth of their time, so they keep it for as long as mimalloc likes.
-pub(crate) fn make_room(gradient_bytes: u64) {
-    give_back_after(if gradient_bytes >= LARGE_GRADIENTS {
-        Duration::from_millis(100)
-    } else {
-        Duration::from_secs(1)
+/// Runs with large gradients.
+static LARGE_RUNS: Mutex<usize> = Mutex::new(0);
+
+/// How the allocator is told for the time of a run.
+///
+/// While there is a run with large gradients, freed memory is let go of sooner, since its steps first need memory for activations and
+/// then, in other pieces, for gradients. That costs small models a tenth of their time, so alone they keep it for as long as mimalloc
+/// likes.
+pub(crate) struct Room {
+    large: bool,
+}
+
+impl Room {
+    pub(crate) fn for_gradients(bytes: u64) -> Self {
+        let large = bytes >= LARGE_GRADIENTS;
+        count(|runs| runs + usize::from(large));
+        Self { large }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        count(|runs| runs - usize::from(self.large));
+    }
+}
+
+fn count(change: impl FnOnce(usize) -> usize) {
+    let mut runs = LARGE_RUNS.lock().unwrap_or_else(PoisonError::into_inner);
+    *runs = change(*runs);
+    give_back_after(match *runs {
+        0 => Duration::from_secs(1),
+        _ => Duration::from_millis(100),
     });
 }
 

@@ -11,15 +11,14 @@ use crate::{
 
 /// Folders kept; jobs of one time name few.
 const KEPT: usize = 4;
-/// Files on which anything read of a folder depends.
-const FILES: [&str; 8] = [
+/// Files besides the weights on which anything read of a folder depends.
+const FILES: [&str; 7] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
-    "model.safetensors",
     "model.safetensors.index.json",
 ];
 
@@ -65,7 +64,14 @@ impl Models {
 /// Path of a folder, and length and time of each file that matters: a file that was replaced has another.
 fn stamp(dir: &Path) -> String {
     let mut stamp = dir.display().to_string();
-    for name in FILES {
+    let mut weights: Vec<String> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".safetensors"))
+        .collect();
+    weights.sort();
+    for name in FILES.into_iter().chain(weights.iter().map(String::as_str)) {
         if let Ok(file) = fs::metadata(dir.join(name)) {
             // Writing to a string cannot fail.
             let _ = write!(

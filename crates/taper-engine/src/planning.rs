@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use taper_core::{Control, Memory, Method, Plan, RunSpec, TaskType};
+use taper_core::{Control, Memory, Plan, RunSpec, TaskType};
 
 use crate::{
     Result,
@@ -13,7 +13,7 @@ use crate::{
     },
     models::Model,
     opened::OpenModel,
-    prepare::{Prepared, RowCache, Rows, max_length_in_force},
+    prepare::{Prepared, RowCache, Rows, max_length_in_force, virtual_tokens},
 };
 
 /// Passes of which the time of a run is worked out.
@@ -95,10 +95,13 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
         max_length,
         &Control::new(),
     )?;
-    data.prompted = matches!(run.spec.tuning.method, Method::PromptTuning(_));
+    data.virtual_tokens = virtual_tokens(&run.spec.tuning.method) as usize;
     if training.packing {
-        let wanted = chosen.len().saturating_mul(max_length);
-        data.fill(wanted.min(most_tokens(rows, run)));
+        let wanted = chosen
+            .len()
+            .saturating_mul(max_length + data.virtual_tokens);
+        let all = most_tokens(rows, run).saturating_add(rows.training.len() * data.virtual_tokens);
+        data.fill(wanted.min(all));
     }
     Ok(data)
 }

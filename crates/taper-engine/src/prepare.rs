@@ -196,7 +196,7 @@ fn max_length(folder: &ModelFolder, method: &Method) -> u64 {
     (folder.arch.max_length() as u64).saturating_sub(virtual_tokens(method))
 }
 
-fn virtual_tokens(method: &Method) -> u64 {
+pub(crate) fn virtual_tokens(method: &Method) -> u64 {
     match method {
         Method::PromptTuning(prompt) => prompt.num_virtual_tokens,
         Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
@@ -263,12 +263,11 @@ impl Prepared {
             .as_ref()
             .map(|rows| tokens(rows, Part::Validation))
             .transpose()?;
-        if matches!(run.spec.tuning.method, Method::PromptTuning(_)) {
-            [Some(&mut training), validation.as_mut()]
-                .into_iter()
-                .flatten()
-                .for_each(|data| data.prompted = true);
-        }
+        let virtual_tokens = virtual_tokens(&run.spec.tuning.method) as usize;
+        [Some(&mut training), validation.as_mut()]
+            .into_iter()
+            .flatten()
+            .for_each(|data| data.virtual_tokens = virtual_tokens);
         let units = units(&training, run.spec.training.packing.then_some(max_length));
         let validation_rows = rows.validation.as_ref().map_or(&[][..], |rows| &rows[..]);
         let mut warnings = warnings(&rows.training, validation_rows, &rows.classes);

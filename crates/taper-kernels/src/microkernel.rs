@@ -188,9 +188,14 @@ impl<'a> Multiply<'a> {
     #[inline(always)]
     fn column<S: Simd, const N: usize>(&mut self, simd: S, col: usize) {
         let mut row = 0;
-        while S::REGISTER_COUNT >= 32 && row + 8 <= self.out.rows() {
+        while (S::REGISTER_COUNT >= 32 || N == 1) && row + 8 <= self.out.rows() {
             self.tile::<S, 8, N>(simd, row, col);
             row += 8;
+        }
+        // Twice four of the last eight rows keep more sums going than six and two.
+        while N == 2 && row + 6 <= self.out.rows() && row + 8 != self.out.rows() {
+            self.tile::<S, 6, N>(simd, row, col);
+            row += 6;
         }
         while row + 4 <= self.out.rows() {
             self.tile::<S, 4, N>(simd, row, col);
@@ -213,8 +218,8 @@ impl<'a> Multiply<'a> {
         // operands reach as far. Registers are read and written unaligned.
         #[expect(unsafe_code, reason = "bounds are checked once for the whole product")]
         unsafe {
-            let mut a = self.a.data.as_ptr().add(row * self.a.row_stride);
-            let mut b = self.b.data.as_ptr().add(col);
+            let mut a = self.a.data.as_ptr().wrapping_add(row * self.a.row_stride);
+            let mut b = self.b.data.as_ptr().wrapping_add(col);
             for _ in 0..self.inner {
                 let mut right = [simd.splat_f32s(0.0); N];
                 for (n, right) in right.iter_mut().enumerate() {

@@ -136,7 +136,7 @@ mod tests {
             targets,
             lines: vec![1, 2, 3],
             truncated: 0,
-            prompted: false,
+            virtual_tokens: 0,
         }
     }
 

@@ -240,7 +240,7 @@ fn labelled_texts_keep_their_classes() {
             targets: Targets::Classes(vec![1, 0]),
             lines: vec![1, 2],
             truncated: 1,
-            prompted: false,
+            virtual_tokens: 0,
         }
     );
     assert_eq!(data.label_tokens(), 2);

@@ -31,14 +31,14 @@ fn passes<'a>(
     })
 }
 
-/// The rows of the pass with the most tokens, and about `samples` other passes from all over the first epoch.
+/// The rows of the pass that takes the most places, and about `samples` other passes from all over the first epoch.
 pub(crate) fn heaviest(
     data: &Encoded,
     units: &[Vec<usize>],
     training: &Training,
     samples: usize,
 ) -> (Vec<usize>, Vec<Vec<usize>>) {
-    let heaviest = passes(units, training).max_by_key(|rows| data.tokens_of(rows));
+    let heaviest = passes(units, training).max_by_key(|rows| data.places_of(rows));
     let per_epoch = units
         .len()
         .div_ceil(training.per_device_train_batch_size as usize);

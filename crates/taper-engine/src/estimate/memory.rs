@@ -49,19 +49,20 @@ pub(crate) fn memory(
     let (data, rows) = heaviest;
     let (pass, _) = train_pass(run, model, layers, (data, rows))?;
     let trained = model.parameters.count() * F32;
-    // A later micro-batch's gradient of a weight is whole before it is added.
-    let added = match run.spec.training.gradient_accumulation_steps {
-        1 => 0,
-        _ => model.parameters.largest() * F32,
-    };
     let weights = model.weight_bytes();
     let activations = grown(pass.activations, ALLOCATOR);
+    let (added, reused) = match run.spec.training.gradient_accumulation_steps {
+        // Gradients come when the activations go, and have most of their memory.
+        1 => (0, grown(activations.min(trained), REUSED)),
+        // Those of the first micro-batch are there when the activations of the second come, and a later gradient of a weight is
+        // whole before it is added.
+        _ => (model.parameters.largest() * F32, 0),
+    };
     let memory = Memory {
         weights,
         gradients: trained + added,
         optimizer: 2 * trained,
-        // Gradients come when the activations go, and have most of their memory.
-        activations: activations - grown(activations.min(trained), REUSED),
+        activations: activations - reused,
         logits: pass.scratch,
         overhead: 0,
     };
@@ -94,7 +95,7 @@ pub(crate) fn train_pass(
 
 /// A batch of an evaluation, made of these rows.
 pub(crate) fn evaluation_batch(data: &Encoded, rows: &[usize]) -> Batch {
-    let times = BATCH_TOKENS.div_ceil(data.tokens_of(rows).max(1) as usize);
+    let times = BATCH_TOKENS.div_ceil(data.places_of(rows).max(1));
     let rows: Vec<usize> = rows
         .iter()
         .copied()

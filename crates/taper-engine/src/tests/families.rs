@@ -144,7 +144,7 @@ impl Case {
             ids,
             targets,
             truncated: 0,
-            prompted: self.method.starts_with("prompt"),
+            virtual_tokens: usize::from(self.method.starts_with("prompt")),
         };
         Batch::of(&data, &rows)
     }

@@ -100,7 +100,7 @@ pub(super) fn classified(ids: Vec<Vec<u32>>, classes: Vec<u32>) -> Encoded {
         targets: Targets::Classes(classes),
         lines,
         truncated: 0,
-        prompted: false,
+        virtual_tokens: 0,
     }
 }
 

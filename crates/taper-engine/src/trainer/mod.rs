@@ -19,7 +19,7 @@ use crate::{
     export::Logged,
     fingerprint::Fingerprint,
     keeper::Keeper,
-    memory,
+    memory::{self, Room},
     methods::Rates,
     models::{Model, Noise, Pass},
     optim::{AdamW, Change, clip_factor},
@@ -62,6 +62,7 @@ struct Trainer<'a> {
     checks: Checks,
     keeper: Keeper,
     saver: Saver,
+    _room: Room,
     /// Units of the current epoch in their order, and which epoch that is.
     order: (u64, Vec<usize>),
     steps_per_epoch: u64,
@@ -89,7 +90,7 @@ impl<'a> Trainer<'a> {
         // Before the model is there, since the files are in memory while they are hashed.
         let fingerprint = Fingerprint::of(run, &data.folder)?;
         let model = data.model(run, &device::open(run.device)?)?;
-        memory::make_room(model.parameters.count() * size_of::<f32>() as u64);
+        let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
         let mut optimizer = AdamW::new(&model.parameters, training);
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
@@ -123,6 +124,7 @@ impl<'a> Trainer<'a> {
             history,
             keeper,
             saver: Saver::new(),
+            _room: room,
             steps_per_epoch,
             total_steps,
         })

@@ -54,7 +54,9 @@ fn copy<T: Turn>(out: &mut [f32], numbers: &[T]) {
     let (out, out_rest) = out.as_chunks_mut::<RUN>();
     let (runs, rest) = numbers.as_chunks::<RUN>();
     for (out, run) in out.iter_mut().zip(runs) {
-        *out = run.map(T::widen);
+        for (out, number) in out.iter_mut().zip(run) {
+            *out = number.widen();
+        }
     }
     for (out, number) in out_rest.iter_mut().zip(rest) {
         *out = number.widen();

@@ -14,8 +14,10 @@ use crate::microkernel::{Left, Right, multiply_panel};
 use crate::numbers::Numbers;
 use crate::tile::Tile;
 
-/// Registers of a panel's row.
-const REGISTERS: usize = 3;
+/// Registers of a panel's row: with eight rows, or six where there are 16 registers, all sums stay in registers.
+const fn registers<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { 3 } else { 2 }
+}
 /// Inner indices of a block: a panel of 48 columns fits into a cache of 48 KiB beside some rows.
 const INNER: usize = 192;
 /// Rows of a block, which with so many inner indices fit into half of a megabyte.
@@ -98,7 +100,7 @@ impl Product<'_> {
             right,
             ragged,
         } = &mut *self.room;
-        let width = REGISTERS * S::F32_LANES;
+        let width = registers::<S>() * S::F32_LANES;
         let start = if inner.0 == 0 {
             self.start
         } else {
@@ -154,6 +156,36 @@ fn left_operand<'a>(room: &'a mut Vec<f32>, a: View<'a>, often: bool) -> Left<'a
         _ => {
             let stride = a.rows + APART;
             Left::transposed(pack(room, a.t(), stride), stride)
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use pulp::x86::V3;
+
+    use super::*;
+    use crate::testing::random;
+
+    #[test]
+    fn avx2_computes_the_same_bits_as_the_widest_instruction_set() {
+        let Some(avx2) = V3::try_new() else { return };
+        for (rows, inner, cols) in [(1, 5, 3), (14, 200, 8), (37, 31, 40), (530, 193, 97)] {
+            let (a, b) = (random(1, rows * inner), random(2, inner * cols));
+            let (a, b) = (View::new(&a, rows, inner), View::new(&b, inner, cols));
+            let mut widest = vec![0.0; rows * cols];
+            product(Tile::new(&mut widest, cols), Start::Zero, 0.5, a, b);
+            let mut narrow = vec![0.0; rows * cols];
+            let narrowly = Product {
+                out: Tile::new(&mut narrow, cols),
+                start: Start::Zero,
+                alpha: 0.5,
+                a,
+                b,
+                room: &mut Room::default(),
+            };
+            Simd::vectorize(avx2, narrowly);
+            assert_eq!(narrow, widest, "{rows}x{inner}x{cols}");
         }
     }
 }

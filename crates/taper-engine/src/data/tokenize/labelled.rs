@@ -26,7 +26,7 @@ pub(super) fn encode(job: &Job<'_>, classes: &Classes) -> Result<Encoded> {
         truncated: rows.iter().filter(|(_, cut)| *cut).count() as u64,
         ids: rows.into_iter().map(|(ids, _)| ids).collect(),
         targets: Targets::Classes(labels),
-        prompted: false,
+        virtual_tokens: 0,
         lines: job.source.rows.iter().map(|row| row.line).collect(),
     })
 }

@@ -27,8 +27,8 @@ pub(crate) struct Encoded {
     pub(crate) lines: Vec<u64>,
     /// Rows that were cut to the greatest length.
     pub(crate) truncated: u64,
-    /// Whether virtual tokens will stand in front of each row.
-    pub(crate) prompted: bool,
+    /// Virtual tokens that will stand in front of each row.
+    pub(crate) virtual_tokens: usize,
 }
 
 /// What a model has to answer.
@@ -54,6 +54,16 @@ impl Encoded {
         rows.iter().map(|row| self.ids[*row].len() as u64).sum()
     }
 
+    /// Places that a row takes in a pass: its tokens and the virtual ones in front of them.
+    pub(crate) fn places(&self, row: usize) -> usize {
+        self.virtual_tokens + self.ids[row].len()
+    }
+
+    /// Places of some rows.
+    pub(crate) fn places_of(&self, rows: &[usize]) -> usize {
+        rows.iter().map(|row| self.places(*row)).sum()
+    }
+
     /// The outline of `count` blocks of plain text.
     pub(crate) fn blocks(count: usize, length: usize) -> Self {
         Self {
@@ -61,16 +71,16 @@ impl Encoded {
             targets: Targets::Tokens(vec![vec![true; length]; count]),
             lines: vec![0; count],
             truncated: 0,
-            prompted: false,
+            virtual_tokens: 0,
         }
     }
 
-    /// Repeats the rows until they have at least this many tokens.
-    pub(crate) fn fill(&mut self, tokens: usize) {
-        let rows = self.len();
-        let mut missing = tokens.saturating_sub(self.tokens() as usize);
-        for row in (0..rows).cycle() {
-            let length = self.ids[row].len();
+    /// Repeats the rows until they take at least this many places.
+    pub(crate) fn fill(&mut self, places: usize) {
+        let rows: Vec<usize> = (0..self.len()).collect();
+        let mut missing = places.saturating_sub(self.places_of(&rows));
+        for row in rows.into_iter().cycle() {
+            let length = self.places(row);
             if missing == 0 || length == 0 {
                 return;
             }
@@ -90,7 +100,7 @@ impl Encoded {
             Targets::Classes(_) => &[],
             Targets::Tokens(rows) => &rows[row],
         };
-        let first = usize::from(!self.prompted);
+        let first = usize::from(self.virtual_tokens == 0);
         trained
             .iter()
             .enumerate()
@@ -220,7 +230,7 @@ impl Job<'_> {
             targets: Targets::Tokens(trained),
             lines: self.source.rows.iter().map(|row| row.line).collect(),
             truncated,
-            prompted: false,
+            virtual_tokens: 0,
         })
     }
 

@@ -39,6 +39,6 @@ pub(super) fn encode(job: &Job<'_>) -> Result<Encoded> {
         ids,
         lines,
         truncated: 0,
-        prompted: false,
+        virtual_tokens: 0,
     })
 }
