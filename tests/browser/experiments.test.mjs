@@ -207,6 +207,23 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     browser.assertSound(/404 \(Not Found\)/)
   })
 
+  test('a run that waits at its rung is offered no way on of its own', async () => {
+    const experiment = await compare({ suffix: 'rung', methods: [{ type: 'lora' }], grid: { 'tuning.r': [4, 8] }, strategy: { type: 'asha', reduction: 2 } })
+    const [first, second] = experiment.jobs
+    // So it never comes to the rung.
+    await server.call('POST', `/v1/fine_tuning/jobs/${second}/pause`)
+    await server.until(first, ({ reason }) => reason === 'rung')
+    const page = await browser.open(`/jobs/${first}`)
+    await page.getByTestId('state-line').getByText('waits for the other runs of its experiment').waitFor()
+    await page.getByRole('button', { name: 'Cancel job' }).waitFor()
+    assert.equal(await page.getByRole('button', { name: /Resume|Pause/ }).count(), 0)
+    await inspect(page, 'job-at-rung')
+    await page.goto(`${server.base}/jobs/${second}`)
+    await page.getByRole('button', { name: 'Resume' }).waitFor()
+    await page.close()
+    browser.assertSound()
+  })
+
   test('a run that fails stands in the table with its reason, and the others go on', async () => {
     // A step of the larger rate makes every weight nine times as large.
     const experiment = await compare({

@@ -213,6 +213,8 @@ describe('the browser page', { timeout: 600_000 }, () => {
     await server.until(job.id, (job) => job.status === 'queued')
     const page = await browser.open(jobPage(job))
     await chip(page).getByText('queued').waitFor()
+    await page.getByTestId('state-line').getByText(/^position 1 in the queue, starts in about/).waitFor()
+    await inspect(page, 'queued')
     writeFileSync(join(server.models, 'fragile', 'model.safetensors'), 'no longer a model')
     await server.cancel(busy.id)
     const box = page.getByRole('region', { name: 'Error' })

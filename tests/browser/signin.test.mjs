@@ -13,6 +13,7 @@ const refused = /401 \(Unauthorized\)/
 
 const row = (page, job) => page.locator(`[data-job="${job.id}"]`)
 const heading = (page, name) => page.getByRole('heading', { name })
+const changes = /Cancel job|Pause/
 const idOf = (key) => key.split('-')[1]
 
 async function signIn(page, key) {
@@ -84,6 +85,9 @@ describe('a page of a server with keys', { timeout: 300_000 }, () => {
     await signIn(page, other)
     await page.getByText('No jobs yet').waitFor()
     assert.match(await page.locator('pre').first().textContent(), /-H "Authorization: Bearer \$TAPER_KEY"/)
+    await page.goto(`${server.base}/experiments/new`)
+    await page.getByText('The same with curl').click()
+    assert.match(await page.locator('pre').textContent(), /^curl \S+\/v1\/experiments -H "Authorization: Bearer \$TAPER_KEY"/)
     await page.goto(`${server.base}/jobs/${job.id}`)
     await page.getByText('There is no such job').waitFor()
     await page.close()
@@ -104,7 +108,26 @@ describe('a page of a server with keys', { timeout: 300_000 }, () => {
     await page.getByText('books · submit').waitFor()
     await page.close()
     await neighbour.stop()
-    browser.assertSound(/401 \(Unauthorized\)|request to http/)
+    browser.assertSound(new RegExp(`401 \\(Unauthorized\\)|^request to ${neighbour.base}/`))
+  })
+
+  test('changes are offered once the server has told that the key allows them, which it is asked until it does', async () => {
+    const page = await browser.open('/')
+    await signIn(page, server.key)
+    await row(page, job).waitFor()
+    let answer
+    const answered = new Promise((resolve) => (answer = resolve))
+    await page.route('**/v1/session', async (route) => {
+      await answered
+      await route.fulfill({ status: 503 })
+    }, { times: 1 })
+    await page.goto(`${server.base}/jobs/${job.id}`)
+    await page.getByTestId('state-line').getByText('tok/s').waitFor()
+    assert.equal(await page.getByRole('button', { name: changes }).count(), 0)
+    answer()
+    await page.getByRole('button', { name: 'Pause' }).waitFor()
+    await page.close()
+    browser.assertSound(/401 \(Unauthorized\)|503 \(Service Unavailable\)/)
   })
 
   test('a reader is offered nothing that would be refused, and is out as soon as the key is revoked', async () => {
@@ -112,12 +135,16 @@ describe('a page of a server with keys', { timeout: 300_000 }, () => {
     await signIn(page, reader)
     await page.getByTestId('state-line').getByText('tok/s').waitFor()
     await page.getByText('films · read').waitFor()
-    assert.equal(await page.getByRole('button', { name: /Cancel job|Pause/ }).count(), 0)
+    assert.equal(await page.getByRole('button', { name: changes }).count(), 0)
     await inspect(page, 'reader')
     await page.goto(`${server.base}/experiments`)
     await page.getByText('No experiments yet').waitFor()
     await page.getByText('films · read').waitFor()
     assert.equal(await page.getByRole('link', { name: /New comparison|Compare the methods/ }).count(), 0)
+    await page.goto(`${server.base}/experiments/new`)
+    await page.getByText('This key may only read').waitFor()
+    assert.equal(await page.getByRole('button', { name: /Start/ }).count(), 0)
+    await inspect(page, 'reader-new-experiment')
     server.keys('revoke', idOf(reader))
     await heading(page, 'Sign in').waitFor()
     await page.close()

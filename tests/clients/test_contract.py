@@ -206,14 +206,17 @@ def test_a_deleted_model(client, upload):
     assert made not in {model.id for model in client.models.list()}
 
 
-def told(receiver, job, seconds=30):
+def until(find, seen, seconds=30):
+    """Waits until `find` has found something; `seen` tells what there was instead."""
     end = time.monotonic() + seconds
-    while True:
-        found = [it for it in receiver.taken if json.loads(it[1])["data"]["id"] == job.id]
-        if found:
-            return found
-        assert time.monotonic() < end, receiver.seen
+    while not (found := find()):
+        assert time.monotonic() < end, seen()
         time.sleep(0.1)
+    return found
+
+
+def told(receiver, job):
+    return until(lambda: [it for it in receiver.taken if json.loads(it[1])["data"]["id"] == job.id], lambda: receiver.seen)
 
 
 def break_model(server):
@@ -250,8 +253,7 @@ def test_webhooks_outlive_the_server_and_follow_no_redirect(tmp_path, first):
         with connect(server.url) as client:
             file = client.files.create(file=("a.jsonl", tiny_bert.jsonl(tiny_bert.reviews(8))), purpose="fine-tune")
             job = wait(client, create(client, file, training=QUICK))
-            while receiver.answers:
-                time.sleep(0.05)
+            until(lambda: not receiver.answers, lambda: receiver.seen)
             server.kill()
             server.start()
             [(headers, body)] = told(receiver, job)
@@ -272,11 +274,14 @@ def test_webhooks_go_by_tls_to_those_alone_whose_certificate_is_right(tmp_path):
             file = client.files.create(file=("a.jsonl", tiny_bert.jsonl(tiny_bert.reviews(8))), purpose="fine-tune")
             [(headers, body)] = told(receiver, wait(client, create(client, file, training=QUICK)))
             client.webhooks.unwrap(body, headers, secret=SECRET)
-        server.stop()
-        refusals = [line for line in server.log().splitlines() if "a webhook was not taken" in line]
+
+        def refused(url, why):
+            return [line for line in server.log().splitlines() if "a webhook was not taken" in line and url in line and why in line]
+
         for it, why in [(other, "certificate not valid for name"), (stranger, "UnknownIssuer")]:
-            assert any(it.url in line and why in line for line in refusals), refusals
+            until(lambda: refused(it.url, why), server.log)
             assert not it.seen
+        server.stop()
 
 
 def test_what_is_not_served_is_an_error_like_others(client):

@@ -20,6 +20,13 @@ test('a job without steps says what it waits for or why it ended', () => {
   expect(standing(job({ status: 'succeeded', metrics: { step: 40, total_steps: 40 }, started_at: 10, finished_at: 85 }), 0)).toBe('40 steps in 1 min 15 s')
 })
 
+test('a run at a rung waits for the others', () => {
+  const waiting = job({ status: 'paused', reason: 'rung', metrics: { step: 30, total_steps: 60 } })
+  expect(stateLine(waiting, 0).slice(0, 2)).toEqual(['waits for the other runs of its experiment', 'step 30/60'])
+  expect(standing(waiting, 0)).toBe('waits for the other runs of its experiment · step 30/60')
+  expect(standing({ ...waiting, reason: null }, 0)).toBe('paused at step 30/60')
+})
+
 test('a resumed job shows its place in the queue and the step it goes on from', () => {
   const resumed = job({ queue_position: 1, metrics: { step: 30, total_steps: 60 } })
   expect(stateLine(resumed, 0).slice(0, 2)).toEqual(['position 1 in the queue', 'step 30/60'])

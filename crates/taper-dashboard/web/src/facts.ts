@@ -39,10 +39,11 @@ export function standing(job: Job, now: number): string {
     case 'validating_files':
       return 'reading model and data'
     case 'queued':
-      return [place(job, now) ?? 'waiting for a worker', reached].filter(Boolean).join(' · ')
+      return [waitsFor(job, now) ?? 'waiting for a worker', reached].filter(Boolean).join(' · ')
     case 'running':
       return [reached ?? 'starting', eta(job)].filter(Boolean).join(' · ')
     case 'paused':
+      if (job.reason === 'rung') return [waitsFor(job, now), reached].filter(Boolean).join(' · ')
       return reached ? `paused at ${reached}` : 'paused'
     case 'succeeded':
       return [at && `${count(at.done)} steps`, took !== undefined && `in ${duration(took)}`].filter(Boolean).join(' ')
@@ -53,8 +54,9 @@ export function standing(job: Job, now: number): string {
   }
 }
 
-/** Its place in the queue and the time until its start, as far as they are known. */
-function place(job: Job, now: number): string | undefined {
+/** The other runs of its experiment, or its place in the queue and the time until its start, as far as they are known. */
+function waitsFor(job: Job, now: number): string | undefined {
+  if (job.status === 'paused' && job.reason === 'rung') return 'waits for the other runs of its experiment'
   if (job.status !== 'queued' || typeof job.queue_position !== 'number') return undefined
   const start = job.estimated_start
   const wait = typeof start === 'number' ? `, starts in about ${duration(Math.max(1, start - now))}` : ''
@@ -74,7 +76,7 @@ export function stateLine(job: Job, now: number): string[] {
   const speed = number(metrics.tokens_per_second)
   const took = elapsed(job, now)
   const parts = [
-    place(job, now),
+    waitsFor(job, now),
     `step ${count(at.done)}/${count(at.total)}`,
     `${Math.floor((100 * at.done) / Math.max(1, at.total))} %`,
     eta(job),

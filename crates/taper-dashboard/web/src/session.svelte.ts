@@ -1,5 +1,7 @@
-import { beginSession, endSession, getSession, onRefused } from './api'
+import { ApiError, beginSession, endSession, getSession, onRefused } from './api'
 import type { Session as Who } from './types'
+
+const retryPause = 2000
 
 /** Who looks at the page, and whether the server wants a key first. */
 class Session {
@@ -17,8 +19,14 @@ class Session {
     return this.who?.expires_at != null
   }
 
+  /** Not before the server has told: nothing is offered that may be refused. */
   get mayChange(): boolean {
-    return this.who === undefined || this.who.role !== 'read'
+    return this.who !== undefined && this.who.role !== 'read'
+  }
+
+  /** What a curl command needs for this server to take it. */
+  get curlHeader(): string {
+    return this.isSignedIn ? ' -H "Authorization: Bearer $TAPER_KEY"' : ''
   }
 
   async signIn(key: string): Promise<void> {
@@ -32,8 +40,12 @@ class Session {
   }
 
   async #load(): Promise<void> {
-    // A refusal leads to the form, and a server that is away is told by what else is loaded.
-    this.who = await getSession().catch(() => this.who)
+    try {
+      this.who = await getSession()
+    } catch (error) {
+      // A refusal leads to the form, and a server that is away is told by what else is loaded.
+      if (!(error instanceof ApiError && error.status === 401)) setTimeout(() => void this.#load(), retryPause)
+    }
   }
 
   #lost(): void {

@@ -1,5 +1,6 @@
 import type { ComparisonRow, Objective } from '../types'
 import { look, mostAtOnce, type Look } from './look'
+import { ranked } from './row'
 import type { LiveRuns } from './runs.svelte'
 
 /** A configuration of a comparison, and how it is drawn. */
@@ -21,7 +22,8 @@ export class Contest {
   #wishes: ReadonlyMap<number, boolean> = $state.raw(new Map())
 
   readonly all: Contestant[] = $derived(this.rows.map((row) => ({ row, look: look(row.configuration) })))
-  readonly #leaders = $derived(new Set(ranked(this.rows, this.objective).slice(0, mostAtOnce)))
+  readonly ranked: ComparisonRow[] = $derived(ranked(this.rows, this.objective, this.best))
+  readonly #leaders = $derived(new Set(this.ranked.slice(0, mostAtOnce).map(({ configuration }) => configuration)))
   readonly shown: Contestant[] = $derived(this.all.filter(({ row }) => this.isShown(row)))
 
   constructor(runs: LiveRuns) {
@@ -40,12 +42,3 @@ export class Contest {
     this.#wishes = new Map(this.rows.map(({ configuration }) => [configuration, shown]))
   }
 }
-
-/** The configurations, best first; those without a figure last, in their order. */
-function ranked(rows: readonly ComparisonRow[], { direction }: Objective): number[] {
-  const sign = direction === 'max' ? -1 : 1
-  const place = (metric: number | null) => (metric === null ? Infinity : sign * metric)
-  return rows.toSorted((a, b) => compare(place(a.metric), place(b.metric))).map(({ configuration }) => configuration)
-}
-
-const compare = (a: number, b: number) => (a === b ? 0 : a < b ? -1 : 1)

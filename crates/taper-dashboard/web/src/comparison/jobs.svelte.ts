@@ -1,4 +1,5 @@
 import { ApiError, getJob, jobStreamPath, reason } from '../api'
+import { singleFlight } from '../flight'
 import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
 import { isTerminal, type Job, type Objective, type StreamEvent } from '../types'
@@ -24,6 +25,7 @@ export class LiveJobs implements Follower {
   readonly contest = new Contest(new LiveRuns(objectives.map(({ metric }) => metric)))
 
   readonly ids: readonly string[]
+  readonly #refresh = singleFlight(() => this.#load())
   readonly #refreshSoon = throttle(refreshPause, () => void this.#refresh())
 
   constructor(ids: readonly string[]) {
@@ -44,7 +46,7 @@ export class LiveJobs implements Follower {
     this.#refreshSoon()
   }
 
-  async #refresh(): Promise<void> {
+  async #load(): Promise<void> {
     try {
       const found = await Promise.all(this.ids.map(orMissing))
       this.#show(found.filter((job) => job !== undefined))

@@ -18,7 +18,7 @@ export const metricFormat = (metric: string) => (/accuracy|f1/.test(metric) ? sh
 /** A difference with its sign, as exact as the figure itself: "−0.012". */
 export function signed(difference: number, metric: string): string {
   const size = Math.abs(difference)
-  const text = /accuracy|f1/.test(metric) ? size.toFixed(3) : size.toPrecision(2)
+  const text = /accuracy|f1/.test(metric) ? size.toFixed(3) : size < 10 ? size.toPrecision(2) : size.toFixed(0)
   if (Number(text) === 0) return '0'
   return (difference < 0 ? '−' : '+') + text
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import type { Job } from '../types'
-import { rowsOf, unlike } from './row'
+import type { ComparisonRow, Job } from '../types'
+import { ranked, rowsOf, unlike } from './row'
 
 const job = (id: string, metrics: Job['metrics'], suffix: string | null = null) =>
   ({ id, model: 'bert', user_provided_suffix: suffix, tuning: { type: 'prompt_tuning' }, training: {}, metrics, seed: 42, status: 'running' }) as unknown as Job
@@ -17,6 +17,15 @@ test('jobs of the same name are told apart by their ids', () => {
   const { rows, best } = rowsOf([job('a', {}), job('b', {})], { metric: 'valid_loss', direction: 'min' })
   expect(rows.map(({ label }) => label)).toEqual(['bert · prompt tuning · a', 'bert · prompt tuning · b'])
   expect(best).toBeNull()
+})
+
+test('the best comes first, also when the mean over fewer seeds is better, and those without a figure come last', () => {
+  const row = (configuration: number, metric: number | null) => ({ configuration, metric }) as ComparisonRow
+  const rows = [row(0, null), row(1, 0.8), row(2, 0.9), row(3, 0.7), row(4, null)]
+  const places = (direction: 'min' | 'max', best: number | null) => ranked(rows, { metric: 'm', direction }, best).map(({ configuration }) => configuration)
+  expect(places('max', null)).toEqual([2, 1, 3, 0, 4])
+  expect(places('min', null)).toEqual([3, 1, 2, 0, 4])
+  expect(places('max', 1)).toEqual([1, 2, 3, 0, 4])
 })
 
 test('figures of other rows are said not to be comparable', () => {

@@ -49,9 +49,19 @@ function row(job: Job, configuration: number, label: string, { metric }: Objecti
   }
 }
 
-function bestOf(rows: readonly ComparisonRow[], { direction }: Objective): number | null {
-  const sign = direction === 'max' ? 1 : -1
-  const value = ({ metric }: ComparisonRow) => (metric === null ? -Infinity : sign * metric)
-  const first = rows.toSorted((a, b) => value(b) - value(a))[0]
-  return first === undefined || first.metric === null ? null : first.configuration
+function bestOf(rows: readonly ComparisonRow[], objective: Objective): number | null {
+  const leader = ranked(rows, objective, null)[0]
+  return leader === undefined || leader.metric === null ? null : leader.configuration
 }
+
+/**
+ * The rows from the best to the worst; those without a figure last, in their order. `best` stands first whatever its figure: a mean over
+ * fewer seeds than its own may be better.
+ */
+export function ranked(rows: readonly ComparisonRow[], { direction }: Objective, best: number | null): ComparisonRow[] {
+  const sign = direction === 'max' ? -1 : 1
+  const place = ({ configuration, metric }: ComparisonRow) => (configuration === best ? -Infinity : metric === null ? Infinity : sign * metric)
+  return rows.toSorted((a, b) => compare(place(a), place(b)))
+}
+
+const compare = (a: number, b: number) => (a === b ? 0 : a < b ? -1 : 1)

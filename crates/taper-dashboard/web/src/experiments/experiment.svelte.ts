@@ -1,6 +1,7 @@
 import { ApiError, experimentStreamPath, getExperiment, reason } from '../api'
 import { Contest } from '../comparison/contest.svelte'
 import { LiveRuns } from '../comparison/runs.svelte'
+import { singleFlight } from '../flight'
 import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
 import { isTerminal, type Experiment, type StreamEvent } from '../types'
@@ -19,6 +20,7 @@ export class LiveExperiment implements Follower {
   readonly contest = new Contest(new LiveRuns(figures))
 
   readonly id: string
+  readonly #refresh = singleFlight(() => this.#load())
   readonly #refreshSoon = throttle(statePause, () => void this.#refresh())
   readonly #refreshLater = throttle(progressPause, () => void this.#refresh())
 
@@ -54,7 +56,7 @@ export class LiveExperiment implements Follower {
     if (before && !isTerminal(before.status)) this.contest.runs.reload()
   }
 
-  async #refresh(): Promise<void> {
+  async #load(): Promise<void> {
     try {
       this.changed(await getExperiment(this.id))
       this.problem = undefined

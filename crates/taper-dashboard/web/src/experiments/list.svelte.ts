@@ -1,4 +1,6 @@
 import { allStreamPath, listExperiments, reason } from '../api'
+import { singleFlight } from '../flight'
+import { first } from '../pages'
 import { stream, type Follower } from '../stream.svelte'
 import { throttle } from '../throttle'
 import { isTerminal, type Experiment, type StreamEvent } from '../types'
@@ -13,6 +15,9 @@ export class ExperimentList implements Follower {
   loaded = $state(false)
   problem: string | undefined = $state()
 
+  /** How many somebody wants to see. */
+  #wanted = pageSize
+  readonly #refresh = singleFlight(() => this.#load())
   readonly #reloadSoon = throttle(reloadPause, () => this.reload())
 
   start(): () => void {
@@ -20,12 +25,12 @@ export class ExperimentList implements Follower {
   }
 
   reload(): void {
-    void this.#load()
+    void this.#refresh()
   }
 
   async #load(): Promise<void> {
     try {
-      const page = await listExperiments(Math.max(pageSize, this.experiments.length))
+      const page = await first(listExperiments, this.#wanted)
       this.experiments = page.data
       this.hasMore = page.has_more
       this.loaded = true
@@ -35,15 +40,9 @@ export class ExperimentList implements Follower {
     }
   }
 
-  async more(): Promise<void> {
-    try {
-      const page = await listExperiments(pageSize, this.experiments.at(-1)?.id)
-      const known = new Set(this.experiments.map(({ id }) => id))
-      this.experiments = [...this.experiments, ...page.data.filter(({ id }) => !known.has(id))]
-      this.hasMore = page.has_more
-    } catch (error) {
-      this.problem = reason(error)
-    }
+  more(): void {
+    this.#wanted = this.experiments.length + pageSize
+    this.reload()
   }
 
   /** A first event may be that of a new experiment's run; all others matter only to experiments that are under way. */
