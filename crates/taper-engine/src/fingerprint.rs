@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use taper_core::{RunSpec, StartFrom, StartWeights, Training, Tuning};
+use taper_core::{Control, RunSpec, StartFrom, StartWeights, Training, Tuning};
 
 use crate::{
     Result,
@@ -23,18 +23,22 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Reads the whole model folder: what stands at its path may have been replaced since an earlier start.
+    /// Reads the whole model folder: what stands at its path may have been replaced since an earlier start. It beats as it reads.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(crate) fn of(run: &RunSpec, folder: &ModelFolder) -> Result<Self> {
+    pub(crate) fn of(run: &RunSpec, folder: &ModelFolder, control: &Control) -> Result<Self> {
         let settings = settings(&run.spec.tuning, &run.spec.training)?;
         Ok(Self {
             settings: hex(&Sha256::digest(settings)),
             training_file: run.training_file.sha256.clone(),
             validation_file: run.validation_file.as_ref().map(|file| file.sha256.clone()),
-            base_model: hex(&folder.digest()?),
-            start_from: run.start_from.as_ref().map(digest_of).transpose()?,
+            base_model: hex(&folder.digest(control)?),
+            start_from: run
+                .start_from
+                .as_ref()
+                .map(|start| digest_of(start, control))
+                .transpose()?,
         })
     }
 
@@ -68,12 +72,12 @@ fn settings(tuning: &Tuning, training: &Training) -> Result<String> {
     Ok(serde_json::to_string(&(tuning, training))?)
 }
 
-fn digest_of(start: &StartFrom) -> Result<String> {
+fn digest_of(start: &StartFrom, control: &Control) -> Result<String> {
     let file = match &start.weights {
         StartWeights::Adapter(dir) => dir.join(ADAPTER_WEIGHTS),
         StartWeights::Checkpoint(dir) => dir.join(PARAMETERS),
     };
-    Ok(hex(&Weights::open(&file)?.digest()?))
+    Ok(hex(&Weights::open(&file)?.digest(control)?))
 }
 
 fn hex(digest: &[u8]) -> String {
