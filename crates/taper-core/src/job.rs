@@ -304,6 +304,24 @@ mod tests {
         assert_eq!(stored, spec);
     }
 
+    /// As the first build wrote one: what is added since must be read where it is missing.
+    #[test]
+    fn a_specification_that_an_older_build_has_stored_is_read() {
+        let stored = json!({
+            "model": "m", "training_file": "file-1", "validation_file": null, "suffix": null, "metadata": {},
+            "tuning": {"type": "lora", "r": 8, "lora_alpha": 16.0, "lora_dropout": 0.1, "target_modules": null, "bias": "none",
+                "task_type": null},
+            "training": {"num_train_epochs": 3.0, "max_steps": -1, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1,
+                "learning_rate": null, "lr_scheduler_type": "linear", "warmup_steps": 0.0, "weight_decay": 0.01, "max_grad_norm": 1.0,
+                "logging_steps": 10.0, "eval_steps": null, "save_steps": null, "save_total_limit": 3, "load_best_model_at_end": false,
+                "metric_for_best_model": "valid_loss", "early_stopping_patience": null, "max_length": null, "seed": 42,
+                "eval_split": null},
+            "learning_rate_multiplier": 1.0, "ignored": [],
+        });
+        let read: JobSpec = serde_json::from_value(stored).unwrap();
+        assert_eq!(read, JobSpec::parse(&with(json!({}))).unwrap());
+    }
+
     #[test]
     fn openai_hyperparameters_are_mapped_and_training_wins() {
         let spec = JobSpec::parse(&with(json!({

@@ -31,11 +31,16 @@ pub trait Trainer: Send + Sync {
     /// What only the tokenizer can find wrong with the data; [`Stop`] when told to stop meanwhile.
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError>;
 
-    /// Looks whether a checkpoint is whole and belongs to this run, before the run goes on from it.
+    /// Looks whether a checkpoint is whole and belongs to this run, before the run goes on from it. It beats as it reads.
     ///
     /// # Errors
     /// What is wrong with it.
-    fn verify(&self, run: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused>;
+    fn verify(
+        &self,
+        run: &RunSpec,
+        checkpoint: &Path,
+        control: &Control,
+    ) -> Result<(), CheckpointRefused>;
 
     /// Trains to the end, or until `control` says otherwise, and leaves the artifacts in [`RunSpec::output_dir`].
     ///
@@ -212,6 +217,14 @@ impl Control {
     /// The wish to stop.
     pub fn check(&self) -> Result<(), Stop> {
         self.beat();
+        self.peek()
+    }
+
+    /// As [`Control::check`], but no sign of life: for who waits for others.
+    ///
+    /// # Errors
+    /// The wish to stop.
+    pub fn peek(&self) -> Result<(), Stop> {
         match self.command() {
             Command::Continue => Ok(()),
             Command::Pause => Err(Stop::Paused),

@@ -23,6 +23,7 @@ impl Interval {
 
 /// How the optimisation runs. Names and meanings are those of `transformers.TrainingArguments`, where they exist there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
 pub struct Training {
     /// Passes over the training data; may be fractional.
     pub num_train_epochs: f64,
@@ -47,7 +48,6 @@ pub struct Training {
     /// Steps between checkpoints; absent = at the end of each epoch.
     pub save_steps: Option<Interval>,
     /// Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
-    #[serde(default = "save_minutes")]
     pub save_minutes: f64,
     /// Checkpoints kept; the best and the last are kept in any case.
     pub save_total_limit: u64,
@@ -65,10 +65,6 @@ pub struct Training {
     pub eval_split: Option<f64>,
 }
 
-fn save_minutes() -> f64 {
-    10.0
-}
-
 impl Default for Training {
     fn default() -> Self {
         Self {
@@ -84,7 +80,7 @@ impl Default for Training {
             logging_steps: Interval(10.0),
             eval_steps: None,
             save_steps: None,
-            save_minutes: save_minutes(),
+            save_minutes: 10.0,
             save_total_limit: 3,
             load_best_model_at_end: false,
             metric_for_best_model: "valid_loss".to_owned(),

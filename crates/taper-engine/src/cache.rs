@@ -1,9 +1,11 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
     time::Duration,
 };
+
+use taper_core::Control;
 
 use crate::Result;
 
@@ -17,8 +19,50 @@ pub(crate) struct Cache<V> {
     most: usize,
 }
 
-/// The place of a value; locked while it is made.
-type Slot<V> = Mutex<Option<Arc<V>>>;
+/// The place of a value.
+struct Slot<V> {
+    /// Locked while it is made.
+    value: Mutex<Option<Arc<V>>>,
+    /// The line to who makes it, or has made it.
+    maker: Mutex<Control>,
+}
+
+impl<V> Default for Slot<V> {
+    fn default() -> Self {
+        Self {
+            value: Mutex::default(),
+            maker: Mutex::default(),
+        }
+    }
+}
+
+impl<V> Slot<V> {
+    fn maker(&self) -> MutexGuard<'_, Control> {
+        self.maker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody makes the value. Who waits is as alive as who makes it: one that hangs must not look alive because others wait.
+    ///
+    /// # Errors
+    /// A wish to stop.
+    fn wait(&self, control: &Control) -> Result<MutexGuard<'_, Option<Arc<V>>>> {
+        let mut beats = 0;
+        loop {
+            match self.value.try_lock() {
+                Ok(value) => return Ok(value),
+                // Who broke down while it made the value has left none.
+                Err(TryLockError::Poisoned(broken)) => return Ok(broken.into_inner()),
+                Err(TryLockError::WouldBlock) => control.peek()?,
+            }
+            let seen = self.maker().beats();
+            if seen != beats {
+                beats = seen;
+                control.beat();
+            }
+            thread::sleep(LOOK);
+        }
+    }
+}
 
 impl<V> Cache<V> {
     pub(crate) fn new(most: usize) -> Self {
@@ -28,37 +72,20 @@ impl<V> Cache<V> {
         }
     }
 
-    /// The value under `key`, made now if it is not here. Of several callers at once one makes it and the others wait for it.
+    /// The value under `key`, made now if it is not here. Of several callers at once one makes it and the others wait for it, unless
+    /// they are told to stop.
     pub(crate) fn get_or_make(
         &self,
         key: &str,
-        make: impl FnOnce() -> Result<V>,
-    ) -> Result<Arc<V>> {
-        self.get_or_make_while(key, || Ok(()), make)
-    }
-
-    /// The same, for a caller that waits only as long as `goes_on` lets it.
-    pub(crate) fn get_or_make_while(
-        &self,
-        key: &str,
-        goes_on: impl Fn() -> Result<()>,
+        control: &Control,
         make: impl FnOnce() -> Result<V>,
     ) -> Result<Arc<V>> {
         let slot = self.slot(key);
-        let mut value = loop {
-            match slot.try_lock() {
-                Ok(value) => break value,
-                // Who broke down while it made the value has left none.
-                Err(TryLockError::Poisoned(broken)) => break broken.into_inner(),
-                Err(TryLockError::WouldBlock) => {
-                    goes_on()?;
-                    thread::sleep(LOOK);
-                }
-            }
-        };
+        let mut value = slot.wait(control)?;
         if let Some(value) = &*value {
             return Ok(value.clone());
         }
+        slot.maker().clone_from(control);
         let made = Arc::new(make()?);
         *value = Some(made.clone());
         Ok(made)
@@ -83,6 +110,8 @@ mod tests {
         atomic::{AtomicU32, Ordering},
     };
 
+    use taper_core::Command;
+
     use super::*;
     use crate::Error;
 
@@ -100,7 +129,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(50));
                 Ok(7)
             };
-            cache.get_or_make("key", make).unwrap()
+            cache.get_or_make("key", &Control::new(), make).unwrap()
         };
         let got = thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(get)).collect();
@@ -112,21 +141,37 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_wait_leaves_and_a_failure_is_tried_again() {
-        let cache = Cache::new(1);
-        let slot = cache.slot("key");
-        let making = slot.lock().unwrap();
-        let left = cache.get_or_make_while("key", failure, || Ok(1));
-        assert!(left.is_err());
-        drop(making);
-        assert!(cache.get_or_make("key", failure).is_err());
-        assert_eq!(*cache.get_or_make("key", || Ok(2)).unwrap(), 2);
+    fn who_waits_lives_with_the_maker_and_leaves_when_told() {
+        let (cache, maker, waiter) = (Cache::new(1), Control::new(), Control::new());
+        let make = || {
+            maker.beat();
+            let left = thread::scope(|scope| {
+                let waiting = scope.spawn(|| cache.get_or_make("key", &waiter, || Ok(1)));
+                while waiter.beats() == 0 {
+                    thread::yield_now();
+                }
+                waiter.give(Command::Cancel);
+                waiting.join().unwrap()
+            });
+            assert!(matches!(left, Err(Error::Stopped(_))));
+            Ok(2)
+        };
+        assert_eq!(*cache.get_or_make("key", &maker, make).unwrap(), 2);
+        assert_eq!(waiter.beats(), 1);
+    }
+
+    #[test]
+    fn a_failure_is_tried_again() {
+        let (cache, control) = (Cache::new(1), Control::new());
+        assert!(cache.get_or_make("key", &control, failure).is_err());
+        assert_eq!(*cache.get_or_make("key", &control, || Ok(2)).unwrap(), 2);
     }
 
     #[test]
     fn the_values_used_last_stay() {
         let cache = Cache::new(2);
-        let get = |key: &str, value| *cache.get_or_make(key, || Ok(value)).unwrap();
+        let control = Control::new();
+        let get = |key: &str, value| *cache.get_or_make(key, &control, || Ok(value)).unwrap();
         get("a", 1);
         get("b", 2);
         get("a", 3);

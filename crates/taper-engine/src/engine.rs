@@ -43,7 +43,7 @@ impl Engine {
     }
 
     fn plan(&self, run: &RunSpec, control: &Control) -> Result<Plan> {
-        let opened = self.models.open(&run.model_dir)?;
+        let opened = self.models.open(&run.model_dir, control)?;
         planning::plan(&opened, &*self.prepare(&opened, run, control)?, run)
     }
 
@@ -53,18 +53,16 @@ impl Engine {
         run: &RunSpec,
         control: &Control,
     ) -> Result<Arc<Prepared>> {
-        let goes_on = || Ok(control.check()?);
-        let prepared =
-            self.prepared
-                .get_or_make_while(&prepare::key(opened, run), goes_on, || {
-                    Prepared::of(opened, &self.rows, run, control)
-                })?;
+        let key = prepare::key(opened, run);
+        let make = || Prepared::of(opened, &self.rows, run, control);
+        let prepared = self.prepared.get_or_make(&key, control, make)?;
         prepared.check(run)?;
         Ok(prepared)
     }
 
     fn bound(&self, run: &RunSpec) -> Result<Memory> {
-        let opened = self.models.open(&run.model_dir)?;
+        let control = Control::new();
+        let opened = self.models.open(&run.model_dir, &control)?;
         let spec = &run.spec;
         let key = format!(
             "{} {} {} {}",
@@ -73,14 +71,13 @@ impl Engine {
             spec.training.per_device_train_batch_size,
             spec.training.gradient_accumulation_steps,
         );
-        let bound = self
-            .bounds
-            .get_or_make(&key, || planning::memory_bound(&opened, &self.rows, run))?;
-        Ok(*bound)
+        let make = || planning::memory_bound(&opened, &self.rows, run);
+        Ok(*self.bounds.get_or_make(&key, &control, make)?)
     }
 
     fn run(&self, run: &RunSpec, sink: &mut dyn RunSink, control: &Control) -> Result<Outcome> {
-        let data = self.prepare(&*self.models.open(&run.model_dir)?, run, control)?;
+        let opened = self.models.open(&run.model_dir, control)?;
+        let data = self.prepare(&opened, run, control)?;
         if let Some(dir) = &run.resume_from {
             let step = dir.file_name().unwrap_or_default().to_string_lossy();
             sink.event(RunEvent::Message(
@@ -122,12 +119,17 @@ impl Trainer for Engine {
         self.bound(run).map_err(refusal)
     }
 
-    fn verify(&self, run: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
+    fn verify(
+        &self,
+        run: &RunSpec,
+        checkpoint: &Path,
+        control: &Control,
+    ) -> Result<(), CheckpointRefused> {
         // What the run stands on cannot be read now, which says nothing of the checkpoint.
         let refused = |error: Error| CheckpointRefused::Unusable(error.to_string());
-        let opened = self.models.open(&run.model_dir).map_err(refused)?;
-        let fingerprint = Fingerprint::of(run, &opened.folder).map_err(refused)?;
-        state::verify(&fingerprint, checkpoint)
+        let opened = self.models.open(&run.model_dir, control);
+        let fingerprint = opened.and_then(|opened| Fingerprint::of(run, &opened.folder, control));
+        state::verify(&fingerprint.map_err(refused)?, checkpoint, control)
     }
 
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError> {
@@ -147,6 +149,7 @@ impl Trainer for Engine {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use taper_core::{Command, Stop};
 
     use super::*;
     use crate::tests::Fixture;
@@ -157,8 +160,9 @@ mod tests {
         let prepare = |name: &str, tuning, seed: u64| {
             let body = json!({"tuning": tuning, "training": {"seed": seed}});
             let run = fixture.run(name, 20, body);
-            let opened = engine.models.open(&run.model_dir).unwrap();
-            engine.prepare(&opened, &run, &Control::new()).unwrap()
+            let control = Control::new();
+            let opened = engine.models.open(&run.model_dir, &control).unwrap();
+            engine.prepare(&opened, &run, &control).unwrap()
         };
         let first = prepare("lora", json!({"type": "lora"}), 1);
         for (name, tuning, seed) in [
@@ -168,5 +172,21 @@ mod tests {
         ] {
             assert!(Arc::ptr_eq(&prepare(name, tuning, seed), &first), "{name}");
         }
+    }
+
+    #[test]
+    fn who_waits_for_rows_that_another_reads_hears_a_cancel() {
+        let (fixture, engine) = (Fixture::new(0.0), Engine::new());
+        let run = fixture.run("waits", 20, json!({}));
+        let control = Control::new();
+        control.give(Command::Cancel);
+        let read = || {
+            let checked = engine.check(&run, &control);
+            assert_eq!(checked, Err(Stop::Cancelled.into()));
+            Err(Error::model("not to be read"))
+        };
+        let key = prepare::rows_key(&run.training_file);
+        let read = engine.rows.get_or_make(&key, &Control::new(), read);
+        assert!(matches!(read, Err(Error::Spec(_))));
     }
 }

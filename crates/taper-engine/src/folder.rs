@@ -33,25 +33,30 @@ pub(crate) fn fill(
 }
 
 impl Filled {
-    /// Lets `finish` add to the folder, brings all of it to the disk and gives it its own name.
-    pub(crate) fn complete(self, finish: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        self.complete_if(finish, || Ok(()))
-    }
-
-    /// The same, unless `may` refuses the name once all is on the disk, which can take long.
-    pub(crate) fn complete_if(
+    /// Lets `finish` add to the folder, brings all of it to the disk, which can take long, and gives it its own name unless `may` refuses.
+    pub(crate) fn complete(
         self,
         finish: impl FnOnce(&Path) -> Result<()>,
-        may: impl FnOnce() -> Result<()>,
+        may: impl Fn() -> Result<()>,
     ) -> Result<()> {
         let (dir, target) = (&self.temporary, &self.target);
         let complete = finish(dir).and_then(|()| sync_tree(dir));
-        if let Err(error) = complete.and_then(|()| may()) {
+        if let Err(error) = complete.and_then(|()| self.take_name(may)) {
             return Err(self.discard(error));
         }
-        remove(target)?;
-        fs::rename(dir, target).doing(|| format!("cannot rename to {}", target.display()))?;
         sync(target.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// What stands in the place goes only after another question: it may be a later attempt's, put there since the first.
+    fn take_name(&self, may: impl Fn() -> Result<()>) -> Result<()> {
+        let (dir, target) = (&self.temporary, &self.target);
+        may()?;
+        if fs::rename(dir, target).is_ok() {
+            return Ok(());
+        }
+        may()?;
+        remove(target)?;
+        fs::rename(dir, target).doing(|| format!("cannot rename to {}", target.display()))
     }
 
     fn discard(&self, error: Error) -> Error {
@@ -99,6 +104,8 @@ fn sync(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn filled(target: &Path, attempt: u32, content: &str) -> Filled {
@@ -114,11 +121,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("output");
         let (given_up, next) = (filled(&target, 1, "one"), filled(&target, 2, "two"));
-        let refuse = || Err(crate::Error::model("cancelled"));
-        assert!(given_up.complete_if(|_| Ok(()), refuse).is_err());
-        next.complete(|_| Ok(())).unwrap();
-        let late = filled(&target, 1, "one").complete_if(|_| Ok(()), refuse);
-        assert!(late.is_err());
+        // It is given up, and the next one ends, between the question and the name.
+        let next = Cell::new(Some(next));
+        let overtaken = given_up.complete(
+            |_| Ok(()),
+            || match next.take() {
+                Some(next) => next.complete(|_| Ok(()), || Ok(())),
+                None => Err(crate::Error::model("cancelled")),
+            },
+        );
+        assert!(overtaken.is_err());
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
@@ -135,7 +147,7 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         for content in ["one", "two"] {
             let filled = filled(&target, 1, content);
-            filled.complete(|_| Ok(())).unwrap();
+            filled.complete(|_| Ok(()), || Ok(())).unwrap();
         }
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "two");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);

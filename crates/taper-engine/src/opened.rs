@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
+use taper_core::Control;
+
 use crate::{
     Result,
     cache::Cache,
@@ -43,10 +45,10 @@ impl Models {
     /// The model in a folder as it is now.
     ///
     /// # Errors
-    /// What is missing or not supported, as an error on `model`.
-    pub(crate) fn open(&self, dir: &Path) -> Result<Arc<OpenModel>> {
+    /// What is missing or not supported, as an error on `model`; a wish to stop while another opens it.
+    pub(crate) fn open(&self, dir: &Path, control: &Control) -> Result<Arc<OpenModel>> {
         let stamp = stamp(dir);
-        self.0.get_or_make(&stamp, || {
+        self.0.get_or_make(&stamp, control, || {
             let folder = ModelFolder::open(dir)?;
             let weights = folder.weights()?;
             let tokenizer = folder.tokenizer()?;

@@ -56,7 +56,7 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
 
 /// The memory of the run if its longest rows came together in one pass.
 pub(crate) fn memory_bound(opened: &OpenModel, cache: &RowCache, run: &RunSpec) -> Result<Memory> {
-    let rows = Rows::of(cache, run)?;
+    let rows = Rows::of(cache, run, &Control::new())?;
     let model = outline(opened, rows.classes.len(), rows.task, run)?;
     let data = heaviest_rows(opened, &rows, run)?;
     let all: Vec<usize> = (0..data.len()).collect();

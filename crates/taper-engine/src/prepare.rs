@@ -41,23 +41,30 @@ pub(crate) struct Prepared {
 /// Rows by the file's hash, so that a file that many jobs name is parsed once.
 pub(crate) type RowCache = Cache<Vec<Row>>;
 
-fn rows_of(cache: &RowCache, file: &DataFile, part: Part) -> Result<Arc<Vec<Row>>> {
-    // The ending of the name decides how the bytes are read, so it is part of the key.
-    let key = format!("{} {:?}", file.sha256, Format::of(&file.filename));
-    cache.get_or_make(&key, || read_rows(file, part))
+/// What tells the rows of one file from those of another: the ending of its name decides how the bytes are read.
+pub(crate) fn rows_key(file: &DataFile) -> String {
+    format!("{} {:?}", file.sha256, Format::of(&file.filename))
+}
+
+fn rows_of(
+    cache: &RowCache,
+    file: &DataFile,
+    part: Part,
+    control: &Control,
+) -> Result<Arc<Vec<Row>>> {
+    cache.get_or_make(&rows_key(file), control, || read_rows(file, part))
 }
 
 /// What tells one run's data, as [`Prepared`] has it, from another's.
 pub(crate) fn key(opened: &OpenModel, run: &RunSpec) -> String {
     let (spec, training) = (&run.spec, &run.spec.training);
-    let file = |file: &DataFile| format!("{} {:?}", file.sha256, Format::of(&file.filename));
     let held_out = training.eval_split.map(|share| (share, training.seed));
     let virtual_tokens = virtual_tokens(&spec.tuning.method);
     format!(
         "{} {} {:?} {held_out:?} {:?} {} {virtual_tokens}",
         opened.stamp,
-        file(&run.training_file),
-        run.validation_file.as_ref().map(file),
+        rows_key(&run.training_file),
+        run.validation_file.as_ref().map(rows_key),
         training.max_length,
         training.packing,
     )
@@ -72,15 +79,15 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn of(cache: &RowCache, run: &RunSpec) -> Result<Self> {
-        let training = rows_of(cache, &run.training_file, Part::Training)?;
+    pub(crate) fn of(cache: &RowCache, run: &RunSpec, control: &Control) -> Result<Self> {
+        let training = rows_of(cache, &run.training_file, Part::Training, control)?;
         let task = training.first().map_or(TaskType::SeqCls, Row::task_type);
         let classes = match task {
             TaskType::SeqCls => Classes::of(&training)?,
             TaskType::CausalLm => Classes::none(),
         };
         if let Some(file) = &run.validation_file {
-            let validation = rows_of(cache, file, Part::Validation)?;
+            let validation = rows_of(cache, file, Part::Validation, control)?;
             check_same_task(task, &validation)?;
             if task == TaskType::SeqCls {
                 classes.ids(&validation, Part::Validation)?;
@@ -132,10 +139,11 @@ fn check_same_task(task: TaskType, validation: &[Row]) -> Result<()> {
 
 /// Looks at model folder, settings and rows and fills in the defaults that depend on them.
 pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Result<JobSpec> {
-    let opened = models.open(&run.model_dir)?;
+    let control = Control::new();
+    let opened = models.open(&run.model_dir, &control)?;
     let (folder, setup) = (&opened.folder, &opened.setup);
     check_method(&folder.arch, &run.spec.tuning.method)?;
-    let rows = Rows::of(cache, run)?;
+    let rows = Rows::of(cache, run, &control)?;
     if !folder.arch.can(rows.task) {
         let message = format!(
             "the model is an encoder and cannot be tuned for {}; take a decoder, or rows of text and label",
@@ -244,7 +252,7 @@ impl Prepared {
         run: &RunSpec,
         control: &Control,
     ) -> Result<Self> {
-        let rows = Rows::of(cache, run)?;
+        let rows = Rows::of(cache, run, control)?;
         let (folder, setup) = (opened.folder.clone(), opened.setup.clone());
         let folder = folder.for_classes(rows.classes.names());
         let max_length = max_length_in_force(&folder, run);
@@ -303,7 +311,7 @@ impl Prepared {
     }
 
     /// Loads the model for this data, with the weights that the run begins with.
-    pub(crate) fn model(&self, run: &RunSpec, device: &Device) -> Result<Model> {
+    pub(crate) fn model(&self, run: &RunSpec, device: &Device, control: &Control) -> Result<Model> {
         let spec = &run.spec;
         let model = Model::load(
             &self.folder,
@@ -314,7 +322,7 @@ impl Prepared {
             spec.training.seed,
         )?;
         if let Some(start) = &run.start_from {
-            begin_with(&model, &start.weights).map_err(|error| {
+            begin_with(&model, &start.weights, control).map_err(|error| {
                 Error::model(format!("cannot begin with '{}': {error}", start.model))
             })?;
         }
@@ -323,9 +331,9 @@ impl Prepared {
 }
 
 /// Gives a new run the weights that an earlier job has made.
-fn begin_with(model: &Model, weights: &StartWeights) -> Result<()> {
+fn begin_with(model: &Model, weights: &StartWeights, control: &Control) -> Result<()> {
     match weights {
         StartWeights::Adapter(dir) => model.set(&read_adapter(dir)?.1),
-        StartWeights::Checkpoint(dir) => state::begin_with(dir, &model.parameters),
+        StartWeights::Checkpoint(dir) => state::begin_with(dir, &model.parameters, control),
     }
 }

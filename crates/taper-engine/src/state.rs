@@ -1,12 +1,17 @@
 //! What a checkpoint holds: the trained weights, the optimizer's moments, how far the run is, what it has logged.
 //! The order of the data and all randomness follow from seed and step, so there is nothing else.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use taper_core::{CHECKPOINT_MANIFEST, CheckpointRefused, RunSpec};
+use taper_core::{CHECKPOINT_MANIFEST, CheckpointRefused, Control, RunSpec};
 
 use crate::{
     Error, Result,
@@ -24,6 +29,8 @@ pub(crate) const PARAMETERS: &str = "parameters.safetensors";
 const MOMENTS: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const FILES: [&str; 3] = [PARAMETERS, MOMENTS, STATE];
+/// Bytes that are hashed between two signs of life.
+const CHUNK: u64 = 4 << 20;
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -113,21 +120,27 @@ pub(crate) fn write(dir: &Path, attempt: u32, snapshot: &Snapshot<'_>) -> Result
 }
 
 /// Brings a checkpoint to the disk with its sums; it is there whole or not at all.
-pub(crate) fn complete(written: Filled) -> Result<()> {
-    written.complete(|dir| {
+///
+/// # Errors
+/// A wish to stop at once: who has given the run up meanwhile may have begun another.
+pub(crate) fn complete(written: Filled, control: &Control) -> Result<()> {
+    let finish = |dir: &Path| {
         let mut sums = BTreeMap::new();
         for name in FILES {
-            let sum = sha256(&dir.join(name)).doing(|| format!("cannot read {name}"))?;
-            sums.insert(name, sum);
+            let sum = sha256(&dir.join(name), control);
+            sums.insert(name, sum.doing(|| format!("cannot read {name}"))?);
         }
         fs::write(dir.join(CHECKPOINT_MANIFEST), serde_json::to_vec(&sums)?)
             .doing(|| format!("cannot write {CHECKPOINT_MANIFEST}"))
-    })
+    };
+    written.complete(finish, || Ok(control.check_cancelled()?))
 }
 
-fn sha256(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut fs::File::open(path)?, &mut hash)?;
+fn sha256(path: &Path, control: &Control) -> io::Result<String> {
+    let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
+    while io::copy(&mut file.by_ref().take(CHUNK), &mut hash)? > 0 {
+        control.beat();
+    }
     Ok(format!("{:x}", hash.finalize()))
 }
 
@@ -135,8 +148,12 @@ fn sha256(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// The file that is damaged or missing, or what it does not fit.
-pub(crate) fn verify(fingerprint: &Fingerprint, dir: &Path) -> Result<(), CheckpointRefused> {
-    read_verified(fingerprint, dir).map(drop)
+pub(crate) fn verify(
+    fingerprint: &Fingerprint,
+    dir: &Path,
+    control: &Control,
+) -> Result<(), CheckpointRefused> {
+    read_verified(fingerprint, dir, control).map(drop)
 }
 
 fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, CheckpointRefused> {
@@ -159,10 +176,10 @@ fn unreadable(name: &str, error: &io::Error) -> CheckpointRefused {
     }
 }
 
-fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
+fn check_sums(dir: &Path, control: &Control) -> Result<(), CheckpointRefused> {
     let sums: BTreeMap<String, String> = read_json(dir, CHECKPOINT_MANIFEST)?;
     for name in FILES {
-        let sum = sha256(&dir.join(name)).map_err(|error| unreadable(name, &error))?;
+        let sum = sha256(&dir.join(name), control).map_err(|error| unreadable(name, &error))?;
         if sums.get(name) != Some(&sum) {
             let reason = format!("{name} is not as it was written: its sum is another");
             return Err(CheckpointRefused::Damaged(reason));
@@ -171,8 +188,12 @@ fn check_sums(dir: &Path) -> Result<(), CheckpointRefused> {
     Ok(())
 }
 
-fn read_verified(fingerprint: &Fingerprint, dir: &Path) -> Result<State, CheckpointRefused> {
-    check_sums(dir)?;
+fn read_verified(
+    fingerprint: &Fingerprint,
+    dir: &Path,
+    control: &Control,
+) -> Result<State, CheckpointRefused> {
+    check_sums(dir, control)?;
     let state: State = read_json(dir, STATE)?;
     if dir.file_name() != Some(RunSpec::checkpoint_name(state.progress.step).as_ref()) {
         let reason = format!("it is that of step {}", state.progress.step);
@@ -194,8 +215,10 @@ pub(crate) fn restore(
     dir: &Path,
     parameters: &Parameters,
     optimizer: &mut AdamW,
+    control: &Control,
 ) -> Result<Restored> {
-    let state = read_verified(fingerprint, dir).map_err(|refused| unusable(dir, refused))?;
+    let state =
+        read_verified(fingerprint, dir, control).map_err(|refused| unusable(dir, refused))?;
     restore_parameters(dir, parameters)?;
     let moments = Weights::open(&dir.join(MOMENTS))?;
     optimizer.restore(parameters, |name| moments.get(name, &Device::Cpu))?;
@@ -220,8 +243,9 @@ pub(crate) fn restore_best(
     fingerprint: &Fingerprint,
     dir: &Path,
     parameters: &Parameters,
+    control: &Control,
 ) -> Result<()> {
-    verify(fingerprint, dir).map_err(|refused| unusable(dir, refused))?;
+    verify(fingerprint, dir, control).map_err(|refused| unusable(dir, refused))?;
     restore_parameters(dir, parameters)
 }
 
@@ -229,8 +253,8 @@ pub(crate) fn restore_best(
 ///
 /// # Errors
 /// A checkpoint that is not whole, or does not have these weights.
-pub(crate) fn begin_with(dir: &Path, parameters: &Parameters) -> Result<()> {
-    check_sums(dir).map_err(|refused| Error::model(refused.to_string()))?;
+pub(crate) fn begin_with(dir: &Path, parameters: &Parameters, control: &Control) -> Result<()> {
+    check_sums(dir, control).map_err(|refused| Error::model(refused.to_string()))?;
     restore_parameters(dir, parameters)
 }
 
@@ -259,7 +283,30 @@ fn unusable(dir: &Path, refused: CheckpointRefused) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use taper_core::Command;
+
     use super::*;
+
+    #[test]
+    fn the_checkpoint_of_a_run_that_was_given_up_leaves_that_of_the_next_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("step-00000001");
+        let written = |attempt, content: &str| {
+            let write = |dir: &Path| {
+                for name in FILES {
+                    fs::write(dir.join(name), content).unwrap();
+                }
+                Ok(())
+            };
+            fill(&dir, attempt, write).unwrap()
+        };
+        let (late, control) = (written(1, "one"), Control::new());
+        control.give(Command::Cancel);
+        complete(written(2, "two"), &Control::new()).unwrap();
+        assert!(complete(late, &control).is_err());
+        assert_eq!(fs::read_to_string(dir.join(STATE)).unwrap(), "two");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_file_that_cannot_be_read_for_now_is_no_damage() {

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use taper_core::{CheckpointRefused, RunSpec, TrainError};
+use taper_core::{CheckpointRefused, Control, RunSpec, TrainError};
 use taper_store::{Checkpoint, Job, StoreError};
 
 use crate::{runner::Shared, settle::unkept, validation::internal};
@@ -20,12 +20,13 @@ impl Shared {
         &self,
         job: &Job,
         run: &RunSpec,
+        control: &Control,
     ) -> Result<Option<PathBuf>, TrainError> {
         let failed = |error: StoreError| unkept(&error);
         let known = self.store.checkpoints(job, None, ALL).await;
         let mut refused = Vec::new();
         for checkpoint in known.map_err(failed)?.data {
-            match self.verify(run, &checkpoint).await? {
+            match self.verify(run, &checkpoint, control).await? {
                 Err(CheckpointRefused::Damaged(reason)) => refused.push((checkpoint, reason)),
                 Err(CheckpointRefused::Unusable(reason)) => {
                     return Err(unusable(checkpoint.step, &reason));
@@ -49,9 +50,13 @@ impl Shared {
         &self,
         run: &RunSpec,
         checkpoint: &Checkpoint,
+        control: &Control,
     ) -> Result<Result<(), CheckpointRefused>, TrainError> {
         let (trainer, run, dir) = (self.trainer.clone(), run.clone(), checkpoint.dir.clone());
-        let verified = tokio::task::spawn_blocking(move || trainer.verify(&run, &dir)).await;
+        let line = control.clone();
+        let verified = tokio::task::spawn_blocking(move || trainer.verify(&run, &dir, &line)).await;
+        // Who is told to stop has found nothing out.
+        control.check()?;
         verified.map_err(|error| internal(error.to_string()))
     }
 }

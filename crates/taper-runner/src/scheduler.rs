@@ -150,7 +150,7 @@ impl Slot {
         let mut tries = Tries::default();
         loop {
             control.beat();
-            let prepared = self.try_to_prepare(job).await;
+            let prepared = self.try_to_prepare(job, control).await;
             match prepared.map_err(|error| tries.count(error)) {
                 Err(error) if is_unkept(&error) && self.may_wait(control) => {
                     tracing::warn!(job.id = %job.id, %error, "a run could not be prepared; it is tried again");
@@ -168,10 +168,10 @@ impl Slot {
             && self.shared.store.shortage().is_none()
     }
 
-    async fn try_to_prepare(&self, job: &Job) -> Result<RunSpec, TrainError> {
+    async fn try_to_prepare(&self, job: &Job, control: &Control) -> Result<RunSpec, TrainError> {
         let mut run = self.shared.concrete(job).await?;
         run.device = self.device;
-        run.resume_from = self.shared.resume_point(job, &run).await?;
+        run.resume_from = self.shared.resume_point(job, &run, control).await?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)

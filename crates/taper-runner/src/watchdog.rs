@@ -59,7 +59,7 @@ pub(crate) async fn supervise(shared: &Shared, control: &Control, mut ending: En
 }
 
 /// Waits for the work before or beside a run, which reads files and models. It is given up when it does not move, for its disk may not
-/// answer, and at once when the server stops.
+/// answer, within a second when the job is to leave its worker, and at once when the server stops.
 pub(crate) async fn attend<T>(
     shared: &Shared,
     control: &Control,
@@ -79,6 +79,7 @@ pub(crate) async fn attend<T>(
             () = shared.stopping.cancelled() => return Err(Stop::Paused.into()),
             _ = ticks.tick() => {}
         }
+        control.peek()?;
         if watch.look(control) == Sight::Stuck {
             control.give(Command::Cancel);
             return Err(watch.unanswered());

@@ -8,6 +8,7 @@ use crate::fields::Fields;
 /// Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
 /// `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
 pub struct Layerwise {
     pub layer_decay: f64,
     /// Layers below this one, and the embeddings, are frozen; 0 freezes nothing.

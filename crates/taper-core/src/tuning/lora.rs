@@ -8,6 +8,7 @@ use crate::fields::Fields;
 /// LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
 /// `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
 pub struct Lora {
     /// Rank of the adapters.
     pub r: usize,

@@ -5,6 +5,7 @@ use crate::fields::Fields;
 
 /// Prompt tuning: trained vectors that stand in front of every input, as if they were words.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
 pub struct PromptTuning {
     /// Number of trained vectors.
     pub num_virtual_tokens: u64,

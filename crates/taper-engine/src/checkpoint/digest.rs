@@ -2,17 +2,19 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use taper_core::Control;
 
 /// What one thread hashes at a time.
 const PART: u64 = 4 << 20;
 
 /// The hash of a file, on all threads: SHA-256 over the SHA-256 of its parts. Weights are hashed at every start of a run, and a hash
-/// of some bytes, or of sizes and times, would miss a base that was replaced by another of the same shape.
-pub(super) fn digest(file: &File) -> io::Result<[u8; 32]> {
+/// of some bytes, or of sizes and times, would miss a base that was replaced by another of the same shape. It beats with each part.
+pub(super) fn digest(file: &File, control: &Control) -> io::Result<[u8; 32]> {
     let bytes = file.metadata()?.len();
     let parts = (0..bytes.div_ceil(PART)).into_par_iter();
     let parts: Vec<[u8; 32]> = parts
         .map(|part| -> io::Result<[u8; 32]> {
+            control.beat();
             let mut room = vec![0; PART.min(bytes - part * PART) as usize];
             file.read_exact_at(&mut room, part * PART)?;
             Ok(Sha256::digest(&room).into())
@@ -44,7 +46,7 @@ mod tests {
         let digest_of = |bytes: &[u8]| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(bytes).unwrap();
-            digest(&file).unwrap()
+            digest(&file, &Control::new()).unwrap()
         };
         let part = PART as usize;
         let file: Vec<u8> = (0..part * 2 + 5).map(|i| i as u8).collect();

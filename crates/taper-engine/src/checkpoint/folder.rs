@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use taper_core::Control;
 use tokenizers::Tokenizer;
 
 use super::{
@@ -109,13 +110,13 @@ impl ModelFolder {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(crate) fn digest(&self) -> Result<[u8; 32]> {
+    pub(crate) fn digest(&self, control: &Control) -> Result<[u8; 32]> {
         let weights = self.weights()?;
-        let mut digests = weights.digests()?;
+        let mut digests = weights.digests(control)?;
         for name in CONFIG_FILES.into_iter().chain(TOKENIZER_FILES) {
             let path = self.dir.join(name);
             if path.is_file() {
-                let digest = fs::File::open(path).and_then(|file| digest(&file));
+                let digest = fs::File::open(path).and_then(|file| digest(&file, control));
                 digests.push((name, digest.doing(|| format!("cannot read {name}"))?));
             }
         }

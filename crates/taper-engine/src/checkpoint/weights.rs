@@ -14,6 +14,7 @@ use safetensors::{
     tensor::{Metadata, TensorInfo},
 };
 use serde::Deserialize;
+use taper_core::Control;
 
 use super::digest::{digest, digest_of_all};
 use crate::{Error, Result, error::Doing};
@@ -108,8 +109,9 @@ impl Weights {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(super) fn digests(&self) -> Result<Vec<(&str, [u8; 32])>> {
-        let digest = |file: &WeightFile| digest(&file.file).doing(|| file.cannot_be_read());
+    pub(super) fn digests(&self, control: &Control) -> Result<Vec<(&str, [u8; 32])>> {
+        let digest =
+            |file: &WeightFile| digest(&file.file, control).doing(|| file.cannot_be_read());
         self.files
             .iter()
             .map(|file| Ok((file.name.as_str(), digest(file)?)))
@@ -120,8 +122,8 @@ impl Weights {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(crate) fn digest(&self) -> Result<[u8; 32]> {
-        Ok(digest_of_all(self.digests()?))
+    pub(crate) fn digest(&self, control: &Control) -> Result<[u8; 32]> {
+        Ok(digest_of_all(self.digests(control)?))
     }
 
     /// Names of all tensors.

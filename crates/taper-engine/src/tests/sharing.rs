@@ -35,8 +35,8 @@ fn frozen(model: &Model) -> BTreeMap<String, usize> {
 #[test]
 fn the_frozen_base_is_in_memory_once_and_goes_with_the_last_run() {
     let fixture = Fixture::new(0.0);
-    let models = Models::new();
-    let opened = models.open(&fixture.model_dir()).unwrap();
+    let (models, control) = (Models::new(), Control::new());
+    let opened = models.open(&fixture.model_dir(), &control).unwrap();
     let run = |name, tuning| fixture.run(name, 20, body(tuning));
     let runs = [
         run("lora", json!({"type": "lora"})),
@@ -48,8 +48,9 @@ fn the_frozen_base_is_in_memory_once_and_goes_with_the_last_run() {
         run("layers", json!({"type": "layerwise", "freeze_below": 2})),
     ];
     let load = |run: &RunSpec| {
-        let data = Prepared::of(&opened, &Cache::new(2), run, &Control::new()).unwrap();
-        data.model(run, &candle_core::Device::Cpu).unwrap()
+        let data = Prepared::of(&opened, &Cache::new(2), run, &control).unwrap();
+        let device = candle_core::Device::Cpu;
+        data.model(run, &device, &control).unwrap()
     };
     let models: Vec<Model> = runs.iter().map(load).collect();
     let base = frozen(&models[0]);

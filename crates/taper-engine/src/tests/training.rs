@@ -1,12 +1,9 @@
-//! The loop: learning, evaluation, exact resume, accumulation, stopping.
+//! The loop: learning, evaluation, accumulation, stopping.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
-use taper_core::{
-    CheckpointFiles, CheckpointRefused, Command, Control, Level, Outcome, PublishRefused, RunEvent,
-    RunSink, RunSpec, Stop, TrainError, Trainer as _,
-};
+use taper_core::{Command, Control, Outcome, RunEvent, RunSpec, Stop, TrainError, Trainer as _};
 
 use super::{Fixture, Recorder};
 use crate::{Engine, checkpoint::Weights};
@@ -49,7 +46,7 @@ fn losses(recorder: &Recorder) -> Vec<(u64, u64)> {
     steps.collect()
 }
 
-fn small() -> Value {
+pub(super) fn small() -> Value {
     json!({
         "tuning": {"type": "lora", "r": 4, "lora_alpha": 8},
         "training": {"max_steps": 9, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "logging_steps": 2,
@@ -131,177 +128,6 @@ fn lora_leaves_the_base_alone_and_writes_no_more_than_the_adapter() {
         names.contains(&"base_model.model.classifier.bias"),
         "{names:?}"
     );
-}
-
-#[test]
-fn a_checkpoint_with_any_part_damaged_missing_or_swapped_is_refused() {
-    let fixture = Fixture::new(0.0);
-    let run = fixture.run("damaged", 40, small());
-    let (_, recorder) = train(&run);
-    let (engine, dir) = (Engine::new(), &recorder.checkpoints[4].dir);
-    assert_eq!(engine.verify(&run, dir), Ok(()));
-    let parts = files(dir);
-    assert_eq!(parts.len(), 4);
-    for (name, bytes) in &parts {
-        let path = dir.join(name);
-        let mut flipped = bytes.clone();
-        flipped[bytes.len() / 2] ^= 4;
-        let other = fs::read(recorder.checkpoints[5].dir.join(name)).unwrap();
-        for damaged in [
-            flipped,
-            bytes[..bytes.len() - 1].to_vec(),
-            Vec::new(),
-            other,
-        ] {
-            fs::write(&path, damaged).unwrap();
-            assert!(is_damaged(&engine, &run, dir), "{name}");
-        }
-        fs::remove_file(&path).unwrap();
-        assert!(is_damaged(&engine, &run, dir), "without {name}");
-        fs::write(&path, bytes).unwrap();
-    }
-    // A whole folder in the place of another.
-    let swapped = run.checkpoint_dir(100);
-    fs::rename(dir, &swapped).unwrap();
-    let refused = engine.verify(&run, &swapped).unwrap_err();
-    let expected = CheckpointRefused::Damaged("it is that of step 5".to_owned());
-    assert_eq!(refused, expected);
-}
-
-fn is_damaged(engine: &Engine, run: &RunSpec, dir: &Path) -> bool {
-    matches!(engine.verify(run, dir), Err(CheckpointRefused::Damaged(_)))
-}
-
-/// A model folder that is away for a while must not cost a job its checkpoints.
-#[test]
-fn a_checkpoint_whose_base_is_away_or_changed_is_not_damaged() {
-    let fixture = Fixture::new(0.0);
-    let run = fixture.run("away", 40, small());
-    let (_, recorder) = train(&run);
-    let dir = &recorder.checkpoints[4].dir;
-    let refused = || Engine::new().verify(&run, dir);
-    for name in ["model.safetensors", "config.json"] {
-        let path = fixture.model_dir().join(name);
-        let bytes = fs::read(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        assert!(matches!(refused(), Err(CheckpointRefused::Unusable(_))));
-        let mut other = bytes.clone();
-        if let Some(byte) = other
-            .iter_mut()
-            .rev()
-            .nth(3)
-            .filter(|_| name != "config.json")
-        {
-            *byte ^= 1;
-        } else {
-            other.push(b' ');
-        }
-        fs::write(&path, other).unwrap();
-        let reason =
-            "it was made with other files of the base model, so the run cannot go on from it";
-        assert_eq!(
-            refused(),
-            Err(CheckpointRefused::Unusable(reason.to_owned()))
-        );
-        fs::write(&path, bytes).unwrap();
-        assert_eq!(refused(), Ok(()));
-    }
-}
-
-/// Does not keep the checkpoints of the steps that it is told.
-struct Forgetful(Recorder, Box<dyn Fn(u64) -> bool>);
-
-impl RunSink for Forgetful {
-    fn event(&mut self, event: RunEvent) {
-        self.0.event(event);
-    }
-
-    fn checkpoint(&mut self, checkpoint: CheckpointFiles) -> Result<(), PublishRefused> {
-        if !(self.1)(checkpoint.step) {
-            return self.0.checkpoint(checkpoint);
-        }
-        self.0.checkpoints.push(checkpoint);
-        Err(PublishRefused::NotKept("no space".to_owned()))
-    }
-}
-
-#[test]
-fn a_run_goes_on_without_the_checkpoints_that_cannot_be_kept() {
-    let fixture = Fixture::new(0.0);
-    let run = fixture.run("forgotten", 40, small());
-    let mut sink = Forgetful(Recorder::default(), Box::new(|_| true));
-    Engine::new()
-        .train(&run, &mut sink, &Control::new())
-        .unwrap();
-    let tried = sink.0.checkpoints;
-    // The last one is tried once more at the end.
-    assert_eq!(tried.len(), 10);
-    assert!(tried.iter().all(|checkpoint| !checkpoint.dir.exists()));
-    let warnings = sink.0.events.iter().filter(
-        |event| matches!(event, RunEvent::Message(Level::Warn, text) if text.ends_with("no space")),
-    );
-    assert_eq!(warnings.count(), 10);
-}
-
-/// The evaluations after the first step, by step, with their losses.
-fn evaluations(recorder: &Recorder) -> Vec<(u64, f64)> {
-    let losses = recorder.events.iter().filter_map(|event| match event {
-        RunEvent::Evaluation { metrics, .. } => {
-            Some((metrics.get("step")? as u64, metrics.get("valid_loss")?))
-        }
-        _ => None,
-    });
-    losses.filter(|(step, _)| *step > 0).collect()
-}
-
-/// Trains with a sink that does not keep the checkpoints of some steps; the published loss, and what was told.
-fn train_without(run: &RunSpec, lost: impl Fn(u64) -> bool + 'static) -> (f64, Recorder) {
-    let mut sink = Forgetful(Recorder::default(), Box::new(lost));
-    let outcome = Engine::new()
-        .train(run, &mut sink, &Control::new())
-        .unwrap();
-    (outcome.metrics.get("valid_loss").unwrap(), sink.0)
-}
-
-#[test]
-fn a_best_step_that_could_not_be_kept_gives_way_to_the_best_that_was() {
-    let fixture = Fixture::new(0.1);
-    let body = json!({"tuning": {"type": "full"}, "training": {"num_train_epochs": 40, "per_device_train_batch_size": 8, "learning_rate": 2e-2,
-        "eval_steps": 3, "save_steps": 1, "load_best_model_at_end": true, "metric_for_best_model": "eval_loss", "early_stopping_patience": 3,
-        "save_total_limit": 1}});
-    let run = |name: &str| fixture.run(name, 80, body.clone());
-    let losses = evaluations(&train(&run("whole")).1);
-    let mut bests: Vec<(u64, f64)> = Vec::new();
-    for evaluated in &losses {
-        if bests.last().is_none_or(|(_, loss)| evaluated.1 < *loss) {
-            bests.push(*evaluated);
-        }
-    }
-    let [.., (_, second), (best, least)] = bests[..] else {
-        panic!("{losses:?}")
-    };
-    let (last_step, last) = *losses.last().unwrap();
-    assert!(last_step > best && last > least, "{losses:?}");
-    let says = |recorder: &Recorder, end: &str| {
-        let start = format!("The weights of step {best} were the best");
-        recorder.events.iter().any(|event| matches!(event, RunEvent::Message(Level::Warn, text) if text.starts_with(&start) && text.ends_with(end)))
-    };
-    let (published, recorder) = train_without(&run("without-best"), move |step| step == best);
-    assert!((published - second).abs() < 1e-6, "{published}: {bests:?}");
-    assert!(says(&recorder, "the best that could be kept"));
-    let harmed = run("harmed-best");
-    let weights = harmed.checkpoint_dir(best).join("parameters.safetensors");
-    let (published, recorder) = train_without(&harmed, move |step| {
-        if step > best {
-            fs::write(&weights, "other bytes").unwrap();
-        }
-        false
-    });
-    assert!((published - last).abs() < 1e-6, "{published}: {last}");
-    assert!(says(&recorder, "the last"));
-    let (published, recorder) = train_without(&run("without-any"), |_| true);
-    assert!((published - last).abs() < 1e-6, "{published}: {last}");
-    assert!(says(&recorder, "the last"));
 }
 
 #[test]

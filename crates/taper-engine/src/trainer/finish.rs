@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use taper_core::{Level, Metrics, Outcome, RunEvent};
+use taper_core::{CheckpointRefused, Level, Metrics, Outcome, RunEvent};
 
 use super::Trainer;
 use crate::{
@@ -52,10 +52,17 @@ impl Trainer<'_> {
     }
 
     /// Puts the weights of a step back; false when its checkpoint has been harmed since, and the run keeps those that it has.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read for now: a retry ends the run with the weights that are wanted.
     fn put_back(&mut self, step: u64) -> Result<bool> {
         let dir = self.run.checkpoint_dir(step);
-        match state::restore_best(&self.fingerprint, &dir, &self.model.parameters) {
-            Err(Error::Checkpoint { refused, .. }) => {
+        let parameters = &self.model.parameters;
+        match state::restore_best(&self.fingerprint, &dir, parameters, self.control) {
+            Err(Error::Checkpoint {
+                refused: refused @ CheckpointRefused::Damaged(_),
+                ..
+            }) => {
                 let last = self.progress.step;
                 let message = format!(
                     "The weights of step {step} were the best, but its checkpoint cannot be used: {refused}; the result has those of step {last}, the last"
@@ -140,7 +147,7 @@ impl Trainer<'_> {
         });
         // Who has given the run up meanwhile may have begun another.
         let named = filled
-            .and_then(|filled| filled.complete_if(|_| Ok(()), || Ok(control.check_cancelled()?)));
+            .and_then(|filled| filled.complete(|_| Ok(()), || Ok(control.check_cancelled()?)));
         named.map_err(|error| match error {
             Error::Io { doing, source } => Error::Io {
                 doing: format!("writing the artifacts: {doing}"),

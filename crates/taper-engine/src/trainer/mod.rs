@@ -88,15 +88,21 @@ impl<'a> Trainer<'a> {
         memory::reset_peak();
         let training = &run.spec.training;
         // Before the model is there, since the files are in memory while they are hashed.
-        let fingerprint = Fingerprint::of(run, &data.folder)?;
-        let model = data.model(run, &device::open(run.device)?)?;
+        let fingerprint = Fingerprint::of(run, &data.folder, control)?;
+        let model = data.model(run, &device::open(run.device)?, control)?;
         let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
         let mut optimizer = AdamW::new(&model.parameters, training);
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
             (Progress::default(), Vec::new(), Keeper::new(training));
         if let Some(dir) = &run.resume_from {
-            let restored = state::restore(&fingerprint, dir, &model.parameters, &mut optimizer)?;
+            let restored = state::restore(
+                &fingerprint,
+                dir,
+                &model.parameters,
+                &mut optimizer,
+                control,
+            )?;
             (progress, history) = (restored.progress, restored.history);
             keeper.kept = restored.kept;
             // Some may be gone since, or were never removed from the list by a run that broke down.

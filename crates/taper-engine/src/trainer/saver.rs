@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use taper_core::{CheckpointFiles, Level, Metrics, PublishRefused, RunEvent};
+use taper_core::{CheckpointFiles, Control, Level, Metrics, PublishRefused, RunEvent};
 
 use super::Trainer;
 use crate::{
@@ -43,10 +43,17 @@ impl Saver {
         self.begun.elapsed().as_secs_f64() >= minutes * 60.0
     }
 
-    fn begin(&mut self, written: Filled, files: CheckpointFiles, kept: Kept) -> Result<()> {
+    fn begin(
+        &mut self,
+        written: Filled,
+        files: CheckpointFiles,
+        kept: Kept,
+        control: &Control,
+    ) -> Result<()> {
+        let control = control.clone();
         let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
-            .spawn(|| state::complete(written))
+            .spawn(move || state::complete(written, &control))
             .doing(|| "cannot start a thread".to_owned())?;
         self.pending = Some(Pending {
             files,
@@ -105,7 +112,7 @@ impl Trainer<'_> {
             metrics: self.figures_of_step(),
             superseded,
         };
-        self.saver.begin(written, files, kept)
+        self.saver.begin(written, files, kept, self.control)
     }
 
     /// What has been logged at this step.
@@ -138,14 +145,20 @@ impl Trainer<'_> {
         let panicked = || Err(std::io::Error::other("the thread broke down"));
         let joined = pending.thread.join();
         let written = joined.unwrap_or_else(|_| panicked().doing(|| "a checkpoint".to_owned()));
-        if let Err(error) = written {
-            self.tell_unsaved(step, &error);
-            return Ok(());
+        match written {
+            Ok(()) => {}
+            Err(Error::Stopped(stop)) => return Err(stop.into()),
+            Err(error) => {
+                self.tell_unsaved(step, &error);
+                return Ok(());
+            }
         }
         match self.sink.checkpoint(pending.files) {
             Ok(()) => self.keeper.kept = pending.kept,
             Err(PublishRefused::NotKept(reason)) => {
                 self.tell_unsaved(step, &reason);
+                // By now it may be another attempt's.
+                self.control.check_cancelled()?;
                 folder::remove(&dir)?;
             }
             Err(stale) => return Err(Error::Refused(stale)),

@@ -16,7 +16,7 @@ use taper_store::{Job, Scope};
 use crate::bench::{Bench, Script, done, failure, plan, spec, until_stopped};
 
 /// Leaves a checkpoint of a step, with a word that says whether it is whole.
-fn save(
+pub(crate) fn save(
     run: &RunSpec,
     sink: &mut dyn RunSink,
     step: u64,

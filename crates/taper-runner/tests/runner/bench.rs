@@ -14,11 +14,13 @@ type Check = dyn Fn(&RunSpec, &Control) -> Result<Plan, TrainError> + Send + Syn
 type Train =
     dyn Fn(&RunSpec, &mut dyn RunSink, &Control) -> Result<Outcome, TrainError> + Send + Sync;
 
+type Verify = dyn Fn(&Path, &Control) + Send + Sync;
 type Takes = dyn Fn(&RunSpec) -> Memory + Send + Sync;
 
 /// A trainer that does what a test says.
 pub(crate) struct Script {
     check: Box<Check>,
+    verify: Box<Verify>,
     takes: Box<Takes>,
     train: Box<Train>,
 }
@@ -33,6 +35,7 @@ impl Script {
     ) -> Self {
         Self {
             check: Box::new(|_, _| Ok(plan())),
+            verify: Box::new(|_, _| ()),
             takes: Box::new(|_| Memory::default()),
             train: Box::new(train),
         }
@@ -43,6 +46,15 @@ impl Script {
         check: impl Fn(&RunSpec, &Control) -> Result<Plan, TrainError> + Send + Sync + 'static,
     ) -> Self {
         self.check = Box::new(check);
+        self
+    }
+
+    /// Does this before it looks at a checkpoint.
+    pub(crate) fn verifying(
+        mut self,
+        verify: impl Fn(&Path, &Control) + Send + Sync + 'static,
+    ) -> Self {
+        self.verify = Box::new(verify);
         self
     }
 
@@ -68,7 +80,13 @@ impl Trainer for Script {
         Ok((self.takes)(run))
     }
 
-    fn verify(&self, _: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
+    fn verify(
+        &self,
+        _: &RunSpec,
+        checkpoint: &Path,
+        control: &Control,
+    ) -> Result<(), CheckpointRefused> {
+        (self.verify)(checkpoint, control);
         match fs::read_to_string(checkpoint.join("state")) {
             Ok(text) if text == "bad" => Err(CheckpointRefused::Damaged("it says so".to_owned())),
             Ok(text) if text == "foreign" => {

@@ -1,7 +1,7 @@
 use std::{
     fs,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     thread::sleep,
@@ -10,9 +10,12 @@ use std::{
 
 use taper_core::{Event, JobState, Memory};
 use taper_runner::Patience;
-use taper_store::{FileRecord, Limits, Scope, Store};
+use taper_store::{FileRecord, Job, Limits, Scope, Store};
 
-use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
+use crate::{
+    actions::save,
+    bench::{Bench, Script, done, plan, spec, until_stopped},
+};
 
 const LITTLE: Limits = Limits {
     min_free_bytes: 0,
@@ -90,6 +93,74 @@ async fn a_validation_that_does_not_move_keeps_neither_the_next_one_nor_the_serv
     let left = bench.store.job(&Scope::All, &hung.id).await.unwrap();
     assert_eq!(left.unwrap().state, JobState::ValidatingFiles);
     hang.end();
+}
+
+/// Leaves some checkpoints in its first attempt, of which only the oldest is whole, and waits to be stopped.
+fn leaving_checkpoints() -> Script {
+    Script::new(|run, sink, control| {
+        if run.attempt > 1 {
+            return done();
+        }
+        for (step, word) in [(1, "whole"), (2, "bad"), (3, "bad")] {
+            save(run, sink, step, word)?;
+        }
+        until_stopped(control)
+    })
+}
+
+/// A job that a user has paused with its checkpoints.
+async fn paused(bench: &Bench) -> Job {
+    let job = bench.submit().await;
+    bench.wait(&job, JobState::Running).await;
+    let published = async {
+        loop {
+            let kept = bench.store.checkpoints(&job, None, 10).await.unwrap();
+            if kept.data.len() == 3 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), published);
+    waited.await.unwrap();
+    bench.runner.pause(&Scope::All, &job.id).await.unwrap();
+    bench.wait(&job, JobState::Paused).await
+}
+
+#[tokio::test]
+async fn a_run_whose_checkpoint_cannot_be_read_hears_a_pause_and_a_cancel() {
+    let hang = Hang::default();
+    let script = leaving_checkpoints().verifying({
+        let hang = hang.clone();
+        move |_, _| hang.wait()
+    });
+    let bench = Bench::start(script).await;
+    let job = paused(&bench).await;
+    bench.runner.resume(&Scope::All, &job.id).await.unwrap();
+    bench.wait(&job, JobState::Running).await;
+    bench.runner.pause(&Scope::All, &job.id).await.unwrap();
+    bench.wait(&job, JobState::Paused).await;
+    bench.runner.resume(&Scope::All, &job.id).await.unwrap();
+    bench.wait(&job, JobState::Running).await;
+    bench.runner.cancel(&Scope::All, &job.id).await.unwrap();
+    bench.wait(&job, JobState::Cancelled).await;
+    hang.end();
+}
+
+#[tokio::test]
+async fn a_run_that_looks_at_its_checkpoints_shows_with_each_that_it_lives() {
+    let beats = Arc::new(Mutex::new(Vec::new()));
+    let script = leaving_checkpoints().verifying({
+        let beats = beats.clone();
+        move |_, control| beats.lock().unwrap().push(control.beats())
+    });
+    let bench = Bench::start(script).await;
+    let job = paused(&bench).await;
+    bench.runner.resume(&Scope::All, &job.id).await.unwrap();
+    bench.wait(&job, JobState::Succeeded).await;
+    let beats = beats.lock().unwrap();
+    assert_eq!(beats.len(), 3);
+    assert!(beats.is_sorted_by(|one, next| one < next), "{beats:?}");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Trainer for ScriptedTrainer {
         Ok(Memory::default())
     }
 
-    fn verify(&self, _: &RunSpec, _: &Path) -> Result<(), CheckpointRefused> {
+    fn verify(&self, _: &RunSpec, _: &Path, _: &Control) -> Result<(), CheckpointRefused> {
         Ok(())
     }
 

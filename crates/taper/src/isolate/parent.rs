@@ -74,8 +74,13 @@ impl Trainer for Isolated {
         self.engine.check(run, control)
     }
 
-    fn verify(&self, run: &RunSpec, checkpoint: &Path) -> Result<(), CheckpointRefused> {
-        self.engine.verify(run, checkpoint)
+    fn verify(
+        &self,
+        run: &RunSpec,
+        checkpoint: &Path,
+        control: &Control,
+    ) -> Result<(), CheckpointRefused> {
+        self.engine.verify(run, checkpoint, control)
     }
 
     fn train(
