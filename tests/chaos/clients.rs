@@ -190,6 +190,16 @@ impl Site {
         self.history.note("canceller", seen)
     }
 
+    /// Takes a failed job back into the queue.
+    pub(crate) async fn retry(&self, job: &str) -> Result<()> {
+        let retried = Seen::Retried {
+            job: job.to_owned(),
+        };
+        self.history.note("retrier", retried)?;
+        let answer = self.act(job, "retry").await?;
+        answer.map(drop).context("the job has not failed")
+    }
+
     /// Pauses a job and resumes it; one that has ended meanwhile is left alone.
     pub(crate) async fn rest(&self, job: &str) -> Result<()> {
         if self.act(job, "pause").await?.is_none() {

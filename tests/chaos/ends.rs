@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use taper_tests::model::write_tiny_bert;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     check::{Passed, Size},
@@ -108,22 +108,26 @@ pub(crate) async fn does_not_fit(_: Size) -> Result<Passed> {
     Ok(Passed::new(format!("400: {message}")))
 }
 
-/// F19: a step takes for ever, since the disk does not answer. The job is given up, and the next one gets a worker that works.
+/// F19: a step takes for ever, since the disk does not answer. The job is given up, the next one gets a worker that works, and so does a
+/// retry; the run that was given up wakes after it and changes nothing.
 pub(crate) async fn hang(_: Size) -> Result<Passed> {
     if let Some(reason) = inject::missing().await {
         return Ok(Passed::Skipped(reason));
     }
+    let references = References::make().await?;
     let mut world = World::new().await?;
-    // The folder of a late checkpoint: only a thread that trains makes so many, and only with the first job.
+    // The folder of a late checkpoint: only a thread that trains makes so many, and only in the first attempt at the first job.
     let words = inject::wrapper("mkdir", Fault::Delay(30), 20, false);
     let mut command = world.folders.command_under(&words)?;
     command.args(["--stuck-after", "4"]);
     world.start_as(command).await?;
     let file = world.site.upload("train.jsonl", specs::rows()).await?;
-    let many = json!({"training": {"max_steps": 100, "save_steps": 2, "save_total_limit": 2}});
-    let stuck = world.site.submit("stuck", &file, many).await?;
-    let brief = json!({"training": {"max_steps": 20, "save_steps": 1000}});
-    let next = world.site.submit("next", &file, brief).await?;
+    let wishes = BTreeMap::from([
+        ("stuck".to_owned(), Kind::Best),
+        ("next".to_owned(), Kind::Short),
+    ]);
+    let submit = async |key: &str| world.site.submit(key, &file, wishes[key].body()).await;
+    let (stuck, next) = (submit("stuck").await?, submit("next").await?);
     let began = Instant::now();
     let job = world.site.poll(&stuck).await?;
     let seconds = began.elapsed().as_secs_f64();
@@ -133,11 +137,36 @@ pub(crate) async fn hang(_: Size) -> Result<Passed> {
         job["status"],
         job["error"]
     );
-    let next = world.site.poll(&next).await?;
+    world.site.retry(&stuck).await?;
+    for job in [&next, &stuck] {
+        let job = world.site.poll(job).await?;
+        ensure!(job["status"] == "succeeded", "another job has ended: {job}");
+    }
+    let hung = given_up(&world).await?;
+    ensure!(hung == 1, "{hung} runs hang when the retry has ended");
+    let woken = async {
+        while given_up(&world).await? > 0 {
+            sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(Duration::from_secs(60), woken)
+        .await
+        .context("the run that was given up does not wake")??;
+    promises::assert(&world, &wishes, &references, Allowed::NOTHING).await?;
     Ok(Passed::new(format!(
-        "after {seconds:.0} s failed: {}; the next job has ended as {}",
-        job["error"]["message"], next["status"]
+        "after {seconds:.0} s failed: {}; the next job and a retry have succeeded meanwhile, and the run that woke has changed nothing",
+        job["error"]["message"]
     )))
+}
+
+/// Runs that were given up and have not ended.
+async fn given_up(world: &World) -> Result<u32> {
+    let figures = world.direct()?.bytes("/metrics").await?;
+    let figures = String::from_utf8(figures)?;
+    let mut lines = figures.lines();
+    let value = lines.find_map(|line| line.strip_prefix("taper_runs_given_up "));
+    Ok(value.context("no such figure")?.parse()?)
 }
 
 fn id(job: &Value) -> Result<&str> {

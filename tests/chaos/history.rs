@@ -65,6 +65,10 @@ pub(crate) enum Seen {
         state: String,
         took_ms: u64,
     },
+    /// A user has taken a failed job back into the queue.
+    Retried {
+        job: String,
+    },
     /// What was done to the server.
     Nemesis {
         act: String,

@@ -28,7 +28,7 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
     let (heavy, samples) = heaviest(&data.training, &data.units, &run.spec.training, SAMPLES);
     let validation = data.validation.as_ref();
     let speed = Speed::of_machine(run.threads);
-    let work = whole_work(run, &model, data, &samples)?;
+    let seconds = seconds(whole_work(run, &model, data, &samples)?, speed);
     Ok(Plan {
         training_rows: data.training.len() as u64,
         validation_rows: validation.map_or(0, |v| v.len() as u64),
@@ -48,8 +48,8 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
             (&data.training, &heavy),
             surroundings(opened, run),
         )?,
-        disk: disk(run, folder, &model),
-        estimated_seconds: seconds(work, speed),
+        disk: disk(run, folder, &model, data.steps(run), seconds),
+        estimated_seconds: seconds,
         warnings: data.warnings.clone(),
     })
 }

@@ -1,15 +1,11 @@
-//! Whether a job fits into memory and on the disk: at all, which is known before it is queued, and into memory beside the jobs that run,
-//! which is looked at when it is claimed.
+//! Whether a job fits into memory and on the disk at all, which is known before it is queued.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs;
 
 use taper_core::{
     Bytes, Control, FieldError, Lora, Method, Plan, RunSpec, SpecError, TrainError, Trainer,
     Training, code,
 };
-use taper_store::{Job, StoreError};
-
-use crate::runner::Shared;
 
 /// Rows are not cut shorter than this when a way is looked for that makes a job fit.
 const SHORTEST: u64 = 64;
@@ -59,30 +55,47 @@ pub(crate) fn check(
     Err(FieldError::new(param, code::INSUFFICIENT_MEMORY, message).into())
 }
 
-/// Refuses a plan whose own files are more than the data directory may ever hold: it would wait for space that it takes itself.
+/// Refuses a plan whose own files, uploads included, are more than the data directory may ever hold: it would wait for space that it takes itself.
 ///
 /// # Errors
 /// What it needs, what there is, and what would make it fit.
 pub(crate) fn check_disk(most: Option<u64>, run: &RunSpec, plan: &Plan) -> Result<(), SpecError> {
-    let disk = plan.disk;
-    let needs = disk.checkpoints.saturating_add(disk.artifacts);
-    let Some(most) = most.filter(|most| needs > *most) else {
+    let Some(most) = most else { return Ok(()) };
+    let (disk, uploads) = (plan.disk, upload_bytes(run));
+    let parts = [disk.checkpoints, disk.artifacts, uploads];
+    let needs = parts.into_iter().fold(0, u64::saturating_add);
+    if needs <= most {
         return Ok(());
-    };
-    let fewer = (needs - most).div_ceil(disk.checkpoint.max(1));
-    let way = match run.spec.training.save_total_limit.checked_sub(fewer) {
+    }
+    let checkpoint = disk.checkpoint.max(1);
+    // Besides the newest: the best, and the one being written.
+    let extra = u64::from(run.spec.training.load_best_model_at_end) + 1;
+    let fewer = extra.saturating_add((needs - most).div_ceil(checkpoint));
+    let way = match (disk.checkpoints / checkpoint).checked_sub(fewer) {
         Some(limit @ 1..) => format!("it fits with training.save_total_limit {limit}"),
         _ => "train fewer parameters, for instance with tuning.type lora, or raise max-data-mib"
             .to_owned(),
     };
     let message = format!(
-        "the job's checkpoints take {} and its result {}, but the data directory may hold {} (max-data-mib); {way}",
+        "the job's checkpoints take {}, its result {} and its files {}, but the data directory may hold {} (max-data-mib); {way}",
         Bytes(disk.checkpoints),
         Bytes(disk.artifacts),
+        Bytes(uploads),
         Bytes(most)
     );
     let param = "training.save_total_limit";
     Err(FieldError::new(param, code::INSUFFICIENT_DISK, message).into())
+}
+
+/// Bytes of the files that a run reads. It waits for the disk.
+fn upload_bytes(run: &RunSpec) -> u64 {
+    let training = &run.training_file;
+    let validation = run.validation_file.iter();
+    let others = validation.filter(|file| file.id != training.id);
+    let files = std::iter::once(training).chain(others);
+    files
+        .map(|file| fs::metadata(&file.path).map_or(0, |found| found.len()))
+        .sum()
 }
 
 pub(crate) fn as_finding(error: TrainError) -> SpecError {
@@ -214,58 +227,4 @@ fn with_lora(trainer: &dyn Trainer, run: &RunSpec) -> Option<Way> {
 
 fn needs(trainer: &dyn Trainer, run: &RunSpec) -> Option<u64> {
     trainer.memory_bound(run).ok().map(|memory| memory.total())
-}
-
-/// The memory that running jobs hold.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    held: Arc<Mutex<u64>>,
-    /// One claim at a time, so that two of them do not both count on the same memory.
-    turn: tokio::sync::Mutex<()>,
-}
-
-/// A running job's memory, given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Held {
-    bytes: u64,
-    of: Arc<Mutex<u64>>,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        *self.of.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
-    }
-}
-
-impl Ledger {
-    fn held(&self) -> u64 {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hold(&self, bytes: u64) -> Held {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
-        Held {
-            bytes,
-            of: self.held.clone(),
-        }
-    }
-}
-
-impl Shared {
-    /// Claims the next job of the queue, unless the running ones leave it too little memory: then it waits, and so do those behind
-    /// it, or a large job would never have its turn.
-    pub(crate) async fn claim(&self) -> Result<Option<(Job, Held)>, StoreError> {
-        let _turn = self.memory.turn.lock().await;
-        let free = match (self.config.memory_limit, self.memory.held()) {
-            // What runs alone was admitted.
-            (None, _) | (_, 0) => u64::MAX,
-            (Some(limit), held) => limit.saturating_sub(held),
-        };
-        let Some(job) = self.store.claim_within(free).await? else {
-            return Ok(None);
-        };
-        let bytes = job.plan.as_ref().map_or(0, |plan| plan.memory.total());
-        let held = self.memory.hold(bytes);
-        Ok(Some((job, held)))
-    }
 }

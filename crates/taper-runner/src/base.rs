@@ -42,7 +42,7 @@ impl Shared {
     }
 
     /// The folder of a base model, off the async threads: the disk of the models may not answer.
-    async fn find_folder(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) async fn find_folder(&self, name: &str) -> Option<PathBuf> {
         let (models_dir, name) = (self.config.models_dir.clone(), name.to_owned());
         let found =
             tokio::task::spawn_blocking(move || models::find_folder(&models_dir, &name)).await;

@@ -7,8 +7,8 @@ use taper_core::{Command, Control};
 use taper_store::Job;
 use tokio_util::sync::CancellationToken;
 
-/// A line belongs to one attempt, so that a late command cannot reach the next one.
-type Key = (String, u32);
+/// A line belongs to one attempt, so that a late command cannot reach the next one; so does its memory.
+pub(crate) type Key = (String, u32);
 
 /// The lines to the jobs that are being validated or trained. Whoever asks first makes one; it is forgotten when the attempt is over.
 #[derive(Debug, Default)]
@@ -47,6 +47,6 @@ impl Controls {
     }
 }
 
-fn key(job: &Job) -> Key {
+pub(crate) fn key(job: &Job) -> Key {
     (job.id.clone(), job.attempt)
 }

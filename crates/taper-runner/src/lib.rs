@@ -2,7 +2,7 @@
 //! restart. It knows training only as [`taper_core::Trainer`], and nothing of HTTP or tensors.
 //!
 //! A job's way through this crate: `submit.rs` accepts it if `admission.rs` says that it fits, `validation.rs` counts its data and queues it, `scheduler.rs` claims it
-//! for a free slot, `resume.rs` finds the checkpoint it goes on from, `worker.rs` trains it on a thread of its own, `report.rs`
+//! for a free slot if `ledger.rs` has the memory, `resume.rs` finds the checkpoint it goes on from, `worker.rs` trains it on a thread of its own, `report.rs`
 //! carries what it tells to the store, and `scheduler.rs` ends it. `actions.rs`, what users do to jobs, may cut in anywhere.
 //! `experiments.rs` makes many jobs of one request, and `conductor.rs` decides which of them go on.
 
@@ -14,6 +14,7 @@ mod controls;
 mod error;
 mod experiments;
 mod intervals;
+mod ledger;
 mod models;
 mod report;
 mod resume;

@@ -6,7 +6,7 @@ use std::{
 
 use taper_store::Scope;
 
-use crate::{Runner, RunnerError};
+use crate::{Runner, RunnerError, submit::blocking};
 
 /// A model that can be named: a folder of the models directory, or what a succeeded job has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +41,13 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::NoModel`] when there is none of that name.
     pub async fn model(&self, scope: &Scope, id: &str) -> Result<Model, RunnerError> {
-        if let Some(dir) = find_folder(&self.shared.config.models_dir, id) {
-            return Ok(Model::folder(id.to_owned(), &dir));
+        let (models_dir, name) = (self.shared.config.models_dir.clone(), id.to_owned());
+        let folder = blocking(move || {
+            let dir = find_folder(&models_dir, &name)?;
+            Some(Model::folder(name, &dir))
+        });
+        if let Some(model) = folder.await? {
+            return Ok(model);
         }
         let tuned = self.shared.store.tuned(scope, id).await?;
         let tuned = tuned.ok_or_else(|| RunnerError::NoModel(id.to_owned()))?;
@@ -58,7 +63,7 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::NoModel`]; [`RunnerError::NotDeletable`] for a folder of the models directory; a model in use.
     pub async fn delete_model(&self, scope: &Scope, id: &str) -> Result<(), RunnerError> {
-        if find_folder(&self.shared.config.models_dir, id).is_some() {
+        if self.shared.find_folder(id).await.is_some() {
             return Err(RunnerError::NotDeletable(id.to_owned()));
         }
         match self.shared.store.delete_model(scope, id).await? {
@@ -88,7 +93,7 @@ impl Model {
     }
 }
 
-/// The folder of a model by its name, `NAME` or `ORG/NAME`. No other text becomes a path.
+/// The folder of a model by its name, `NAME` or `ORG/NAME`. No other text becomes a path. It waits for the disk.
 pub(crate) fn find_folder(models_dir: &Path, name: &str) -> Option<PathBuf> {
     let parts: Vec<_> = name.split('/').collect();
     if parts.len() > 2 || !parts.iter().all(|part| is_name(part)) {

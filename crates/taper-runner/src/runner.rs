@@ -12,11 +12,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    RunnerError,
-    admission::Ledger,
-    conductor,
+    RunnerError, conductor,
     controls::Controls,
     intervals::KnownIntervals,
+    ledger::Ledger,
     retention::{self, Retention},
     scheduler::Slot,
     validation,

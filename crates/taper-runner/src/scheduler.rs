@@ -1,4 +1,4 @@
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use taper_core::{
     Command, Control, Device, JobState, Level, NewEvent, Outcome, Reason, RunSpec, Stop, TrainError,
@@ -7,7 +7,7 @@ use taper_store::{Change, Job, JobResult, Scope, StoreError, Transition};
 use tokio::time::sleep;
 
 use crate::{
-    admission::Held,
+    ledger::Held,
     report,
     runner::Shared,
     settle::{RETRY, Tries, failed, is_unkept, settle, unkept},
@@ -77,21 +77,34 @@ impl Slot {
             control.give(Command::Pause);
         }
         let newest = self.newest_checkpoint(&job).await;
-        let mut result = self.train(&job, &control, held).await;
+        let (mut result, is_quiet) = match self.train(&job, &control, held).await {
+            Ended::Itself(result) => (result, true),
+            Ended::Abandoned(error) => (Err(error), false),
+        };
         if result.is_ok() && control.command() == Command::Cancel {
             // Who has cancelled does not want what was finished meanwhile.
             result = Err(Stop::Cancelled.into());
         }
-        self.sweep(&job, result.is_ok()).await;
+        // Under a thread that may be alive nothing is removed, and its disk would only be waited for again.
+        if is_quiet {
+            let sweeping = self.shared.store.sweep_run(&job.id, result.is_ok());
+            self.tidy(&job, &control, sweeping).await;
+        }
         let transition = self.conclude(&job, &control, newest, result).await;
+        if transition.change.drop_checkpoints {
+            // Now: once the job has ended, a retry may have new ones.
+            let removing = self.shared.store.remove_checkpoints(&job.id);
+            self.tidy(&job, &control, removing).await;
+        }
         let settled = settle(&self.shared, transition).await;
         self.shared.controls.forget(&job);
         match settled? {
             Some(job) => {
                 tracing::info!(job.id = %job.id, job.state = %job.state, "job left its worker");
-                if job.state == JobState::Cancelled {
+                if job.state == JobState::Cancelled && is_quiet {
                     // A wish may have come when the result was made already.
-                    self.sweep(&job, false).await;
+                    let sweeping = self.shared.store.sweep_run(&job.id, false);
+                    self.tidy(&job, &control, sweeping).await;
                 }
                 if job.state.is_terminal() {
                     self.shared.pauses.forget(&job.id);
@@ -104,20 +117,26 @@ impl Slot {
         Ok(Tick::Ran)
     }
 
-    async fn sweep(&self, job: &Job, keep_output: bool) {
-        if let Err(error) = self.shared.store.sweep_run(&job.id, keep_output).await {
+    /// Removes what a run has left. What cannot be removed does not change how the run has ended.
+    async fn tidy(
+        &self,
+        job: &Job,
+        control: &Control,
+        removing: impl Future<Output = Result<(), StoreError>>,
+    ) {
+        let removing = async { removing.await.map_err(|error| unkept(&error)) };
+        if let Err(error) = watchdog::outwait(&self.shared, control, removing).await {
             tracing::warn!(job.id = %job.id, %error, "a run has left something half done");
         }
     }
 
-    async fn train(
-        &mut self,
-        job: &Job,
-        control: &Control,
-        held: Held,
-    ) -> Result<Outcome, TrainError> {
+    /// Makes a run ready and lets the worker train. One that could not be made ready has left nothing.
+    async fn train(&mut self, job: &Job, control: &Control, held: Held) -> Ended {
         let preparing = self.prepare(job, control);
-        let run = watchdog::attend(&self.shared, control, preparing).await?;
+        let run = match watchdog::attend(&self.shared, control, preparing).await {
+            Ok(run) => run,
+            Err(error) => return Ended::Abandoned(error),
+        };
         let (sink, reporter) = report::line(&self.shared, job, control);
         let reporter = tokio::spawn(reporter.run());
         let assignment = Assignment {
@@ -127,22 +146,28 @@ impl Slot {
             control: control.clone(),
             held,
         };
-        let ending = self.worker.begin(assignment)?;
-        let result = watchdog::supervise(&self.shared, control, ending).await;
-        let result = match result {
-            Ended::Itself(result) => result,
-            Ended::Abandoned(error) => {
-                tracing::error!(job.id = %job.id, "a run was given up; what it holds of the memory is free again when its thread ends, or the server");
-                reporter.abort();
-                self.worker = self.worker.another().map_err(|e| internal(e.to_string()))?;
-                return Err(error);
-            }
+        let ending = match self.worker.begin(assignment) {
+            Ok(ending) => ending,
+            Err(error) => return Ended::Itself(Err(error)),
         };
+        let ended = watchdog::supervise(&self.shared, control, ending).await;
+        if let Ended::Abandoned(_) = ended {
+            tracing::error!(job.id = %job.id, "a run was given up; what it holds of the memory is free again when its thread ends, or the server");
+            self.shared.memory.give_up(job);
+            reporter.abort();
+            return match self.worker.another() {
+                Ok(worker) => {
+                    self.worker = worker;
+                    ended
+                }
+                Err(error) => Ended::Abandoned(internal(error.to_string())),
+            };
+        }
         // The last events must stand in the log before the end does.
         if let Err(error) = reporter.await {
             tracing::error!(job.id = %job.id, %error, "the reporter of a run broke down");
         }
-        result
+        ended
     }
 
     /// Makes a run ready. What the store refuses for now is tried again while nothing better can be done.
@@ -172,14 +197,8 @@ impl Slot {
         let mut run = self.shared.concrete(job).await?;
         run.device = self.device;
         run.resume_from = self.shared.resume_point(job, &run, control).await?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&run.run_dir)
-            .map_err(|source| {
-                let what = "cannot make a run's folder".to_owned();
-                unkept(&StoreError::Io { what, source })
-            })?;
+        let made = self.shared.store.make_run_dir(&job.id).await;
+        made.map_err(|error| unkept(&error))?;
         Ok(run)
     }
 
@@ -198,10 +217,13 @@ impl Slot {
         result: Result<Outcome, TrainError>,
     ) -> Transition {
         match result {
-            Ok(outcome) => match self.keep_result(job, control, &outcome).await {
-                Ok(result) => succeeded(job, result),
-                Err(error) => self.broken(job, error).await,
-            },
+            Ok(outcome) => {
+                let keeping = self.keep_result(job, control, &outcome);
+                match watchdog::outwait(&self.shared, control, keeping).await {
+                    Ok(result) => succeeded(job, result),
+                    Err(error) => self.broken(job, newest, error).await,
+                }
+            }
             // Where a user has paused or cancelled it, the store follows that.
             Err(TrainError::Stopped(Stop::Paused)) if self.shared.stopping.is_cancelled() => {
                 let message = "The server is stopping; the job will go on after its next start";
@@ -218,20 +240,39 @@ impl Slot {
             Err(TrainError::Stopped(Stop::Cancelled)) => {
                 ended(job, JobState::Cancelled, "The job was cancelled")
             }
-            Err(error) => self.broken(job, error).await,
+            Err(error) => self.broken(job, newest, error).await,
         }
     }
 
     /// What an error means for its job.
-    async fn broken(&self, job: &Job, error: TrainError) -> Transition {
+    async fn broken(&self, job: &Job, newest: Option<String>, error: TrainError) -> Transition {
         if is_unkept(&error) {
             tracing::warn!(job.id = %job.id, %error, "a run goes back into the queue");
             return watchdog::held(job, self.shared.store.shortage());
         }
-        match watchdog::shortage_behind(&self.shared, &error).await {
-            Some(shortage) => watchdog::held(job, Some(shortage)),
-            None => failed(job, RUNNING, error),
+        if watchdog::is_without_space(&error) {
+            tracing::warn!(job.id = %job.id, %error, "a run had no space");
+            return self.without_space(job, newest, error).await;
         }
+        failed(job, RUNNING, error)
+    }
+
+    /// What it means that a run had no space. Once its own files have gone there may be some again, so that it is tried again; not for
+    /// ever, since it may be they that do not fit.
+    async fn without_space(
+        &self,
+        job: &Job,
+        newest: Option<String>,
+        error: TrainError,
+    ) -> Transition {
+        let shortage = self.shared.store.look_at_disk().await;
+        let shortage = shortage.unwrap_or_else(|_| self.shared.store.shortage());
+        let moved = self.newest_checkpoint(job).await != newest;
+        let pauses = &self.shared.pauses;
+        if pauses.is_one_too_many(&job.id, moved, shortage) {
+            return failed(job, RUNNING, error);
+        }
+        watchdog::held(job, shortage)
     }
 
     /// What a pause means that the server does not stop for: the watchdog's, since the store follows a user's by itself, and one that a
@@ -241,14 +282,7 @@ impl Slot {
             let message = "The pause was taken back; the job goes on from where it left its worker";
             return ended(job, JobState::Queued, message);
         }
-        let shortage = self.shared.store.look_at_disk().await;
-        let shortage = shortage.unwrap_or_else(|_| self.shared.store.shortage());
-        let moved = self.newest_checkpoint(job).await != newest;
-        let pauses = &self.shared.pauses;
-        if pauses.is_one_too_many(&job.id, moved, shortage) {
-            return failed(job, RUNNING, watchdog::no_space());
-        }
-        watchdog::held(job, shortage)
+        self.without_space(job, newest, watchdog::no_space()).await
     }
 
     /// Tells whether a user waits for the job to leave its worker.
@@ -269,7 +303,8 @@ impl Slot {
         loop {
             let wanted =
                 control.command() != Command::Cancel && !self.shared.stopping.is_cancelled();
-            let kept = self.result_of(job, outcome).await;
+            control.beat();
+            let kept = self.result_of(job, control, outcome).await;
             match kept.map_err(|error| tries.count(unkept(&error))) {
                 Err(error) if is_unkept(&error) && wanted => {
                     tracing::warn!(job.id = %job.id, %error, "a result could not be kept; it is tried again");
@@ -280,9 +315,14 @@ impl Slot {
         }
     }
 
-    async fn result_of(&self, job: &Job, outcome: &Outcome) -> Result<JobResult, StoreError> {
+    async fn result_of(
+        &self,
+        job: &Job,
+        control: &Control,
+        outcome: &Outcome,
+    ) -> Result<JobResult, StoreError> {
         let store = &self.shared.store;
-        let mut artifacts = store.survey_output(&job.id).await?;
+        let mut artifacts = store.survey_output(&job.id, control).await?;
         let mut result_files = Vec::new();
         if artifacts.iter().any(|artifact| artifact.path == STEP_TABLE) {
             artifacts.retain(|artifact| artifact.path != STEP_TABLE);

@@ -9,7 +9,7 @@ use std::{
 
 use taper_core::{Command, Control, JobState, Level, Outcome, Stop, TrainError};
 use taper_store::{Change, Job, Shortage, Transition};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{runner::Shared, worker::Ending};
 
@@ -18,6 +18,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// The most that one look may count. When the whole process was stopped, the clock has gone on and the run could not.
 const MOST: Duration = Duration::from_secs(2);
 
+/// The code of a run that the disk had no space for.
+const NO_SPACE: &str = "no_space";
 /// Pauses in a row that a job may make for a shortage without having a new checkpoint after it.
 const MOST_FRUITLESS: u32 = 3;
 
@@ -33,7 +35,7 @@ pub struct Patience {
 /// How a run has ended for the runner.
 pub(crate) enum Ended {
     Itself(Result<Outcome, TrainError>),
-    /// Its thread still has it and must not be used again.
+    /// Nobody waits for it any more. A thread may still be at work on it, which must not be used again.
     Abandoned(TrainError),
 }
 
@@ -82,6 +84,25 @@ pub(crate) async fn attend<T>(
         control.peek()?;
         if watch.look(control) == Sight::Stuck {
             control.give(Command::Cancel);
+            return Err(watch.unanswered());
+        }
+    }
+}
+
+/// Waits for the work after a run, on the disk that the run has written to. Only one that does not answer ends it: what is kept there is
+/// a whole run's.
+pub(crate) async fn outwait<T>(
+    shared: &Shared,
+    control: &Control,
+    work: impl Future<Output = Result<T, TrainError>>,
+) -> Result<T, TrainError> {
+    let mut watch = Watch::new(shared.config.patience, control);
+    let mut work = pin!(work);
+    loop {
+        if let Ok(done) = timeout(TICK, &mut work).await {
+            return done;
+        }
+        if watch.look(control) == Sight::Stuck {
             return Err(watch.unanswered());
         }
     }
@@ -184,19 +205,13 @@ fn failure(code: &str, message: String) -> TrainError {
     }
 }
 
-/// The shortage that made a run fail, if it is one that may pass. A checkpoint that alone fills the disk has gone by now, and with it
-/// the shortage: such a run would fail for ever.
-pub(crate) async fn shortage_behind(shared: &Shared, error: &TrainError) -> Option<Shortage> {
-    match error {
-        TrainError::Failed { code, .. } if code == "no_space" => {
-            shared.store.look_at_disk().await.ok().flatten()
-        }
-        _ => None,
-    }
+/// Tells whether a run has ended because the disk was full.
+pub(crate) fn is_without_space(error: &TrainError) -> bool {
+    matches!(error, TrainError::Failed { code, .. } if code == NO_SPACE)
 }
 
-/// Jobs that were paused for a shortage which was over with the run, and have got no further by it: it may be their own checkpoint that
-/// does not fit, and each new start would only try it again.
+/// Jobs that have left their worker for a shortage which was over with the run, and have got no further by it: it may be their own files
+/// that do not fit, and each new start would only try it again.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses(Mutex<HashMap<String, u32>>);
 
@@ -233,7 +248,7 @@ pub(crate) fn no_space() -> TrainError {
     let message = format!(
         "{MOST_FRUITLESS} times there was no space for the run's checkpoint, and enough without it; a retry goes on from the last one that was kept"
     );
-    failure("no_space", message)
+    failure(NO_SPACE, message)
 }
 
 /// Puts a run back into the queue, where it waits for space; `None` = there is some again.

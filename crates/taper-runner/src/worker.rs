@@ -8,9 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use taper_core::{Control, Outcome, RunSpec, TrainError, Trainer};
 use tokio::sync::oneshot;
 
-use crate::{
-    RunnerError, admission::Held, report::Sink, settle::panic_message, validation::internal,
-};
+use crate::{RunnerError, ledger::Held, report::Sink, settle::panic_message, validation::internal};
 
 /// Deep graphs recurse when they are dropped and walked backwards. Only what is touched takes memory.
 const STACK_BYTES: usize = 64 << 20;

@@ -4,8 +4,6 @@ use taper_core::{Action, Level, NewEvent, Wish};
 use crate::{
     Job, Store, StoreError,
     jobs::{self, find},
-    layout,
-    store::blocking,
     tuned::Span,
     writer::{Command, Tx},
 };
@@ -42,12 +40,7 @@ impl Store {
     pub(crate) async fn remove_traces(&self, job: &str, result_files: &[String]) {
         let mut gone = vec![self.run_dir(job)];
         gone.extend(result_files.iter().map(|file| self.layout().file(file)));
-        let removed = blocking("cannot remove a deleted job's files", move || {
-            layout::remove_all(&gone)
-        });
-        if let Err(error) = removed.await {
-            tracing::error!(job.id = job, %error, "the next start removes what is left");
-        }
+        self.remove_unlisted(gone).await;
     }
 }
 

@@ -1,10 +1,12 @@
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 use sqlx::{Row, sqlite::SqliteRow};
+use taper_core::Control;
 
 use crate::{Job, Store, StoreError, events::JobKey, store::blocking, writer::Tx};
 
@@ -29,12 +31,17 @@ impl Artifact {
 }
 
 impl Store {
-    /// Reads what a run has left in its output and hashes it, in the order of the paths. Nothing is written down yet.
-    pub async fn survey_output(&self, job: &str) -> Result<Vec<Artifact>, StoreError> {
-        let output = self.run_dir(job).join("output");
+    /// Reads what a run has left in its output and hashes it, in the order of the paths, with a sign of life for each piece that is read.
+    /// Nothing is written down yet.
+    pub async fn survey_output(
+        &self,
+        job: &str,
+        control: &Control,
+    ) -> Result<Vec<Artifact>, StoreError> {
+        let (output, control) = (self.run_dir(job).join("output"), control.clone());
         blocking("cannot read a run's output", move || {
             let mut found = Vec::new();
-            survey(&output, "", &mut found)?;
+            survey(&output, "", &control, &mut found)?;
             found.sort_by(|a: &Artifact, b| a.path.cmp(&b.path));
             Ok(found)
         })
@@ -71,16 +78,22 @@ impl Store {
     }
 }
 
-fn survey(dir: &Path, prefix: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
+fn survey(
+    dir: &Path,
+    prefix: &str,
+    control: &Control,
+    found: &mut Vec<Artifact>,
+) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type()?.is_dir() {
-            survey(&entry.path(), &format!("{path}/"), found)?;
+            survey(&entry.path(), &format!("{path}/"), control, found)?;
             continue;
         }
         let mut hash = Sha256::new();
-        let bytes = io::copy(&mut fs::File::open(entry.path())?, &mut hash)?;
+        let file = fs::File::open(entry.path())?;
+        let bytes = io::copy(&mut Beating { file, control }, &mut hash)?;
         found.push(Artifact {
             path,
             bytes,
@@ -88,6 +101,19 @@ fn survey(dir: &Path, prefix: &str, found: &mut Vec<Artifact>) -> io::Result<()>
         });
     }
     Ok(())
+}
+
+/// A file whose reader shows with each piece that it is alive.
+struct Beating<'a> {
+    file: fs::File,
+    control: &'a Control,
+}
+
+impl Read for Beating<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.control.beat();
+        self.file.read(buffer)
+    }
 }
 
 impl Tx<'_> {

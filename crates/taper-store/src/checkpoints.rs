@@ -8,7 +8,7 @@ use crate::{
     Job, Page, Store, StoreError,
     events::JobKey,
     jobs::{metrics_from_json, metrics_to_json},
-    layout::{self, Layout},
+    layout::Layout,
     store::{blocking, new_id, now},
     writer::{Command, Tx},
 };
@@ -93,23 +93,12 @@ impl Store {
         let (checkpoint, gone) = self
             .write(|reply| Command::PublishCheckpoint(publication, reply))
             .await?;
-        for folder in gone {
-            self.remove_superseded(self.layout().checkpoint(job, &folder))
-                .await;
-        }
+        let gone = gone
+            .iter()
+            .map(|folder| self.layout().checkpoint(job, folder));
+        // An error would make the engine delete the new checkpoint, which is known by now.
+        self.remove_unlisted(gone.collect()).await;
         Ok(checkpoint)
-    }
-
-    /// Removes a folder that is no longer known. What cannot be removed is swept later: the new checkpoint is known by now, and an error
-    /// would make the engine delete it.
-    async fn remove_superseded(&self, folder: PathBuf) {
-        let path = folder.display().to_string();
-        let removed = blocking("cannot remove a superseded checkpoint", move || {
-            layout::remove(&folder)
-        });
-        if let Err(error) = removed.await {
-            tracing::warn!(path, %error, "a superseded checkpoint stays until it is swept");
-        }
     }
 
     /// Lists a job's checkpoints, highest step first, after the one with the id `after`.

@@ -18,7 +18,8 @@ impl Store {
         for id in &gone {
             tracing::info!(id, "expired");
         }
-        self.remove_files(gone).await
+        self.remove_files(&gone).await;
+        Ok(())
     }
 }
 

@@ -6,9 +6,9 @@ use tokio::{fs::File, io::AsyncReadExt};
 
 use crate::{
     Once, Order, Page, Scope, Store, StoreError,
-    layout::{self, open_regular},
+    layout::open_regular,
     scope::project_of,
-    store::{blocking, new_id},
+    store::new_id,
     writer::{Command, Tx},
 };
 
@@ -146,13 +146,19 @@ impl Store {
         let Some(file) = self.file(scope, id).await? else {
             return Ok(false);
         };
-        let (id, path) = (file.id.clone(), self.file_path(&file.id));
         // The row goes first: a file without a row is swept at the next start, a row without a file would be a lie.
+        let id = file.id.clone();
         let deleted = self.write(|reply| Command::DeleteFile(id, reply)).await?;
         if deleted {
-            blocking("cannot remove a file", move || layout::remove(&path)).await?;
+            self.remove_files(&[file.id]).await;
         }
         Ok(deleted)
+    }
+
+    /// Removes files whose rows have gone.
+    pub(crate) async fn remove_files(&self, ids: &[String]) {
+        let gone = ids.iter().map(|id| self.layout().file(id));
+        self.remove_unlisted(gone.collect()).await;
     }
 
     /// Keeps a copy of a small file that a project's job has made, also without space; it becomes known with the job's end.

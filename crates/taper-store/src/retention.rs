@@ -3,8 +3,8 @@ use std::time::Duration;
 use sqlx::SqliteConnection;
 
 use crate::{
-    Job, Store, StoreError, jobs, layout,
-    store::{blocking, now},
+    Job, Store, StoreError, jobs,
+    store::now,
     tuned::Span,
     writer::{Command, Tx},
 };
@@ -54,11 +54,7 @@ impl Store {
         let folders = gone
             .iter()
             .map(|folder| self.layout().checkpoint(job, folder));
-        let folders: Vec<_> = folders.collect();
-        blocking("cannot remove a job's checkpoints", move || {
-            layout::remove_all(&folders)
-        })
-        .await?;
+        self.remove_unlisted(folders.collect()).await;
         Ok(true)
     }
 }

@@ -1,5 +1,6 @@
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
@@ -135,6 +136,15 @@ impl Store {
         self.inner.layout.run_dir(job)
     }
 
+    /// Makes the folder in which a job's run keeps its files, unless it is there.
+    pub async fn make_run_dir(&self, job: &str) -> Result<(), StoreError> {
+        let dir = self.run_dir(job);
+        blocking("cannot make a run's folder", move || {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        })
+        .await
+    }
+
     /// Removes what a run that has ended left half done, checkpoints that did not become known, and its output if it is not wanted.
     pub async fn sweep_run(&self, job: &str, keep_output: bool) -> Result<(), StoreError> {
         let folders: Vec<String> = sqlx::query_scalar(
@@ -153,6 +163,27 @@ impl Store {
             layout::remove(&store.run_dir(&job).join("output"))
         })
         .await
+    }
+
+    /// Removes the folders of all checkpoints of a job, whose rows are about to go.
+    pub async fn remove_checkpoints(&self, job: &str) -> Result<(), StoreError> {
+        let dir = self.run_dir(job).join("checkpoints");
+        blocking("cannot remove a job's checkpoints", move || {
+            layout::remove(&dir)
+        })
+        .await
+    }
+
+    /// Removes what no row names any more. The change was committed by then and its caller must hear so: what cannot be removed is told
+    /// to the log, and the next start sweeps it.
+    pub(crate) async fn remove_unlisted(&self, paths: Vec<PathBuf>) {
+        let gone = paths.clone();
+        let removed = blocking("cannot remove what is no longer listed", move || {
+            layout::remove_all(&gone)
+        });
+        if let Err(error) = removed.await {
+            tracing::error!(?paths, %error, "the next start removes what is left");
+        }
     }
 
     /// Tells whether the database takes writes.

@@ -1,6 +1,4 @@
-use taper_core::{
-    Bytes, JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish,
-};
+use taper_core::{JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish};
 
 use crate::{
     Artifact, FileRecord, Job, Store, StoreError, jobs,
@@ -12,8 +10,6 @@ use crate::{
 
 /// Deaths of the server in a row after which a job is no longer tried.
 const MOST_CRASHES: u32 = 3;
-/// How the event of a job begins that waits for others to give memory back.
-const WAITING: &str = "Waiting for memory";
 
 /// A change of a job's state, with what must hold for it to happen.
 #[derive(Debug, Clone)]
@@ -70,7 +66,11 @@ impl Transition {
             ..self.clone()
         };
         if to == JobState::Cancelled {
-            heeding.change = Change::default();
+            heeding.change = Change {
+                // Their folders have gone.
+                drop_checkpoints: self.change.drop_checkpoints,
+                ..Change::default()
+            };
         }
         Some(heeding)
     }
@@ -85,27 +85,25 @@ pub struct Recovered {
 
 impl Store {
     /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen. A user's wish that waits for the
-    /// job to leave its worker is followed instead.
+    /// job to leave its worker is followed instead; result files that a cancel has overtaken go.
     ///
     /// # Errors
     /// When an ended job would begin again: [`StoreError::UnknownFile`] when a file it names has gone, [`StoreError::ModelInUse`] when
     /// an open job starts from what it has made.
     pub async fn transition(&self, transition: Transition) -> Result<Option<Job>, StoreError> {
-        self.write(|reply| Command::Transition(Box::new(transition), reply))
-            .await
-    }
-
-    /// Takes the next job of the queue and makes it running under a new attempt. Without space all wait.
-    pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
-        self.claim_within(u64::MAX).await
-    }
-
-    /// As [`Store::claim`], but a job whose plan needs more bytes of memory than are free waits, and its log says so.
-    pub async fn claim_within(&self, free_memory: u64) -> Result<Option<Job>, StoreError> {
-        if self.shortage().is_some() {
-            return Ok(None);
+        let result = transition.change.result.iter();
+        let laid_by = result.flat_map(|result| &result.result_files);
+        let laid_by: Vec<_> = laid_by.map(|file| file.id.clone()).collect();
+        let settled = self
+            .write(|reply| Command::Transition(Box::new(transition), reply))
+            .await?;
+        if settled
+            .as_ref()
+            .is_some_and(|job| job.state == JobState::Cancelled)
+        {
+            self.remove_files(&laid_by).await;
         }
-        self.write(|reply| Command::Claim(free_memory, reply)).await
+        Ok(settled)
     }
 
     /// Puts the jobs that were running when the last server ended back into the queue, or lets them fail after three crashes.
@@ -202,55 +200,6 @@ impl Tx<'_> {
         .await?;
         self.merge_metrics(&job.key(), &result.metrics).await?;
         self.add_artifacts(&job.key(), &result.artifacts).await
-    }
-
-    pub(crate) async fn claim(&mut self, free_memory: u64) -> Result<Option<Job>, StoreError> {
-        let next: Option<String> = sqlx::query_scalar(
-            "select id from jobs where state = 'queued' order by priority desc, row limit 1",
-        )
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        let Some(job) = next else { return Ok(None) };
-        if free_memory < u64::MAX && self.waits_for_memory(&job, free_memory).await? {
-            return Ok(None);
-        }
-        self.transition(&Transition {
-            job,
-            from: &[JobState::Queued],
-            attempt: None,
-            to: JobState::Running,
-            level: Level::Info,
-            message: "Fine-tuning job started".to_owned(),
-            change: Change::default(),
-        })
-        .await
-    }
-
-    /// Tells whether a job needs more memory than is free, and notes in its log, once, that it waits for it.
-    async fn waits_for_memory(&mut self, id: &str, free: u64) -> Result<bool, StoreError> {
-        let Some(job) = jobs::find(self.connection, id).await? else {
-            return Ok(false);
-        };
-        let needed = job.plan.as_ref().map_or(0, |plan| plan.memory.total());
-        if needed <= free {
-            return Ok(false);
-        }
-        let last: Option<String> = sqlx::query_scalar(
-            "select message from events where job = ? order by seq desc limit 1",
-        )
-        .bind(job.row)
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        if !last.is_some_and(|message| message.starts_with(WAITING)) {
-            let message = format!(
-                "{WAITING}: the job needs {}, the running ones leave {}",
-                Bytes(needed),
-                Bytes(free)
-            );
-            let event = NewEvent::message(Level::Info, message);
-            self.log(&job.key(), &[event]).await?;
-        }
-        Ok(true)
     }
 
     pub(crate) async fn recover(&mut self) -> Result<Recovered, StoreError> {

@@ -5,8 +5,8 @@ use taper_core::{Event, Wish};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    Checkpoint, ChunkedUpload, ExperimentRecord, FileRecord, Job, NewExperiment, NewJob, Once,
-    Recovered, Scope, StoreError, Transition, UploadPart,
+    Checkpoint, ChunkedUpload, ExperimentRecord, FileRecord, FreeMemory, Job, NewExperiment,
+    NewJob, Once, Recovered, Scope, StoreError, Transition, UploadPart,
     checkpoints::{Publication, Refusal},
     chunked::{Completion, NewUpload},
     events::Report,
@@ -38,8 +38,7 @@ pub(crate) enum Command {
     /// Answers whether any run goes on.
     DecideRung(String, Reply<bool>),
     Transition(Box<Transition>, Reply<Option<Job>>),
-    /// With the bytes of memory that are free.
-    Claim(u64, Reply<Option<Job>>),
+    Claim(FreeMemory, Reply<Option<Job>>),
     Wish(String, Wish, Reply<Option<Job>>),
     Prioritize(String, i32, Reply<Option<Job>>),
     /// Answers with the ids of the result files that have gone with the job.

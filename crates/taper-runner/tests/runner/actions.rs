@@ -172,6 +172,8 @@ async fn a_job_that_has_lost_all_its_checkpoints_fails_and_a_retry_begins_at_the
         (error.code.as_str(), error.step),
         ("checkpoint_corrupt", Some(1))
     );
+    let checkpoints = bench.store.run_dir(&job.id).join("checkpoints");
+    assert!(!checkpoints.exists());
     let retried = bench.runner.retry(&Scope::All, &job.id).await.unwrap();
     assert_eq!((retried.error, retried.finished_at), (None, None));
     let ended = bench.wait(&job, JobState::Succeeded).await;

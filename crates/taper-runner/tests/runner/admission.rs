@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use taper_core::{Disk, JobState, Memory, Method, Plan, Project, RunSpec, code};
 use taper_runner::{Patience, RunnerError};
-use taper_store::{JobFilter, Limits, Scope};
+use taper_store::{JobFilter, Limits, NewFile, Scope};
 
 use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
 
@@ -149,7 +149,7 @@ async fn a_job_whose_own_checkpoints_pass_the_quota_is_refused_with_a_way() {
     });
     let limits = Limits {
         min_free_bytes: 0,
-        max_bytes: Some(16 * MIB),
+        max_bytes: Some(17 * MIB),
     };
     let bench = Bench::guarded(script, Patience::default(), limits).await;
     let mut job = spec(&bench.store).await;
@@ -168,4 +168,43 @@ async fn a_job_whose_own_checkpoints_pass_the_quota_is_refused_with_a_way() {
     job.training.save_total_limit = 2;
     let submitted = bench.runner.submit(job).await.unwrap();
     bench.wait(&submitted, JobState::Succeeded).await;
+}
+
+#[tokio::test]
+async fn a_job_s_own_files_count_against_the_quota_once() {
+    const MIB: u64 = 1 << 20;
+    let script = Script::new(|_, _, _| done()).checking(|_, _| {
+        let disk = Disk {
+            checkpoint: 5 * MIB,
+            checkpoints: 5 * MIB,
+            artifacts: MIB,
+        };
+        Ok(Plan { disk, ..plan() })
+    });
+    let limits = Limits {
+        min_free_bytes: 0,
+        max_bytes: Some(16 * MIB),
+    };
+    let bench = Bench::guarded(script, Patience::default(), limits).await;
+    let upload = async |bytes: u64| {
+        let mut upload = bench.store.begin_upload().await.unwrap();
+        upload.write(&vec![b'\n'; bytes as usize]).await.unwrap();
+        let file = upload.finish(NewFile::new("rows.jsonl", "fine-tune"));
+        file.await.unwrap().id
+    };
+    let mut job = spec(&bench.store).await;
+    job.training_file = upload(6 * MIB).await;
+    job.validation_file = Some(job.training_file.clone());
+    bench
+        .runner
+        .plan(&Project::default(), job.clone())
+        .await
+        .unwrap();
+    job.validation_file = Some(upload(5 * MIB).await);
+    let planned = bench.runner.plan(&Project::default(), job).await;
+    let Err(RunnerError::Spec(refused)) = planned else {
+        panic!("{planned:?}")
+    };
+    let message = refused.to_string();
+    assert!(message.contains("its files 11 MiB"), "{message}");
 }

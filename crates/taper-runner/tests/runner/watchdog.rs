@@ -1,5 +1,6 @@
 use std::{
     fs,
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -14,7 +15,7 @@ use taper_store::{FileRecord, Job, Limits, Scope, Store};
 
 use crate::{
     actions::save,
-    bench::{Bench, Script, done, plan, spec, until_stopped},
+    bench::{Bench, Script, done, failure, plan, spec, until_stopped},
 };
 
 const LITTLE: Limits = Limits {
@@ -190,10 +191,87 @@ async fn a_run_that_was_given_up_holds_its_memory_until_it_ends() {
     let failed = bench.wait(&hung, JobState::Failed).await;
     assert_eq!(failed.error.unwrap().code, "stuck");
     let next = bench.submit().await;
-    let waits = "Waiting for memory: the job needs 600 B, the running ones leave 400 B";
+    let waits = "Waiting for memory: the job needs 600 B, the running ones leave 400 B; \
+        runs that were given up and have not ended hold 600 B, which a restart of the server frees";
     bench.wait_for_event(&next, waits).await;
+    assert_eq!(bench.runner.given_up_runs(), 1);
     hang.end();
     bench.wait(&next, JobState::Succeeded).await;
+    assert_eq!(bench.runner.given_up_runs(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_removed_under_a_run_that_was_given_up() {
+    let hang = Hang::default();
+    let script = Script::new({
+        let hang = hang.clone();
+        move |run, _, _| {
+            let half_done = run.run_dir.join("checkpoints/step-00000001.1.tmp");
+            fs::create_dir_all(half_done).unwrap();
+            hang.wait();
+            done()
+        }
+    });
+    let patience = Patience {
+        stuck_after: SECOND,
+        run_timeout: None,
+    };
+    let bench = Bench::guarded(script, patience, Limits::default()).await;
+    let job = bench.submit().await;
+    let failed = bench.wait(&job, JobState::Failed).await;
+    assert_eq!(failed.error.unwrap().code, "stuck");
+    let checkpoints = bench.store.run_dir(&job.id).join("checkpoints");
+    assert_eq!(fs::read_dir(checkpoints).unwrap().count(), 1);
+    hang.end();
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_read_keeps_its_slot_no_longer_than_a_run() {
+    let script = Script::new(|run, _, _| {
+        if run.spec.metadata.contains_key("hangs") {
+            // Whoever opens it waits for somebody who writes.
+            fs::create_dir_all(run.output_dir()).unwrap();
+            let mut make = Command::new("mkfifo");
+            let made = make.arg(run.output_dir().join("pipe")).status();
+            assert!(made.unwrap().success());
+        }
+        done()
+    });
+    let patience = Patience {
+        stuck_after: SECOND,
+        run_timeout: None,
+    };
+    let bench = Bench::guarded(script, patience, Limits::default()).await;
+    let mut spec = spec(&bench.store).await;
+    spec.metadata.insert("hangs".to_owned(), String::new());
+    let hung = bench.runner.submit(spec).await.unwrap();
+    let next = bench.submit().await;
+    let failed = bench.wait(&hung, JobState::Failed).await;
+    assert_eq!(failed.error.unwrap().code, "stuck");
+    bench.wait(&next, JobState::Succeeded).await;
+    let pipe = bench.store.run_dir(&hung.id).join("output/pipe");
+    drop(fs::OpenOptions::new().write(true).open(pipe).unwrap());
+}
+
+/// Runs a job whose first attempts find the disk full, though it is not once they have gone.
+async fn finding_no_space(attempts: u32) -> Bench {
+    let script = Script::new(move |run, _, _| match run.attempt <= attempts {
+        true => Err(failure("no_space")),
+        false => done(),
+    });
+    Bench::guarded(script, Patience::default(), Limits::default()).await
+}
+
+#[tokio::test]
+async fn a_run_that_finds_the_disk_full_is_tried_again_some_times() {
+    let bench = finding_no_space(2).await;
+    let job = bench.submit().await;
+    assert_eq!(bench.wait(&job, JobState::Succeeded).await.attempt, 3);
+    let bench = finding_no_space(3).await;
+    let job = bench.submit().await;
+    let failed = bench.wait(&job, JobState::Failed).await;
+    assert_eq!(failed.error.unwrap().code, "no_space");
+    assert_eq!(failed.attempt, 3);
 }
 
 #[tokio::test]

@@ -52,6 +52,11 @@ pub(crate) async fn metrics(
     let telemetry = state.store.telemetry(&caller.scope).await?;
     let mut text = Exposition::default();
     of_jobs(&mut text, &telemetry);
+    text.gauge(
+        "taper_runs_given_up",
+        "Runs that were given up as stuck and have not ended; they hold their memory until then.",
+        state.runner.given_up_runs(),
+    );
     of_store(&mut text, &telemetry);
     of_process(&mut text);
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.0))

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{store::now, tuned::MODEL_FOLDERS};
 
@@ -109,29 +109,51 @@ pub(super) async fn newest_beside(
     Ok(Some((Item::Checkpoint { job, folder }, row)))
 }
 
-/// Lists a checkpoint as another database does.
+/// Lists a checkpoint as the `live` database does, with the curves that lead to it.
 pub(super) async fn adopt(
-    connection: &mut SqliteConnection,
+    copy: &mut SqliteConnection,
+    live: &mut SqliteConnection,
     item: &Item,
     row: &SqliteRow,
 ) -> Result<(), sqlx::Error> {
     let Item::Checkpoint { job, .. } = item else {
         return Ok(());
     };
+    let step: i64 = row.try_get("step")?;
+    let curves: Vec<(String, i64, Option<f64>)> = sqlx::query_as(
+        "select name, step, value from metrics where job = (select row from jobs where id = ?) and step <= ?",
+    )
+    .bind(job)
+    .bind(step)
+    .fetch_all(live)
+    .await?;
+    let mut copy = copy.begin().await?;
+    for (name, step, value) in curves {
+        sqlx::query(
+            "insert or replace into metrics (job, name, step, value)
+             values ((select row from jobs where id = ?), ?, ?, ?)",
+        )
+        .bind(job)
+        .bind(name)
+        .bind(step)
+        .bind(value)
+        .execute(&mut *copy)
+        .await?;
+    }
     sqlx::query(
         "insert or replace into checkpoints (id, job, step, folder, created_at, bytes, metrics)
          values (?, (select row from jobs where id = ?), ?, ?, ?, ?, ?)",
     )
     .bind(row.try_get::<String, _>("id")?)
     .bind(job)
-    .bind(row.try_get::<i64, _>("step")?)
+    .bind(step)
     .bind(row.try_get::<String, _>("folder")?)
     .bind(row.try_get::<i64, _>("created_at")?)
     .bind(row.try_get::<i64, _>("bytes")?)
     .bind(row.try_get::<String, _>("metrics")?)
-    .execute(connection)
-    .await
-    .map(drop)
+    .execute(&mut *copy)
+    .await?;
+    copy.commit().await
 }
 
 /// Tells whether the database still lists an item.

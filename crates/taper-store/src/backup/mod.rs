@@ -169,7 +169,7 @@ async fn copy_newer(
             return Ok(None);
         }
         if let Found::Whole(bytes) = copy::item(newest.clone(), source, target).await? {
-            items::adopt(database, &newest, &row).await?;
+            items::adopt(database, live, &newest, &row).await?;
             return Ok(Some(bytes));
         }
     }
@@ -252,10 +252,10 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use taper_core::{CheckpointFiles, JobSpec, JobState, Level, Metrics};
+    use taper_core::{CheckpointFiles, JobSpec, JobState, Level, Metrics, RunEvent};
 
     use super::*;
-    use crate::{Change, Job, NewFile, Store, Transition};
+    use crate::{Change, CurveQuery, Job, NewFile, Store, Transition};
 
     async fn running(store: &Store) -> Job {
         let upload = store.begin_upload().await.unwrap();
@@ -273,6 +273,15 @@ mod tests {
         };
         store.transition(queued).await.unwrap();
         store.claim().await.unwrap().unwrap()
+    }
+
+    async fn tell(store: &Store, job: &Job, steps: &[u64]) {
+        let figures = |step| Metrics::from([("step", step as f64), ("train_loss", 0.5)]);
+        let events = steps
+            .iter()
+            .map(|step| RunEvent::Step(figures(*step)).into());
+        let told = store.append(&job.id, 1, events.collect());
+        told.await.unwrap();
     }
 
     async fn publish(store: &Store, job: &Job, step: u64, superseded: Vec<u64>) {
@@ -296,12 +305,15 @@ mod tests {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = Store::open(from.path()).await.unwrap();
         let job = running(&store).await;
+        tell(&store, &job, &[1, 2]).await;
         publish(&store, &job, 2, vec![]).await;
         let (source, target) = (Layout::of(from.path()), Layout::create(to.path()).unwrap());
         let mut live = open_to_read(&source).await.unwrap();
         let copy = target.database_path();
         copy_database(&mut live, &copy).await.unwrap();
+        tell(&store, &job, &[3, 4]).await;
         publish(&store, &job, 4, vec![2]).await;
+        tell(&store, &job, &[5]).await;
         let copied = copy_items(&source, &target, Extent::Everything, &mut live);
         let copied = copied.await.unwrap();
         // With the upload.
@@ -310,5 +322,9 @@ mod tests {
         let kept = restored.checkpoints(&job, None, 9).await.unwrap().data;
         assert_eq!(kept.iter().map(|it| it.step).collect::<Vec<_>>(), [4]);
         assert!(kept[0].dir.is_dir());
+        // A run that goes on from it does not tell them again.
+        let curves = restored.curves(&job, &CurveQuery::default()).await.unwrap();
+        let steps: Vec<_> = curves["train_loss"].iter().map(|(step, _)| *step).collect();
+        assert_eq!(steps, [1, 2, 3, 4]);
     }
 }

@@ -13,9 +13,8 @@ use self::rows::find;
 use crate::{
     FileRecord, NewFile, Once, Scope, Store, StoreError, Upload,
     jobs::from_json,
-    layout,
     scope::project_of,
-    store::{blocking, new_id, now},
+    store::{new_id, now},
     writer::Command,
 };
 
@@ -214,7 +213,7 @@ impl Store {
     pub async fn cancel_upload(&self, upload: &ChunkedUpload) -> Result<ChunkedUpload, StoreError> {
         let id = upload.id.clone();
         let (upload, parts) = self.write(|reply| Command::CancelUpload(id, reply)).await?;
-        self.remove_files(parts).await?;
+        self.remove_files(&parts).await;
         Ok(upload)
     }
 
@@ -267,12 +266,6 @@ impl Store {
             }
         }
         Ok((whole, format!("{:x}", sum.finalize())))
-    }
-
-    /// Removes files whose rows have gone. What is left is swept at the next start.
-    pub(crate) async fn remove_files(&self, ids: Vec<String>) -> Result<(), StoreError> {
-        let paths: Vec<_> = ids.iter().map(|id| self.layout().file(id)).collect();
-        blocking("cannot remove a file", move || layout::remove_all(&paths)).await
     }
 }
 
@@ -344,6 +337,6 @@ async fn complete(
     {
         whole.keep();
     }
-    store.remove_files(leftovers).await?;
+    store.remove_files(&leftovers).await;
     Ok(upload)
 }

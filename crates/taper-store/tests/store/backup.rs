@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use serde_json::json;
-use taper_core::{CHECKPOINT_MANIFEST, CheckpointFiles, JobState, Metrics, Project};
+use taper_core::{CHECKPOINT_MANIFEST, CheckpointFiles, Control, JobState, Metrics, Project};
 use taper_store::{
     Change, Copied, Extent, Job, JobResult, NewUpload, Scope, Store, StoreError, back_up, restore,
 };
@@ -23,7 +23,10 @@ async fn filled() -> (tempfile::TempDir, Store, [String; 2]) {
     fs::write(output.join("adapter_model.safetensors"), vec![7; 1000]).unwrap();
     let result = JobResult {
         fine_tuned_model: "ft:base".to_owned(),
-        artifacts: store.survey_output(&done.id).await.unwrap(),
+        artifacts: store
+            .survey_output(&done.id, &Control::new())
+            .await
+            .unwrap(),
         ..JobResult::default()
     };
     let mut succeeded = to(&done, &[JobState::Running], JobState::Succeeded);

@@ -1,7 +1,9 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use taper_core::{JobState, Project};
-use taper_store::{FileFilter, FileRecord, NewFile, NewUpload, Order, Scope, StoreError};
+use taper_store::{
+    FileFilter, FileRecord, NewFile, NewUpload, Order, Scope, Store, StoreError, UploadState,
+};
 
 use crate::{create, spec, startup::with_database, store, to, upload};
 
@@ -81,6 +83,36 @@ async fn a_file_that_is_gone_from_the_disk_can_be_deleted() {
     fs::remove_file(store.file_path(&file.id)).unwrap();
     assert!(store.delete_file(&Scope::All, &file.id).await.unwrap());
     assert!(!store.delete_file(&Scope::All, &file.id).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_committed_is_done_though_its_files_cannot_be_removed() {
+    let (dir, store) = store().await;
+    let file = upload(&store, b"{}").await;
+    let new = NewUpload {
+        project: Project::default(),
+        bytes: 2,
+        filename: "rows.jsonl".to_owned(),
+        purpose: "fine-tune".to_owned(),
+        expires_after: None,
+    };
+    let chunked = store.create_upload(new, None).await.unwrap();
+    let mut part = store.begin_part().await.unwrap();
+    part.write(b"{}").await.unwrap();
+    part.finish_part(&chunked, None).await.unwrap();
+    let aside = dir.path().join("aside");
+    fs::rename(dir.path().join("files"), &aside).unwrap();
+    // Whatever is looked for under a file is an error.
+    fs::write(dir.path().join("files"), "").unwrap();
+    assert!(store.delete_file(&Scope::All, &file.id).await.unwrap());
+    let cancelled = store.cancel_upload(&chunked).await.unwrap();
+    assert_eq!(cancelled.state, UploadState::Cancelled);
+    fs::remove_file(dir.path().join("files")).unwrap();
+    fs::rename(&aside, dir.path().join("files")).unwrap();
+    assert_eq!(names(dir.path()).len(), 2);
+    store.close().await.unwrap();
+    Store::open(dir.path()).await.unwrap();
+    assert!(names(dir.path()).is_empty());
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 use std::fs;
 
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
-use taper_core::{CheckpointFiles, JobState, Metrics, Project};
+use taper_core::{CheckpointFiles, JobState, Memory, Metrics, Plan, Project, Wish};
 use taper_store::{
-    Artifact, Change, FileRecord, Job, JobFilter, JobResult, MetadataFilter, Scope, StoreError,
-    Transition,
+    Artifact, Change, FileRecord, FreeMemory, Job, JobFilter, JobResult, MetadataFilter, Scope,
+    StoreError, Transition,
 };
 
 use crate::{create, enqueue, run, store, to};
@@ -64,6 +64,59 @@ async fn artifacts_and_models_are_looked_up_by_what_success_wrote() {
             .unwrap()
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn a_cancel_that_overtakes_a_result_takes_its_files_along() {
+    let (dir, store) = store().await;
+    let job = run(&store).await;
+    let table = dir.path().join("table.csv");
+    fs::write(&table, "step\n").unwrap();
+    let kept = store.keep_result_file(&job.project, "step_metrics.csv", &table);
+    let kept = kept.await.unwrap();
+    let mut success = success(&job);
+    if let Some(result) = &mut success.change.result {
+        result.result_files = vec![kept.clone()];
+    }
+    store.wish(&job, Wish::Cancel).await.unwrap().unwrap();
+    let ended = store.transition(success).await.unwrap().unwrap();
+    assert_eq!(ended.state, JobState::Cancelled);
+    assert!(!store.file_path(&kept.id).exists());
+    assert!(store.file_path(&job.spec.training_file).exists());
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_memory_is_told_once_more_when_that_may_not_end() {
+    let (_dir, store) = store().await;
+    let job = create(&store).await;
+    let memory = Memory {
+        weights: 600,
+        ..Memory::default()
+    };
+    let plan = Plan {
+        memory,
+        ..Plan::default()
+    };
+    let queued = Transition {
+        change: Change {
+            plan: Some(plan),
+            ..Change::default()
+        },
+        ..to(&job, &[JobState::ValidatingFiles], JobState::Queued)
+    };
+    store.transition(queued).await.unwrap().unwrap();
+    for given_up in [0, 0, 500, 500] {
+        let bytes = 400;
+        let claimed = store.claim_within(FreeMemory { bytes, given_up });
+        assert_eq!(claimed.await.unwrap(), None);
+    }
+    let events = store.events_after(&job, 0, 10).await.unwrap();
+    let told = events.iter().map(|event| event.message.as_str());
+    let told: Vec<_> = told.filter(|it| it.starts_with("Waiting")).collect();
+    let waits = "Waiting for memory: the job needs 600 B, the running ones leave 400 B";
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0], waits);
+    assert!(told[1].ends_with("hold 500 B, which a restart of the server frees"));
 }
 
 #[tokio::test]
