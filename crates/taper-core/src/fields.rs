@@ -4,6 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::error::{FieldError, code};
 
+/// Unknown fields of an object that are told of.
+const MOST_UNKNOWN: usize = 100;
+/// Bytes of a name that may be a known one with a slip in it.
+const LONGEST_TYPO: usize = 64;
+
 /// Reads a JSON object field by field and notes every finding with the field's path, so that one answer tells all errors.
 ///
 /// Fields asked for are known; [`Fields::finish`] reports the others, with the nearest known name.
@@ -158,16 +163,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reports the fields that nobody asked for and hands the findings over.
+    /// Reports the fields that nobody asked for, the first hundred of them, and hands the findings over.
     pub fn finish(mut self) -> Vec<FieldError> {
-        for name in self.object.into_iter().flat_map(Map::keys) {
-            if self.known.contains(&name.as_str()) {
-                continue;
-            }
+        let names = self.object.into_iter().flat_map(Map::keys);
+        let unknown = names.filter(|name| !self.known.contains(&name.as_str()));
+        let unknown: Vec<&String> = unknown.take(MOST_UNKNOWN).collect();
+        for name in unknown {
             let param = self.path_of(name);
-            let nearest = self
-                .known
-                .iter()
+            // The distance takes the product of the lengths.
+            let comparable = self.known.iter().filter(|_| name.len() <= LONGEST_TYPO);
+            let nearest = comparable
                 .map(|k| (strsim::damerau_levenshtein(k, name), k))
                 .min();
             let hint = match nearest {

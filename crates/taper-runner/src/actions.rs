@@ -18,7 +18,7 @@ impl Runner {
     }
 
     /// Pauses a job: a running one leaves a checkpoint, one that is being validated does not enter the queue. For both it waits up to
-    /// 2 s and shows the state of that moment.
+    /// 2 s and shows the state of that moment. One that waits at a rung stays there until it is resumed.
     ///
     /// # Errors
     /// [`RunnerError::WrongState`] when the job has ended.
@@ -106,7 +106,8 @@ impl Runner {
     ) -> Result<Job, RunnerError> {
         loop {
             let job = self.find(scope, id, action).await?;
-            if action.is_done(job.state) {
+            let is_at_rung = wish == Wish::Pause && job.reason == Some(Reason::Rung);
+            if action.is_done(job.state) && !is_at_rung {
                 return Ok(job);
             }
             // A validation that is cut short has told nothing: a pause waits for it.
@@ -115,7 +116,9 @@ impl Runner {
                 JobState::ValidatingFiles => wish == Wish::Pause,
                 _ => false,
             };
-            let stopped = if held {
+            let stopped = if is_at_rung {
+                self.shared.store.hold(&job).await?
+            } else if held {
                 self.wish(&job, wish).await?
             } else {
                 self.take_out(&job, action, wish).await?

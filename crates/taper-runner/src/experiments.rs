@@ -2,18 +2,19 @@
 
 use taper_core::{
     Action, Command, Comparison, Experiment, ExperimentRequest, JobSpec, JobState, Project, Reason,
-    Wish,
+    Run, Wish,
     experiment::{ExperimentProgress, overall, seconds_left},
 };
 use taper_store::{
-    ExperimentRecord, Job, LiveEvents, NewExperiment, Once, Page, Scope, StoreError,
+    ExperimentRecord, Job, LiveEvents, NewExperiment, Once, Page, Scope, Store, StoreError,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Runner, RunnerError,
     actions::PATIENCE,
-    submit::{Asked, unknown_file},
+    intervals::Wait,
+    submit::{Asked, blocking, unknown_file},
 };
 
 /// An experiment as it stands.
@@ -50,7 +51,7 @@ impl Runner {
         let training_file = new.spec.training_file.clone();
         let created = self.shared.store.create_experiment(new).await;
         let record = created.map_err(|error| unknown_file(error, &training_file))?;
-        let view = self.view(record).await?;
+        let view = self.view(record, at_once()).await?;
         for job in &view.jobs {
             // After a shutdown nobody listens any more, and the next start validates it.
             drop(self.shared.unvalidated.send(job.id.clone()));
@@ -90,20 +91,37 @@ impl Runner {
                 Err(error) => return Err(error),
             }
         }
-        Ok(request.settle(specs)?)
+        Ok(blocking(move || request.settle(specs)).await??)
     }
 
-    /// Finds an experiment with all that is known of its runs.
+    /// Finds an experiment with all that is known of its runs; for intervals that are being made it waits up to 2 s.
     ///
     /// # Errors
     /// [`RunnerError::NoExperiment`]
     pub async fn experiment(&self, scope: &Scope, id: &str) -> Result<ExperimentView, RunnerError> {
-        let record = self.shared.store.experiment(scope, id).await?;
-        let record = record.ok_or_else(|| RunnerError::NoExperiment(id.to_owned()))?;
-        self.view(record).await
+        let record = self.record(scope, id).await?;
+        self.view(record, soon()).await
     }
 
-    /// Lists experiments, newest first.
+    /// The same with all intervals, however long they take.
+    ///
+    /// # Errors
+    /// [`RunnerError::NoExperiment`]
+    pub async fn whole_experiment(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<ExperimentView, RunnerError> {
+        let record = self.record(scope, id).await?;
+        self.view(record, Wait::Whole).await
+    }
+
+    async fn record(&self, scope: &Scope, id: &str) -> Result<ExperimentRecord, RunnerError> {
+        let record = self.shared.store.experiment(scope, id).await?;
+        record.ok_or_else(|| RunnerError::NoExperiment(id.to_owned()))
+    }
+
+    /// Lists experiments, newest first; for intervals that are being made it waits up to 2 s altogether.
     ///
     /// # Errors
     /// [`StoreError::UnknownCursor`] when `after` names no experiment.
@@ -115,8 +133,9 @@ impl Runner {
     ) -> Result<Page<ExperimentView>, RunnerError> {
         let page = self.shared.store.experiments(scope, after, limit).await?;
         let mut data = Vec::with_capacity(page.data.len());
+        let wait = soon();
         for record in page.data {
-            data.push(self.view(record).await?);
+            data.push(self.view(record, wait).await?);
         }
         Ok(Page {
             data,
@@ -160,21 +179,26 @@ impl Runner {
         scope: &Scope,
         id: &str,
     ) -> Result<ExperimentView, RunnerError> {
-        let view = self.experiment(scope, id).await?;
+        let standing = self.standing(scope, id).await?;
         let by_hand = |job: &Job| {
             let is_paused = job.state == JobState::Paused && job.reason != Some(Reason::Rung);
             is_paused || job.wish == Some(Wish::Pause)
         };
-        if view.state != JobState::Paused && !view.jobs.iter().any(by_hand) {
-            return Err(wrong_state(&view, Action::Resume));
+        if standing.state != JobState::Paused && !standing.jobs.iter().any(by_hand) {
+            return Err(standing.refused(Action::Resume));
         }
-        let staying = self.shared.store.resume_experiment(&view.record).await?;
+        let staying = self
+            .shared
+            .store
+            .resume_experiment(&standing.record)
+            .await?;
         let controls = &self.shared.controls;
         controls.let_stay(&staying, &self.shared.stopping);
         self.shared.queued.notify_waiters();
         self.shared.queued.notify_one();
         self.shared.resumed.notify_one();
-        self.experiment(scope, id).await
+        let record = self.record(scope, id).await?;
+        self.view(record, at_once()).await
     }
 
     /// Forgets an ended experiment with all its jobs, their models and all that they have left.
@@ -182,13 +206,10 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::WrongExperimentState`] when a run has not ended.
     pub async fn delete_experiment(&self, scope: &Scope, id: &str) -> Result<(), RunnerError> {
-        let view = self.experiment(scope, id).await?;
-        match self.shared.store.delete_experiment(&view.record).await? {
-            true => {
-                self.shared.intervals.forget(id);
-                Ok(())
-            }
-            false => Err(wrong_state(&view, Action::Delete)),
+        let standing = self.standing(scope, id).await?;
+        match self.shared.delete_experiment(&standing.record).await? {
+            true => Ok(()),
+            false => Err(standing.refused(Action::Delete)),
         }
     }
 
@@ -199,13 +220,13 @@ impl Runner {
         action: Action,
         wish: Wish,
     ) -> Result<ExperimentView, RunnerError> {
-        let view = self.experiment(scope, id).await?;
-        if view.state.is_terminal() && !action.is_done(view.state) {
-            return Err(wrong_state(&view, action));
+        let standing = self.standing(scope, id).await?;
+        if standing.state.is_terminal() && !action.is_done(standing.state) {
+            return Err(standing.refused(action));
         }
         let store = &self.shared.store;
         let events = store.subscribe(scope);
-        let stopped = store.stop_experiment(&view.record, wish).await?;
+        let stopped = store.stop_experiment(&standing.record, wish).await?;
         let (held, gone): (Vec<Job>, Vec<Job>) =
             stopped.into_iter().partition(|job| job.wish.is_some());
         for job in held.iter().filter(|job| job.state == JobState::Running) {
@@ -220,7 +241,8 @@ impl Runner {
             self.shared.controls.forget(job);
         }
         self.wait_until_left(events, held).await?;
-        self.experiment(scope, id).await
+        let record = self.record(scope, id).await?;
+        self.view(record, at_once()).await
     }
 
     /// Waits a little until jobs have left the state that they are in.
@@ -248,28 +270,77 @@ impl Runner {
         Ok(())
     }
 
-    async fn view(&self, record: ExperimentRecord) -> Result<ExperimentView, RunnerError> {
-        let jobs = self.shared.store.experiment_jobs(&record).await?;
-        let runs: Vec<_> = jobs.iter().filter_map(Job::run).collect();
-        let state = overall(runs.iter(), record.paused);
-        let intervals = self.shared.intervals_of(&record, &jobs, &runs).await?;
+    async fn view(
+        &self,
+        record: ExperimentRecord,
+        wait: Wait,
+    ) -> Result<ExperimentView, RunnerError> {
+        let Standing {
+            record,
+            jobs,
+            runs,
+            state,
+        } = Standing::of(&self.shared.store, record).await?;
+        let told = self
+            .shared
+            .intervals_of(&record, &jobs, &runs, wait)
+            .await?;
+        let mut comparison = Comparison::of(&record.spec, &runs, &told.intervals);
+        // It rests on all intervals.
+        comparison.recommendation = comparison.recommendation.filter(|_| told.is_whole);
         let workers = self.shared.config.devices.len() as u64;
         let goes_on = matches!(state, JobState::Queued | JobState::Running);
         Ok(ExperimentView {
             progress: ExperimentProgress::of(&record.spec, &runs),
             seconds_left: seconds_left(&record.spec, &runs, workers).filter(|_| goes_on),
-            comparison: Comparison::of(&record.spec, &runs, &intervals),
+            comparison,
             record,
             jobs,
             state,
         })
     }
+
+    async fn standing(&self, scope: &Scope, id: &str) -> Result<Standing, RunnerError> {
+        let record = self.record(scope, id).await?;
+        Ok(Standing::of(&self.shared.store, record).await?)
+    }
 }
 
-fn wrong_state(view: &ExperimentView, action: Action) -> RunnerError {
-    RunnerError::WrongExperimentState {
-        id: view.record.id.clone(),
-        state: view.state,
-        action,
+/// An experiment without what its runs have come to: all that an action looks at.
+struct Standing {
+    record: ExperimentRecord,
+    jobs: Vec<Job>,
+    runs: Vec<Run>,
+    state: JobState,
+}
+
+impl Standing {
+    async fn of(store: &Store, record: ExperimentRecord) -> Result<Self, StoreError> {
+        let jobs = store.experiment_jobs(&record).await?;
+        let runs: Vec<_> = jobs.iter().filter_map(Job::run).collect();
+        Ok(Self {
+            state: overall(runs.iter(), record.paused),
+            record,
+            jobs,
+            runs,
+        })
     }
+
+    fn refused(self, action: Action) -> RunnerError {
+        RunnerError::WrongExperimentState {
+            id: self.record.id,
+            state: self.state,
+            action,
+        }
+    }
+}
+
+/// Waits as long as a small experiment's intervals take.
+fn soon() -> Wait {
+    Wait::Until(Instant::now() + PATIENCE)
+}
+
+/// Takes the intervals that are there.
+fn at_once() -> Wait {
+    Wait::Until(Instant::now())
 }

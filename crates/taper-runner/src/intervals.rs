@@ -1,140 +1,248 @@
-//! The intervals of experiments' differences: they take the cores for a moment, so they are made once after each end of a run.
+//! The intervals of experiments' differences: they take the cores for a moment, so each is made once, in the background, and outlives
+//! who has asked for it.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use taper_core::{
-    Comparison, JobState, Run, RunSpec,
-    experiment::{Intervals, RowScores},
+    Comparison, Experiment, Run, RunSpec,
+    experiment::{Intervals, Pairs, RowScores},
 };
 use taper_store::{ExperimentRecord, Job, StoreError};
-use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::{
+    sync::{Mutex as Turn, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{RunnerError, runner::Shared, submit::blocking};
 
 /// Experiments whose intervals are made at the same time: it takes the cores from training.
 const AT_ONCE: usize = 2;
 
-/// The runs that have ended, and how: what intervals depend on.
-type Ends = Vec<(String, JobState)>;
 /// The tables of validation rows, by job.
-type Tables = Vec<(String, PathBuf)>;
+type Tables = HashMap<String, PathBuf>;
 
-/// The intervals of each experiment. Who needs some that are not there takes the experiment's turn and makes them; whoever comes
-/// meanwhile waits for the turn and finds them.
+/// How long somebody waits for intervals that are yet to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wait {
+    /// Until all are there.
+    Whole,
+    /// Until then; whoever comes later finds more.
+    Until(Instant),
+}
+
+/// What is known of an experiment's intervals at a moment.
+pub(crate) struct Told {
+    pub(crate) intervals: Intervals,
+    /// None is being made any more.
+    pub(crate) is_whole: bool,
+}
+
+/// The intervals of each experiment.
 #[derive(Debug)]
 pub(crate) struct KnownIntervals {
-    turns: Mutex<HashMap<String, Arc<Turn<Option<Known>>>>>,
+    experiments: Mutex<HashMap<String, Arc<Known>>>,
     makers: Arc<Semaphore>,
 }
 
-#[derive(Debug)]
+/// The intervals of one experiment. Who needs some that are not there takes the turn and has them made; whoever comes meanwhile waits for
+/// the turn and finds them.
+#[derive(Debug, Default)]
 struct Known {
-    ends: Ends,
-    intervals: Arc<Intervals>,
+    made: Mutex<BTreeMap<usize, Made>>,
+    turn: Arc<Turn<()>>,
+}
+
+/// An interval, and the jobs that it was made from; `None` = these have none.
+#[derive(Debug)]
+struct Made {
+    pairs: Vec<[String; 2]>,
+    interval: Option<[f64; 2]>,
 }
 
 impl Default for KnownIntervals {
     fn default() -> Self {
         Self {
-            turns: Mutex::default(),
+            experiments: Mutex::default(),
             makers: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 }
 
 impl KnownIntervals {
-    fn turn(&self, experiment: &str) -> Arc<Turn<Option<Known>>> {
-        self.lock()
+    fn of(&self, experiment: &str) -> Arc<Known> {
+        lock(&self.experiments)
             .entry(experiment.to_owned())
             .or_default()
             .clone()
     }
 
     pub(crate) fn forget(&self, experiment: &str) {
-        self.lock().remove(experiment);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Turn<Option<Known>>>>> {
-        // A map of finished values cannot be left half changed.
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.experiments).remove(experiment);
     }
 }
 
+impl Known {
+    /// The intervals that are there, of those that are wanted.
+    fn intervals(&self, wanted: &Pairs) -> Intervals {
+        let made = lock(&self.made);
+        let interval = |(configuration, pairs): (&usize, &Vec<[String; 2]>)| {
+            let made = made.get(configuration).filter(|it| it.pairs == *pairs)?;
+            Some((*configuration, made.interval?))
+        };
+        wanted.iter().filter_map(interval).collect()
+    }
+
+    /// Those that are to be made.
+    fn missing(&self, mut wanted: Pairs) -> Pairs {
+        let made = lock(&self.made);
+        wanted.retain(|configuration, pairs| {
+            made.get(configuration).is_none_or(|it| it.pairs != *pairs)
+        });
+        wanted
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A map of finished values cannot be left half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
-    /// The intervals of an experiment's differences, as far as its runs have ended.
+    /// The intervals of an experiment's differences, as far as its runs have ended. Those that are missing are made, however long
+    /// somebody waits.
     pub(crate) async fn intervals_of(
-        &self,
+        self: &Arc<Self>,
         record: &ExperimentRecord,
         jobs: &[Job],
         runs: &[Run],
-    ) -> Result<Arc<Intervals>, RunnerError> {
-        if Comparison::measured(runs).next().is_none() {
-            return Ok(Arc::default());
-        }
-        let ended = runs.iter().filter(|run| run.state.is_terminal());
-        let ends: Ends = ended.map(|run| (run.job.clone(), run.state)).collect();
-        let mut turn = self.intervals.turn(&record.id).lock_owned().await;
-        if let Some(known) = turn.as_ref().filter(|known| known.ends == ends) {
-            return Ok(known.intervals.clone());
-        }
-        let tables = self.tables(jobs, runs).await?;
-        let maker = self.intervals.makers.clone().acquire_owned().await;
-        let maker = maker.map_err(|_| RunnerError::Stopping)?;
-        let (spec, runs) = (record.spec.clone(), runs.to_vec());
-        // What is begun is kept, also when its request has gone meanwhile.
-        blocking(move || {
-            let (scores, is_final) = read_all(tables);
-            let intervals = Arc::new(Comparison::intervals(&spec, &runs, &scores));
-            *turn = is_final.then(|| Known {
-                ends,
-                intervals: intervals.clone(),
+        wait: Wait,
+    ) -> Result<Told, RunnerError> {
+        let wanted = Comparison::pairs(&record.spec, runs);
+        if wanted.is_empty() {
+            return Ok(Told {
+                intervals: Intervals::new(),
+                is_whole: true,
             });
-            drop(maker);
-            intervals
+        }
+        let known = self.intervals.of(&record.id);
+        let making = self.make(known.clone(), &record.spec, jobs, &wanted);
+        let made = match wait {
+            Wait::Whole => Ok(making.await),
+            Wait::Until(end) => timeout_at(end, making).await,
+        };
+        let is_whole = made.is_ok();
+        made.unwrap_or(Ok(()))?;
+        Ok(Told {
+            intervals: known.intervals(&wanted),
+            is_whole,
         })
-        .await
     }
 
-    async fn tables(&self, jobs: &[Job], runs: &[Run]) -> Result<Tables, StoreError> {
-        let measured: Vec<&str> = Comparison::measured(runs).collect();
+    /// Waits for the turn and makes what is missing then.
+    async fn make(
+        self: &Arc<Self>,
+        known: Arc<Known>,
+        spec: &Experiment,
+        jobs: &[Job],
+        wanted: &Pairs,
+    ) -> Result<(), RunnerError> {
+        let turn = known.turn.clone().lock_owned().await;
+        let missing = known.missing(wanted.clone());
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let measured: Vec<&String> = missing.values().flatten().flatten().collect();
+        let jobs = jobs.iter().filter(|job| measured.contains(&&job.id));
+        let jobs = jobs.cloned().collect();
+        let (shared, spec) = (self.clone(), spec.clone());
+        let task = tokio::spawn(async move {
+            let maker = Maker {
+                tables: shared.tables(jobs).await?,
+                permit: shared.permit().await?,
+                stopping: shared.stopping.clone(),
+                known,
+                turn,
+                spec,
+            };
+            blocking(move || maker.make(missing)).await?
+        });
+        task.await
+            .map_err(|error| RunnerError::Inspection(error.to_string()))?
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, RunnerError> {
+        let makers = self.intervals.makers.clone();
+        tokio::select! {
+            () = self.stopping.cancelled() => Err(RunnerError::Stopping),
+            permit = makers.acquire_owned() => permit.map_err(|_| RunnerError::Stopping),
+        }
+    }
+
+    async fn tables(&self, jobs: Vec<Job>) -> Result<Tables, StoreError> {
         let mut tables = Tables::new();
-        for job in jobs
-            .iter()
-            .filter(|job| measured.contains(&job.id.as_str()))
-        {
-            let found = self.store.artifact(job, RunSpec::VALIDATION_ROWS).await?;
-            tables.extend(found.map(|(_, path)| (job.id.clone(), path)));
+        for job in jobs {
+            let found = self.store.artifact(&job, RunSpec::VALIDATION_ROWS).await?;
+            tables.extend(found.map(|(_, path)| (job.id, path)));
         }
         Ok(tables)
     }
 }
 
-/// What each run has made of its rows, and whether it will be the same the next time.
-fn read_all(tables: Tables) -> (BTreeMap<String, RowScores>, bool) {
-    let mut is_final = true;
-    let mut scores = BTreeMap::new();
-    for (job, path) in tables {
-        match read(&path) {
-            Ok(table) => scores.extend(table.map(|table| (job, table))),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a table of validation rows cannot be read now");
-                is_final = false;
-            }
-        }
-    }
-    (scores, is_final)
+/// Makes the intervals of an experiment while it holds its turn and a permit.
+struct Maker {
+    tables: Tables,
+    permit: OwnedSemaphorePermit,
+    stopping: CancellationToken,
+    known: Arc<Known>,
+    turn: OwnedMutexGuard<()>,
+    spec: Experiment,
 }
 
-/// What a run has made of each row; `None` when the table is damaged, which leaves its configuration without an interval.
-fn read(path: &Path) -> io::Result<Option<RowScores>> {
-    let table = fs::read(path)?;
-    let scores = RowScores::read(table.as_slice()).inspect_err(
-        |error| tracing::warn!(path = %path.display(), %error, "a table of validation rows is damaged"),
-    );
-    Ok(scores.ok())
+impl Maker {
+    /// Makes one after the other, so that no more rows are in memory than those of the best and of one other. One whose tables cannot be
+    /// read now is left for the next time.
+    fn make(self, missing: Pairs) -> Result<(), RunnerError> {
+        let mut scores = BTreeMap::new();
+        for (configuration, pairs) in missing {
+            if self.stopping.is_cancelled() {
+                return Err(RunnerError::Stopping);
+            }
+            scores.retain(|job, _| pairs.iter().any(|[_, best]| best == job));
+            let jobs = pairs.iter().flatten();
+            let read = jobs.map(|job| self.read(job, &mut scores));
+            if read.collect::<io::Result<()>>().is_err() {
+                continue;
+            }
+            let made = Made {
+                interval: Comparison::interval(&self.spec, &pairs, &scores),
+                pairs,
+            };
+            lock(&self.known.made).insert(configuration, made);
+        }
+        drop((self.turn, self.permit));
+        Ok(())
+    }
+
+    /// Reads what a run has made of each row, unless it is there. A damaged table has no rows, and so its configuration no interval.
+    fn read(&self, job: &str, scores: &mut BTreeMap<String, RowScores>) -> io::Result<()> {
+        let Some(path) = self.tables.get(job).filter(|_| !scores.contains_key(job)) else {
+            return Ok(());
+        };
+        let told = path.display();
+        let table = fs::read(path).inspect_err(
+            |error| tracing::warn!(path = %told, %error, "a table of validation rows cannot be read now"),
+        )?;
+        let table = RowScores::read(table.as_slice()).unwrap_or_else(|error| {
+            tracing::warn!(path = %told, %error, "a table of validation rows is damaged");
+            RowScores::default()
+        });
+        scores.insert(job.to_owned(), table);
+        Ok(())
+    }
 }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use taper_store::{Job, StoreError};
+use taper_store::{ExperimentRecord, Job, Scope, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::runner::Shared;
@@ -15,7 +15,7 @@ const BATCH: u32 = 100;
 pub struct Retention {
     /// Checkpoints; `None` = for ever.
     pub checkpoints: Option<Duration>,
-    /// The job with all that it has made; `None` = for ever.
+    /// The job with all that it has made, and those of an experiment together; `None` = for ever.
     pub jobs: Option<Duration>,
 }
 
@@ -51,17 +51,42 @@ impl Shared {
         Ok(())
     }
 
-    /// Deletes some jobs; false when none is left that may go. One from which an open job starts waits for a later round.
+    /// Deletes some jobs; false when none is left that may go. One from which an open job starts waits for a later round, and with it
+    /// its experiment.
     async fn delete_old(&self, age: Duration) -> Result<bool, StoreError> {
         let mut any = false;
         for job in self.store.ended_before(age, BATCH).await? {
-            match self.delete(&job).await {
+            let deleted = match &job.part {
+                Some(part) => self.delete_whole(&part.experiment).await,
+                None => self.delete(&job).await,
+            };
+            match deleted {
                 Err(StoreError::ModelInUse { .. }) => continue,
                 deleted => any |= deleted?,
             }
-            tracing::info!(job.id = %job.id, "a job was kept long enough and is deleted");
+            tracing::info!(job.id = %job.id, "a job was kept long enough and is deleted, with its experiment if it has one");
         }
         Ok(any)
+    }
+
+    async fn delete_whole(&self, experiment: &str) -> Result<bool, StoreError> {
+        match self.store.experiment(&Scope::All, experiment).await? {
+            Some(record) => self.delete_experiment(&record).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Forgets an experiment of which all jobs have ended, with what they have left and what is known of its intervals; false when there
+    /// is none.
+    pub(crate) async fn delete_experiment(
+        &self,
+        record: &ExperimentRecord,
+    ) -> Result<bool, StoreError> {
+        let deleted = self.store.delete_experiment(record).await?;
+        if deleted {
+            self.intervals.forget(&record.id);
+        }
+        Ok(deleted)
     }
 
     /// Forgets an ended job with all that it has left, and what is known of its experiment's intervals; false when there is none that

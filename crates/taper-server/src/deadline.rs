@@ -30,14 +30,20 @@ pub(crate) async fn keep(
     }
 }
 
-/// Files come in over a line of any speed, and one that has come may be gigabytes to read, once for each configuration.
+/// Files come in over a line of any speed, and one that has come may be gigabytes to read, once for each configuration. The table of an
+/// experiment waits for intervals over all rows of all runs.
 fn may_be_long(request: &Request) -> bool {
     let path = request.uri().path();
-    *request.method() == Method::POST
-        && (path == "/v1/files"
-            || path == "/v1/fine_tuning/jobs"
-            || path == "/v1/experiments"
-            || path.starts_with("/v1/uploads/"))
+    match *request.method() {
+        Method::POST => {
+            path == "/v1/files"
+                || path == "/v1/fine_tuning/jobs"
+                || path == "/v1/experiments"
+                || path.starts_with("/v1/uploads/")
+        }
+        Method::GET => path.starts_with("/v1/experiments/") && path.ends_with("/table"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -57,15 +63,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_files_may_take_long() {
+    async fn only_files_and_tables_may_take_long() {
         let router = Router::<()>::new()
             .route("/v1/files", get(slow).post(slow))
+            .route("/v1/experiments/{id}", get(slow))
+            .route("/v1/experiments/{id}/table", get(slow))
             .layer(from_fn_with_state(SHORT, keep));
-        for (method, status) in [
-            (Method::GET, StatusCode::SERVICE_UNAVAILABLE),
-            (Method::POST, StatusCode::OK),
+        for (method, path, status) in [
+            (Method::GET, "/v1/files", StatusCode::SERVICE_UNAVAILABLE),
+            (Method::POST, "/v1/files", StatusCode::OK),
+            (
+                Method::GET,
+                "/v1/experiments/e",
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
+            (Method::GET, "/v1/experiments/e/table", StatusCode::OK),
         ] {
-            let request = Request::builder().method(method).uri("/v1/files");
+            let request = Request::builder().method(method).uri(path);
             let request = request.body(Body::empty()).unwrap();
             let response = router.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), status);

@@ -34,10 +34,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// A JSON body, read strictly: one document of at most 1 MiB, no key twice.
-pub(crate) struct JsonBody(pub(crate) Value);
+/// A JSON body, read strictly: one document of at most `LIMIT` bytes, 1 MiB unless told, no key twice.
+pub(crate) struct JsonBody<const LIMIT: usize = JSON_LIMIT>(pub(crate) Value);
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for JsonBody<LIMIT> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -46,7 +46,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 "this route takes JSON; send the header Content-Type: application/json",
             ));
         }
-        let bytes = read(request.into_body()).await?;
+        let bytes = read(request.into_body(), LIMIT).await?;
         if bytes.trim_ascii().is_empty() {
             return Err(ApiError::bad_request(
                 "the body is empty; send a JSON object",
@@ -59,9 +59,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     }
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    let too_large = || ApiError::too_large("the body", JSON_LIMIT as u64);
-    if body.size_hint().lower() > JSON_LIMIT as u64 {
+async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let too_large = || ApiError::too_large("the body", limit as u64);
+    if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
@@ -69,7 +69,7 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
     let whole = async {
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| broken_off(&error))?;
-            if bytes.len() + chunk.len() > JSON_LIMIT {
+            if bytes.len() + chunk.len() > limit {
                 return Err(too_large());
             }
             bytes.extend_from_slice(&chunk);

@@ -15,6 +15,12 @@ impl Store {
         self.write(|reply| Command::Wish(job, wish, reply)).await
     }
 
+    /// Leaves a job that waits at its rung to its user, who wants it paused; `None` when it does not wait there.
+    pub async fn hold(&self, job: &Job) -> Result<Option<Job>, StoreError> {
+        let job = job.id.clone();
+        self.write(|reply| Command::Hold(job, reply)).await
+    }
+
     /// Changes when a job runs among others; `None` when there is none that has not ended.
     pub async fn prioritize(&self, job: &Job, priority: i32) -> Result<Option<Job>, StoreError> {
         let job = job.id.clone();
@@ -58,6 +64,23 @@ impl Tx<'_> {
             Some(_) => find(self.connection, id).await,
             None => Ok(None),
         }
+    }
+
+    pub(crate) async fn hold(&mut self, id: &str) -> Result<Option<Job>, StoreError> {
+        let held = sqlx::query(
+            "update jobs set reason = null where id = ? and state = 'paused' and reason = 'rung'",
+        )
+        .bind(id)
+        .execute(&mut *self.connection)
+        .await?;
+        let job = find(self.connection, id).await?;
+        let Some(job) = job.filter(|_| held.rows_affected() == 1) else {
+            return Ok(None);
+        };
+        let message = "The job was paused at its rung, and waits until it is resumed";
+        self.log(&job.key(), &[NewEvent::message(Level::Info, message)])
+            .await?;
+        Ok(Some(job))
     }
 
     pub(crate) async fn prioritize(

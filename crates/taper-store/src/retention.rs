@@ -10,11 +10,16 @@ use crate::{
 };
 
 impl Store {
-    /// Jobs that ended longer ago than `age`, oldest first.
+    /// Jobs that ended longer ago than `age`, oldest first. The runs of an experiment are compared with each other, so that its first
+    /// one stands for all, and only once all of them have ended as long ago.
     pub async fn ended_before(&self, age: Duration, limit: u32) -> Result<Vec<Job>, StoreError> {
         let jobs = sqlx::query(
-            "select * from jobs where finished_at <= ? and state in ('succeeded', 'failed', 'cancelled')
-             order by row limit ?",
+            "select * from jobs where finished_at <= ?1 and state in ('succeeded', 'failed', 'cancelled')
+             and not exists (
+                select 1 from jobs as other where other.experiment_id = jobs.experiment_id
+                and (other.row < jobs.row or coalesce(other.finished_at > ?1, true))
+             )
+             order by row limit ?2",
         )
         .bind(moment(age))
         .bind(limit)

@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Transition(Box<Transition>, Reply<Option<Job>>),
     Claim(FreeMemory, Reply<Option<Job>>),
     Wish(String, Wish, Reply<Option<Job>>),
+    Hold(String, Reply<Option<Job>>),
     Prioritize(String, i32, Reply<Option<Job>>),
     /// Answers with the ids of the result files that have gone with the job.
     DeleteJob(String, Reply<Option<Vec<String>>>),
@@ -249,6 +250,7 @@ impl Tx<'_> {
             Command::DecideRung(id, reply) => Done::new(reply, self.decide_rung(&id).await),
             Command::Transition(it, reply) => Done::new(reply, self.transition(&it).await),
             Command::Wish(id, wish, reply) => Done::new(reply, self.wish(&id, wish).await),
+            Command::Hold(id, reply) => Done::new(reply, self.hold(&id).await),
             Command::Prioritize(id, priority, reply) => {
                 Done::new(reply, self.prioritize(&id, priority).await)
             }

@@ -1,7 +1,7 @@
 //! Successive halving, rung by rung: a run that comes to a rung waits until all others have come to it, so that what is decided does
 //! not depend on which of them was faster, and a restart decides the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Experiment, Run, Strategy, mean};
 
@@ -79,8 +79,9 @@ pub fn first_rung(experiment: &Experiment, total_steps: u64) -> Option<u64> {
     Rungs::of(experiment)?.step(0, total_steps)
 }
 
-/// What becomes of the runs that wait, once all of them have come to their rung: the configurations with the best mean go on, equals
-/// by their index, and the others are stopped. A run that comes to a rung after it was decided, because it was tried again, is stopped.
+/// What becomes of the runs that wait, once all of them have come to their rung: the configurations with the best mean over the seeds
+/// that all have go on, equals by their index, and the others are stopped. A run that comes to a rung after it was decided, because it was
+/// tried again, is stopped.
 pub fn decide(experiment: &Experiment, runs: &[Run]) -> Vec<Move> {
     let Some(rungs) = Rungs::of(experiment) else {
         return Vec::new();
@@ -134,20 +135,33 @@ pub fn decide(experiment: &Experiment, runs: &[Run]) -> Vec<Move> {
     waiting.iter().map(decide).collect()
 }
 
-/// The place of each configuration among those that wait, from 0.
+/// The place of each configuration among those that wait, from 0. One may have lost its hardest seed, so they are compared over the
+/// seeds that all of them have; where there is none, those with fewer seeds come behind the others.
 fn places(experiment: &Experiment, waiting: &[&Run]) -> BTreeMap<usize, usize> {
     let objective = &experiment.objective;
-    let mut values: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let mut figures: BTreeMap<usize, BTreeMap<u64, f64>> = BTreeMap::new();
     for run in waiting {
-        let own = values.entry(run.configuration).or_default();
-        own.extend(run.figure(&objective.metric));
+        let own = figures.entry(run.configuration).or_default();
+        let figure = run.figure(&objective.metric);
+        own.extend(figure.map(|figure| (run.seed, figure)));
     }
-    let mut ranked: Vec<(usize, Option<f64>)> = values
-        .into_iter()
-        .map(|(configuration, values)| (configuration, mean(values)))
-        .collect();
+    // One without any figure is the last by itself.
+    let measured = || figures.values().filter(|own| !own.is_empty());
+    let is_shared = |seed: &u64| measured().all(|own| own.contains_key(seed));
+    let all = measured().next().into_iter().flat_map(BTreeMap::keys);
+    let shared: BTreeSet<u64> = all.copied().filter(is_shared).collect();
+    let value = |own: &BTreeMap<u64, f64>| {
+        let counts = |seed: &u64| shared.is_empty() || shared.contains(seed);
+        let counted = own.iter().filter(|(seed, _)| counts(seed));
+        mean(counted.map(|(_, figure)| *figure))
+    };
+    let rank = |(configuration, own): (&usize, &BTreeMap<u64, f64>)| {
+        let seeds = if shared.is_empty() { own.len() } else { 0 };
+        (*configuration, seeds, value(own))
+    };
+    let mut ranked: Vec<(usize, usize, Option<f64>)> = figures.iter().map(rank).collect();
     // The sort is stable, and the map was in the order of the indexes.
-    ranked.sort_by(|a, b| objective.order(a.1, b.1));
-    let place = |(place, (configuration, _))| (configuration, place);
-    ranked.into_iter().enumerate().map(place).collect()
+    ranked.sort_by(|a, b| b.1.cmp(&a.1).then(objective.order(a.2, b.2)));
+    let places = ranked.into_iter().map(|(configuration, ..)| configuration);
+    places.zip(0..).collect()
 }

@@ -36,7 +36,7 @@ pub struct ComparisonRow {
     pub status: RowStatus,
     /// Why a run of it failed, the first one's.
     pub error: Option<JobError>,
-    /// How many of its runs are left and why the others are not, for people; null while none is lost, and where all are.
+    /// How many of its runs are left and why the others are not, for people; null while none is lost, and where `status` says it of all.
     pub note: Option<String>,
     /// The objective's metric, mean over `metric_seeds`: at the end, or of the last evaluation while it runs or where it was stopped early.
     pub metric: Option<f64>,
@@ -46,7 +46,8 @@ pub struct ComparisonRow {
     pub metric_seeds: Vec<u64>,
     /// The metric less that of the best, mean over the seeds that both have.
     pub difference: Option<f64>,
-    /// The 95 % interval of `difference`: paired bootstrap over the validation rows. Only for runs that ended well.
+    /// The 95 % interval of `difference`: paired bootstrap over the validation rows, the seeds being as they are. Only for runs that
+    /// ended well.
     pub difference_ci95: Option<[f64; 2]>,
     /// The most optimizer steps that a run of it has trained.
     pub steps: Option<u64>,
@@ -61,7 +62,7 @@ pub struct ComparisonRow {
     pub adapter_bytes: Option<u64>,
 }
 
-/// Where a configuration stands: a job's state, or `stopped_early`.
+/// Where a configuration stands: a job's state, `stopped_early` or `deleted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowStatus {
@@ -74,6 +75,8 @@ pub enum RowStatus {
     Cancelled,
     /// Others were better at the same step.
     StoppedEarly,
+    /// None of its runs is there any more.
+    Deleted,
 }
 
 impl RowStatus {
@@ -88,10 +91,14 @@ impl RowStatus {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::StoppedEarly => "stopped_early",
+            Self::Deleted => "deleted",
         }
     }
 
     fn of(runs: &[&Run]) -> Self {
+        if runs.is_empty() {
+            return Self::Deleted;
+        }
         let is_open = |run: &&&Run| !run.state.is_terminal();
         if runs.iter().any(|run| is_open(&run))
             && runs.iter().filter(is_open).all(|run| run.is_at_rung())
@@ -203,8 +210,19 @@ impl<'a> Sides<'a> {
 
     /// How far the figure of one configuration lies above another's.
     fn difference(&self, own: usize, other: usize) -> Option<f64> {
+        mean(self.differences(own, other))
+    }
+
+    /// How far the figure of one configuration lies above another's, seed by seed.
+    fn differences(&self, own: usize, other: usize) -> Vec<f64> {
         let pairs = self.pairs(own, other).into_iter();
-        mean(pairs.map(|[own, other]| own.1 - other.1))
+        pairs.map(|[own, other]| own.1 - other.1).collect()
+    }
+
+    /// Tells whether some seeds say that a configuration is better than another, and some that it is worse.
+    fn is_split(&self, own: usize, other: usize) -> bool {
+        let differences = self.differences(own, other);
+        differences.iter().any(|it| *it > 0.0) && differences.iter().any(|it| *it < 0.0)
     }
 
     /// The best configuration among those that ran to their end. One that has lost seeds has to beat the best of those with more.
@@ -216,9 +234,9 @@ impl<'a> Sides<'a> {
             .collect();
         // The sort is stable: equals stay in the order of their indexes.
         ended.sort_by_key(|index| Reverse(seeds(*index)));
-        let is_better = |difference| self.objective.order(Some(difference), Some(0.0)).is_lt();
         ended.into_iter().reduce(|best, other| {
-            match self.difference(other, best).is_some_and(is_better) {
+            let difference = self.difference(other, best);
+            match difference.is_some_and(|it| self.objective.is_better(it)) {
                 true => other,
                 false => best,
             }
@@ -227,7 +245,7 @@ impl<'a> Sides<'a> {
 }
 
 impl Comparison {
-    /// Puts the table together. `intervals` are those of [`Comparison::intervals`].
+    /// Puts the table together. `intervals` are those of [`Comparison::pairs`], each by [`Comparison::interval`].
     pub fn of(experiment: &Experiment, runs: &[Run], intervals: &Intervals) -> Self {
         let sides = Sides::of(experiment, runs);
         let best = sides.best();
@@ -240,44 +258,52 @@ impl Comparison {
         let table: Vec<ComparisonRow> = rows.collect();
         let is_over = runs.iter().all(|run| run.state.is_terminal());
         Self {
-            recommendation: best
-                .filter(|_| is_over)
-                .map(|best| verdict::recommendation(experiment, &table, best)),
+            recommendation: best.filter(|_| is_over).map(|best| {
+                let is_split = |row: &ComparisonRow| sides.is_split(row.configuration, best);
+                verdict::recommendation(experiment, &table, best, is_split)
+            }),
             warnings: verdict::warnings(experiment, runs, &table, best),
             best,
             table,
         }
     }
 
-    /// The jobs whose rows the intervals are made from: those of the configurations that ran to their end.
-    pub fn measured(runs: &[Run]) -> impl Iterator<Item = &str> {
-        let well = runs.iter().filter(|run| run.state == JobState::Succeeded);
-        well.map(|run| run.job.as_str())
-    }
-
-    /// The 95 % intervals of the differences to the best, by configuration. `scores` are those of each job of
-    /// [`Comparison::measured`] that has any; a difference that a job without any is part of has no interval.
-    pub fn intervals(
-        experiment: &Experiment,
-        runs: &[Run],
-        scores: &BTreeMap<String, RowScores>,
-    ) -> Intervals {
+    /// The jobs that the intervals of the differences to the best are made from: those of the configurations that ran to their end.
+    pub fn pairs(experiment: &Experiment, runs: &[Run]) -> Pairs {
         let sides = Sides::of(experiment, runs);
         let Some(best) = sides.best() else {
-            return Intervals::new();
+            return Pairs::new();
         };
-        let interval = |index| {
+        let jobs = |index| {
             let pairs = sides.pairs(index, best).into_iter();
-            let scored = pairs
-                .map(|[(own, _), (best, _)]| Some((scores.get(&best.job)?, scores.get(&own.job)?)));
-            let (best, own): (Vec<_>, Vec<_>) = scored.collect::<Option<_>>()?;
-            let interval = bootstrap::interval(&experiment.objective.metric, &best, &own)?;
-            Some((index, interval))
+            let is_well = |run: &Run| run.state == JobState::Succeeded;
+            let jobs = pairs.map(|[(own, _), (best, _)]| {
+                is_well(own).then(|| [own.job.clone(), best.job.clone()])
+            });
+            let jobs: Vec<_> = jobs.collect::<Option<_>>()?;
+            (!jobs.is_empty()).then_some((index, jobs))
         };
         let others = (0..sides.runs.len()).filter(|index| *index != best);
-        others.filter_map(interval).collect()
+        others.filter_map(jobs).collect()
+    }
+
+    /// The 95 % interval of a difference that is made from these pairs. `scores` are those of each of their jobs that has any; the
+    /// difference that a job without any is part of has no interval.
+    pub fn interval(
+        experiment: &Experiment,
+        pairs: &[[String; 2]],
+        scores: &BTreeMap<String, RowScores>,
+    ) -> Option<[f64; 2]> {
+        let side = |which: usize| pairs.iter().map(move |pair| scores.get(&pair[which]));
+        let own: Vec<_> = side(0).collect::<Option<_>>()?;
+        let best: Vec<_> = side(1).collect::<Option<_>>()?;
+        bootstrap::interval(&experiment.objective.metric, &best, &own)
     }
 }
+
+/// By configuration the jobs that its difference to the best is made from: for each seed its own and the best's. The same jobs make the
+/// same interval.
+pub type Pairs = BTreeMap<usize, Vec<[String; 2]>>;
 
 /// Intervals of the differences to the best, by configuration.
 pub type Intervals = BTreeMap<usize, [f64; 2]>;
@@ -302,7 +328,7 @@ fn row(experiment: &Experiment, sides: &Sides<'_>, index: usize) -> ComparisonRo
         seeds: all.iter().map(|run| run.seed).collect(),
         status: RowStatus::of(all),
         error: all.iter().find_map(|run| run.error.clone()),
-        note: note(all),
+        note: note(experiment, all),
         metric_std: deviation(&values),
         metric: mean(values),
         metric_seeds: measured.iter().map(|run| run.seed).collect(),
@@ -322,19 +348,25 @@ fn row(experiment: &Experiment, sides: &Sides<'_>, index: usize) -> ComparisonRo
 }
 
 /// What there is to say of the runs that are lost.
-fn note(runs: &[&Run]) -> Option<String> {
-    let is_lost = |run: &&&Run| matches!(run.state, JobState::Failed | JobState::Cancelled);
-    let lost = runs.iter().filter(is_lost);
-    let (left, all) = (runs.len() - lost.clone().count(), runs.len());
-    if left == 0 || left == all {
+fn note(experiment: &Experiment, runs: &[&Run]) -> Option<String> {
+    let fate = |seed: &u64| match runs.iter().find(|run| run.seed == *seed) {
+        None => Some(format!("seed {seed}: its run was deleted")),
+        Some(run) if !matches!(run.state, JobState::Failed | JobState::Cancelled) => None,
+        Some(run) => Some(match &run.error {
+            Some(error) => format!("seed {seed} {}: {}", run.state, error.message),
+            None => format!("seed {seed} {}", run.state),
+        }),
+    };
+    let lost: Vec<String> = experiment.seeds.iter().filter_map(fate).collect();
+    let all = experiment.seeds.len();
+    let left = all - lost.len();
+    // The status says what is the same for all.
+    let is_alike = runs.is_empty() || runs.len() == all;
+    if left == all || left == 0 && is_alike {
         return None;
     }
-    let why = lost.map(|run| match &run.error {
-        Some(error) => format!("seed {} {}: {}", run.seed, run.state, error.message),
-        None => format!("seed {} {}", run.seed, run.state),
-    });
     let told: Vec<_> = std::iter::once(format!("{left} of {all} seeds"))
-        .chain(why)
+        .chain(lost)
         .collect();
     Some(told.join("; "))
 }

@@ -1,6 +1,6 @@
 //! From what is asked for to one specification per configuration.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
@@ -81,8 +81,11 @@ impl Base {
     }
 }
 
+/// Paths of `grid` and `random` together.
+const MOST_PATHS: usize = 50;
+
 /// The settings of one configuration, each with `grid` or `random` in front of where it comes from.
-type Settings<'a> = Vec<(&'a Path, Value, &'static str)>;
+type Settings<'a> = Vec<(&'a Path, Cow<'a, Value>, &'static str)>;
 
 impl Asked {
     /// Every configuration, each different from all others.
@@ -154,6 +157,23 @@ impl Asked {
 
     /// A path must be there for one of the methods, and have its values from one place.
     fn check_paths(&self, bases: &[Base]) -> Result<(), SpecError> {
+        let paths = self.paths().count();
+        if paths > MOST_PATHS {
+            let param = match self.grid.len() > self.drawn().count() {
+                true => "grid",
+                false => "random",
+            };
+            let message = format!(
+                "'{param}' varies too much: there are {paths} paths in 'grid' and 'random', and an experiment has at most {MOST_PATHS}"
+            );
+            return Err(FieldError::invalid(param, message).into());
+        }
+        let mut methods: Vec<Value> = Vec::new();
+        for method in bases.iter().map(Base::method) {
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
         let mut findings = Vec::new();
         let origins = self.grid.iter().map(|(path, _)| ("grid", path));
         let origins = origins.chain(self.drawn().map(|path| ("random", path)));
@@ -163,8 +183,8 @@ impl Asked {
             if origin == "random" && self.grid.iter().any(|(other, _)| other == path) {
                 let message = format!("'{param}' is in 'grid' as well; leave one out");
                 findings.push(FieldError::invalid(param, message));
-            } else if !bases.iter().any(|base| path.applies_to(&base.method())) {
-                let unknown = path.findings(&bases[0].method(), Value::Null);
+            } else if !methods.iter().any(|method| path.applies_to(method)) {
+                let unknown = path.findings(&methods[0], Value::Null);
                 let (old, new) = (format!("'{section}."), format!("'{origin}.{section}."));
                 findings.extend(unknown.into_iter().map(|it| {
                     let message = it.message.replace(&old, &new);
@@ -223,7 +243,7 @@ impl Asked {
             for settings in &combinations {
                 for value in values {
                     let mut settings = settings.clone();
-                    settings.push((path, value.clone(), "grid"));
+                    settings.push((path, Cow::Borrowed(value), "grid"));
                     longer.push(settings);
                 }
             }
@@ -271,7 +291,7 @@ impl Asked {
                 *section = json!({});
             }
             if let Some(section) = section.as_object_mut() {
-                section.insert(path.field.clone(), value.clone());
+                section.insert(path.field.clone(), value.as_ref().clone());
             }
             let name = path.name();
             origins.0.insert(name.clone(), format!("{origin}.{name}"));

@@ -26,7 +26,9 @@ use crate::{
 
 pub use asha::{Move, Next, decide, first_rung};
 pub use bootstrap::RowScores;
-pub use compare::{Comparison, ComparisonRow, ExperimentWarning, Intervals, RowStatus, overall};
+pub use compare::{
+    Comparison, ComparisonRow, ExperimentWarning, Intervals, Pairs, RowStatus, overall,
+};
 pub use progress::{ExperimentProgress, seconds_left};
 pub use request::ExperimentRequest;
 
@@ -167,6 +169,11 @@ impl Objective {
             metric: metric.to_owned(),
             direction: direction.unwrap_or(usual),
         })
+    }
+
+    /// Tells whether a configuration with this difference to another is the better one of the two.
+    fn is_better(&self, difference: f64) -> bool {
+        self.order(Some(difference), Some(0.0)).is_lt()
     }
 
     /// The order of two values, the better one first; what is missing or not finite comes last.

@@ -1,6 +1,6 @@
 //! `grid` and `random`: which settings vary, and over which values.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value};
 
@@ -211,17 +211,16 @@ impl Range {
         }
     }
 
-    fn draw(&self, random: &mut Random) -> Value {
+    fn draw(&self, random: &mut Random) -> Cow<'_, Value> {
         let unit = random.unit();
-        match self {
-            Self::Linear(low, high) => {
-                Value::from(rounded(low + unit * (high - low)).clamp(*low, *high))
+        let (number, low, high) = match self {
+            Self::Linear(low, high) => (low + unit * (high - low), low, high),
+            Self::Log(low, high) => (low * (high / low).powf(unit), low, high),
+            Self::Choice(values) => {
+                return Cow::Borrowed(&values[(unit * values.len() as f64) as usize]);
             }
-            Self::Log(low, high) => {
-                Value::from(rounded(low * (high / low).powf(unit)).clamp(*low, *high))
-            }
-            Self::Choice(values) => values[(unit * values.len() as f64) as usize].clone(),
-        }
+        };
+        Cow::Owned(Value::from(rounded(number).clamp(*low, *high)))
     }
 }
 
@@ -236,26 +235,28 @@ impl Draws {
     }
 
     /// All samples, each a value per path; a method takes those of the paths that it has.
-    pub(super) fn samples(&self) -> Vec<BTreeMap<&Path, Value>> {
+    pub(super) fn samples(&self) -> Vec<BTreeMap<&Path, Cow<'_, Value>>> {
         let mut random = Random::new(self.seed);
         (0..self.n)
             .map(|_| {
-                let draw = |(path, range): (_, &Range)| (path, range.draw(&mut random));
-                self.ranges.iter().map(draw).collect()
+                let ranges = self.ranges.iter();
+                ranges
+                    .map(|(path, range)| (path, range.draw(&mut random)))
+                    .collect()
             })
             .collect()
     }
 }
 
 /// A drawn number as a field takes it: one that takes whole numbers alone gets the nearest.
-pub(super) fn fitted(path: &Path, method: &Value, value: Value) -> Value {
+pub(super) fn fitted<'a>(path: &Path, method: &Value, value: Cow<'a, Value>) -> Cow<'a, Value> {
     let Some(number) = value.as_f64() else {
         return value;
     };
     let whole = Value::from(number.round() as i64);
     let is_refused = |value: &Value| !path.findings(method, value.clone()).is_empty();
     if is_refused(&value) && !is_refused(&whole) {
-        whole
+        Cow::Owned(whole)
     } else {
         value
     }

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    ComparisonRow, Direction, Experiment, ExperimentWarning, Objective, RowStatus, Run, TRAIN_LOSS,
-};
+use super::{ComparisonRow, Experiment, ExperimentWarning, Objective, RowStatus, Run, TRAIN_LOSS};
 use crate::Warning;
 
 /// Values of a setting from which on the best one lying at an end of them says something.
 const TRIED: usize = 3;
 
 /// Which configuration to take: of those that cannot be told from the best, the one with the fewest trained parameters; and why.
+/// `is_split` tells of which ones the seeds disagree whether they are better than the best.
 pub(super) fn recommendation(
     experiment: &Experiment,
     table: &[ComparisonRow],
     best: usize,
+    is_split: impl Fn(&ComparisonRow) -> bool,
 ) -> String {
+    let against = |row: &ComparisonRow| against(experiment, row, &table[best], is_split(row));
     let objective = &experiment.objective;
     let comparable =
         |row: &&ComparisonRow| row.status == RowStatus::Succeeded && row.difference.is_some();
@@ -29,11 +30,7 @@ pub(super) fn recommendation(
         })
         .unwrap_or(&table[best]);
     if chosen.configuration != best {
-        return format!(
-            "{}: {}",
-            chosen.label,
-            against(experiment, chosen, &table[best])
-        );
+        return format!("{}: {}", chosen.label, against(chosen));
     }
     let best = &table[best];
     let second = table
@@ -46,11 +43,17 @@ pub(super) fn recommendation(
         .map_or_else(String::new, |value| shown(objective, value));
     let label = &best.label;
     match second {
+        Some(second) if is_beaten_by(objective, second) => format!(
+            "{label}: {} {value}, but {} lies {}",
+            objective.metric,
+            second.label,
+            against(second)
+        ),
         Some(second) => format!(
             "{label}: the best {} ({value}), next is {}, {}",
             objective.metric,
             second.label,
-            against(experiment, second, best)
+            against(second)
         ),
         None if table.len() > 1 => {
             format!(
@@ -68,21 +71,33 @@ fn is_level(row: &ComparisonRow) -> bool {
         .is_some_and(|[low, high]| low <= 0.0 && 0.0 <= high)
 }
 
-/// How a configuration compares with the best: how far from it, how sure that is, and at what share of the cost.
-fn against(experiment: &Experiment, row: &ComparisonRow, best: &ComparisonRow) -> String {
+/// Tells whether a configuration is better than the best over the seeds that both have. With seeds lost, one may be better than a second
+/// and the second than a third without the first being better than the third.
+fn is_beaten_by(objective: &Objective, row: &ComparisonRow) -> bool {
+    let is_better = |difference| objective.is_better(difference);
+    row.status == RowStatus::Succeeded && row.difference.is_some_and(is_better)
+}
+
+/// How a configuration compares with the best: how far from it, how sure that is, and at what share of the cost. The interval says
+/// nothing of the chance between seeds, so that nothing is sure of which they disagree.
+fn against(
+    experiment: &Experiment,
+    row: &ComparisonRow,
+    best: &ComparisonRow,
+    is_split: bool,
+) -> String {
     let objective = &experiment.objective;
-    let side = match objective.direction {
-        Direction::Max => "below",
-        Direction::Min => "above",
-    };
-    let difference = row.difference.unwrap_or_default().abs();
+    let difference = row.difference.unwrap_or_default();
+    let side = if difference > 0.0 { "above" } else { "below" };
+    let size = difference.abs();
     let distance = match is_share(objective) {
-        true => format!("{:.1} points {side} {}", 100.0 * difference, best.label),
-        false => format!("{difference:.4} {side} {}", best.label),
+        true => format!("{:.1} points {side} {}", 100.0 * size, best.label),
+        false => format!("{size:.4} {side} {}", best.label),
     };
     let sureness = match row.difference_ci95 {
-        Some(_) if is_level(row) => "not distinguishable at 95 %",
-        Some(_) => "more than chance at 95 %",
+        Some(_) if is_level(row) => "not distinguishable at 95 % on these validation rows",
+        Some(_) if is_split => "though the seeds disagree which is better",
+        Some(_) => "more than the chance of these validation rows at 95 %",
         None => "how sure that is cannot be told",
     };
     let mut parts = vec![distance];
@@ -165,6 +180,14 @@ pub(super) fn warnings(
         && let Some(message) = edge(experiment, table, row)
     {
         warn("edge_of_range", message, Some(row.configuration));
+    }
+    let beaten = |row: &&ComparisonRow| is_beaten_by(&experiment.objective, row);
+    if let (Some(best), Some(row)) = (best, table.iter().find(beaten)) {
+        let message = format!(
+            "{} is better than {} over the seeds that both have: which one is the best depends on the lost runs; try them again",
+            row.label, table[best].label
+        );
+        warn("no_clear_best", message, Some(row.configuration));
     }
     warnings.extend(of_runs(experiment, runs));
     warnings

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{LONGEST_NAME, MOST_NAMES};
 use crate::fields::Fields;
 
 /// Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
@@ -56,12 +57,15 @@ fn learning_rates(fields: &mut Fields<'_>) -> BTreeMap<String, f64> {
     let legal = |x: &f64| (0.0..=10.0).contains(x);
     let rates: BTreeMap<String, f64> = object
         .iter()
+        .filter(|(pattern, _)| pattern.len() <= LONGEST_NAME)
         .filter_map(|(pattern, rate)| Some((pattern.clone(), rate.as_f64().filter(legal)?)))
         .collect();
-    if rates.len() < object.len() || rates.len() > 1000 {
+    if rates.len() < object.len() || rates.len() > MOST_NAMES {
         fields.reject(
             "learning_rates",
-            "takes at most 1000 pairs of a regular expression on parameter names and a rate from 0 to 10",
+            format_args!(
+                "takes at most {MOST_NAMES} pairs of a regular expression of at most {LONGEST_NAME} bytes on parameter names and a rate from 0 to 10"
+            ),
         );
     }
     rates

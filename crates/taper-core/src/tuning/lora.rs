@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{LONGEST_NAME, MOST_NAMES};
 use crate::fields::Fields;
 
 /// LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
@@ -67,6 +68,10 @@ impl Default for Lora {
 }
 
 const LARGEST_RANK: i64 = 4096;
+/// Bytes of a regular expression on the whole path.
+const LONGEST_PATTERN: usize = 1000;
+/// Numbers of layers in `layers_to_transform`.
+const MOST_LAYERS: usize = 1000;
 
 fn is_alpha(x: f64) -> bool {
     x > 0.0 && x < 1e6
@@ -122,14 +127,19 @@ impl Lora {
 
 fn target_modules(fields: &mut Fields<'_>) -> Option<TargetModules> {
     let value = fields.value("target_modules")?;
-    if let Some(pattern) = value.as_str().filter(|p| !p.is_empty() && p.len() <= 1000) {
+    if let Some(pattern) = value
+        .as_str()
+        .filter(|p| !p.is_empty() && p.len() <= LONGEST_PATTERN)
+    {
         return Some(TargetModules::Pattern(pattern.to_owned()));
     }
     let names = list_of_names(value);
     if names.is_none() {
         fields.reject(
             "target_modules",
-            "must be a list of 1 to 1000 module names, for instance [\"query\", \"value\"], \"all-linear\", or a regular expression",
+            format_args!(
+                "must be a list of 1 to {MOST_NAMES} module names of at most {LONGEST_NAME} bytes, for instance [\"query\", \"value\"], \"all-linear\", or a regular expression of at most {LONGEST_PATTERN} bytes"
+            ),
         );
     }
     names.map(TargetModules::Names)
@@ -139,7 +149,12 @@ fn names(fields: &mut Fields<'_>, name: &'static str) -> Option<Vec<String>> {
     let value = fields.value(name)?;
     let names = list_of_names(value);
     if names.is_none() {
-        fields.reject(name, "must be a list of 1 to 1000 module names");
+        fields.reject(
+            name,
+            format_args!(
+                "must be a list of 1 to {MOST_NAMES} module names of at most {LONGEST_NAME} bytes"
+            ),
+        );
     }
     names
 }
@@ -147,8 +162,9 @@ fn names(fields: &mut Fields<'_>, name: &'static str) -> Option<Vec<String>> {
 fn list_of_names(value: &serde_json::Value) -> Option<Vec<String>> {
     let list = value
         .as_array()
-        .filter(|list| (1..=1000).contains(&list.len()))?;
-    let name = |n: &serde_json::Value| n.as_str().filter(|n| !n.is_empty()).map(str::to_owned);
+        .filter(|list| (1..=MOST_NAMES).contains(&list.len()))?;
+    let is_name = |name: &&str| (1..=LONGEST_NAME).contains(&name.len());
+    let name = |n: &serde_json::Value| n.as_str().filter(is_name).map(str::to_owned);
     list.iter().map(name).collect()
 }
 
@@ -156,14 +172,16 @@ fn layers(fields: &mut Fields<'_>) -> Option<Vec<usize>> {
     let value = fields.value("layers_to_transform")?;
     let number = |n: &serde_json::Value| n.as_u64().filter(|n| *n < 100_000).map(|n| n as usize);
     let layers: Option<Vec<usize>> = match value.as_array() {
-        Some(list) if !list.is_empty() => list.iter().map(number).collect(),
+        Some(list) if (1..=MOST_LAYERS).contains(&list.len()) => list.iter().map(number).collect(),
         Some(_) => None,
         None => number(value).map(|n| vec![n]),
     };
     if layers.is_none() {
         fields.reject(
             "layers_to_transform",
-            "must be the number of a layer, or a list of such numbers",
+            format_args!(
+                "must be the number of a layer, or a list of 1 to {MOST_LAYERS} such numbers"
+            ),
         );
     }
     layers
@@ -179,13 +197,16 @@ fn pattern(
         return BTreeMap::new();
     };
     let entry = |(key, value): (&String, &serde_json::Value)| {
-        Some((key.clone(), value.as_f64().filter(|x| holds(*x))?))
+        let value = value.as_f64().filter(|x| holds(*x))?;
+        (key.len() <= LONGEST_NAME).then(|| (key.clone(), value))
     };
     let pairs: BTreeMap<String, f64> = object.iter().filter_map(entry).collect();
-    if pairs.len() < object.len() || pairs.len() > 1000 {
+    if pairs.len() < object.len() || pairs.len() > MOST_NAMES {
         fields.reject(
             name,
-            format_args!("takes at most 1000 pairs of a module name and {what}"),
+            format_args!(
+                "takes at most {MOST_NAMES} pairs of a module name of at most {LONGEST_NAME} bytes and {what}"
+            ),
         );
     }
     pairs

@@ -10,6 +10,11 @@ use utoipa::ToSchema;
 
 use crate::{FieldError, fields::Fields};
 
+/// Module names, or patterns of names, in one setting.
+const MOST_NAMES: usize = 1000;
+/// Bytes of one of them.
+const LONGEST_NAME: usize = 200;
+
 pub use layerwise::Layerwise;
 pub use lora::{Lora, TargetModules};
 pub use prompt_tuning::{PromptInit, PromptTuning};

@@ -50,6 +50,9 @@ impl Default for PromptTuning {
     }
 }
 
+/// Bytes of `prompt_tuning_init_text`.
+const LONGEST_TEXT: usize = 10_000;
+
 impl PromptTuning {
     pub(crate) fn parse(fields: &mut Fields<'_>) -> Self {
         let default = Self::default();
@@ -65,10 +68,12 @@ impl PromptTuning {
         let text = fields.string("prompt_tuning_init_text");
         let prompt_tuning_init = init.unwrap_or(default.prompt_tuning_init);
         let wanted = prompt_tuning_init == PromptInit::Text;
-        if wanted && text.is_none_or(|text| text.trim().is_empty() || text.len() > 100_000) {
+        if wanted && text.is_none_or(|text| text.trim().is_empty() || text.len() > LONGEST_TEXT) {
             fields.reject(
                 "prompt_tuning_init_text",
-                "must be a text of at most 100000 bytes with prompt_tuning_init TEXT",
+                format_args!(
+                    "must be a text of at most {LONGEST_TEXT} bytes with prompt_tuning_init TEXT"
+                ),
             );
         }
         if !wanted && text.is_some() {

@@ -14,6 +14,7 @@ export const stateWords: Record<RunState, string> = {
   failed: 'failed',
   cancelled: 'cancelled',
   stopped_early: 'stopped early',
+  deleted: 'deleted',
 }
 
 const number = (value: unknown) => (typeof value === 'number' ? value : undefined)

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, atomic::AtomicBool, atomic::Ordering, mpsc},
     time::{Duration, Instant},
@@ -10,13 +10,14 @@ use std::{
 
 use serde_json::{Value, json};
 use taper_core::{
-    ExperimentRequest, JobState, Metrics, Outcome, Plan, Project, RunSpec, Stop, TrainError, Wish,
+    ExperimentRequest, JobState, Metrics, Outcome, Plan, Project, Reason, RunSpec, Stop,
+    TrainError, Wish,
 };
 use taper_runner::ExperimentView;
 use taper_store::{Job, Once, Scope};
 use tokio::time::timeout;
 
-use crate::bench::{Bench, Script, done, plan, spec};
+use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
 
 impl Bench {
     /// Makes an experiment of full tuning and LoRA with more fields.
@@ -108,17 +109,9 @@ async fn a_table_that_cannot_be_read_now_is_read_again() {
 #[tokio::test]
 async fn intervals_are_made_once_for_all_who_ask_meanwhile() {
     let (bench, experiment) = compared().await;
-    // A pipe can be read once, and nobody comes to its end before it is written.
+    // A pipe can be read once.
     let table = bench.table_of(&experiment.jobs[1]);
-    let rows = fs::read(&table).unwrap();
-    fs::remove_file(&table).unwrap();
-    assert!(
-        Command::new("mkfifo")
-            .arg(&table)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let rows = pipe(&table);
     let asking = async {
         let (first, second) = tokio::join!(bench.look(&experiment), bench.look(&experiment));
         [interval(&first), interval(&second)]
@@ -131,6 +124,146 @@ async fn intervals_are_made_once_for_all_who_ask_meanwhile() {
     writing.await.unwrap().unwrap();
     assert!(first.is_some() && first == second, "{first:?} {second:?}");
     assert_eq!(interval(&bench.look(&experiment).await), first);
+}
+
+/// A table in the place of a run's that nobody comes to the end of before it is written.
+fn pipe(table: &Path) -> Vec<u8> {
+    let rows = fs::read(table).unwrap();
+    fs::remove_file(table).unwrap();
+    let made = Command::new("mkfifo").arg(table).status().unwrap();
+    assert!(made.success());
+    rows
+}
+
+#[tokio::test]
+async fn nothing_but_the_table_waits_for_intervals_that_take_long() {
+    let bench = Bench::start(Script::new(|run, _, control| {
+        match run.spec.tuning.method.name() {
+            "layerwise" => until_stopped(control),
+            _ => measured(run),
+        }
+    }))
+    .await;
+    let methods = json!([{"type": "full"}, {"type": "lora"}, {"type": "layerwise"}]);
+    let experiment = bench.compare(json!({"methods": methods})).await;
+    let [full, lora, last] = &experiment.jobs[..] else {
+        panic!("{:?}", experiment.jobs)
+    };
+    bench.wait(full, JobState::Succeeded).await;
+    bench.wait(lora, JobState::Succeeded).await;
+    bench.wait(last, JobState::Running).await;
+    let table = bench.table_of(lora);
+    let rows = pipe(&table);
+    let id = &experiment.record.id;
+    let acting = async {
+        let shown = bench.look(&experiment).await;
+        let listed = bench.runner.experiments(&Scope::All, None, 9).await;
+        bench
+            .runner
+            .pause_experiment(&Scope::All, id)
+            .await
+            .unwrap();
+        bench
+            .runner
+            .resume_experiment(&Scope::All, id)
+            .await
+            .unwrap();
+        let cancelled = bench.runner.cancel_experiment(&Scope::All, id).await;
+        [shown, listed.unwrap().data.remove(0), cancelled.unwrap()]
+    };
+    let shown = timeout(Duration::from_secs(20), acting).await.unwrap();
+    for shown in &shown {
+        assert_eq!(
+            (interval(shown), &shown.comparison.recommendation),
+            (None, &None)
+        );
+        assert_eq!(shown.comparison.best, Some(0));
+    }
+    assert_eq!(shown[2].state, JobState::Succeeded);
+
+    let writing = tokio::task::spawn_blocking(move || fs::write(table, rows));
+    let whole = bench.runner.whole_experiment(&Scope::All, id);
+    let whole = timeout(Duration::from_secs(20), whole)
+        .await
+        .unwrap()
+        .unwrap();
+    writing.await.unwrap().unwrap();
+    assert!(interval(&whole).is_some() && whole.comparison.recommendation.is_some());
+    assert_eq!(bench.look(&experiment).await.comparison, whole.comparison);
+}
+
+#[tokio::test]
+async fn an_interval_that_is_known_is_shown_while_others_are_made() {
+    let (key, wait) = gate();
+    let bench = Bench::start(Script::new(move |run, _, _| {
+        if run.spec.tuning.method.name() == "layerwise" {
+            wait();
+        }
+        measured(run)
+    }))
+    .await;
+    let methods = json!([{"type": "full"}, {"type": "lora"}, {"type": "layerwise"}]);
+    let experiment = bench.compare(json!({"methods": methods})).await;
+    bench.wait(&experiment.jobs[1], JobState::Succeeded).await;
+    let id = &experiment.record.id;
+    let first = bench
+        .runner
+        .whole_experiment(&Scope::All, id)
+        .await
+        .unwrap();
+    assert!(interval(&first).is_some());
+
+    drop(key);
+    let last = &experiment.jobs[2];
+    bench.wait(last, JobState::Succeeded).await;
+    let table = bench.table_of(last);
+    let rows = pipe(&table);
+    let later = bench.look(&experiment).await;
+    let shown = &later.comparison.table[2];
+    assert_eq!(interval(&later), interval(&first));
+    assert_eq!(
+        (shown.difference.is_some(), shown.difference_ci95),
+        (true, None)
+    );
+    let writing = tokio::task::spawn_blocking(move || fs::write(table, rows));
+    let whole = bench.runner.whole_experiment(&Scope::All, id);
+    let whole = timeout(Duration::from_secs(20), whole)
+        .await
+        .unwrap()
+        .unwrap();
+    writing.await.unwrap().unwrap();
+    assert!(whole.comparison.table[2].difference_ci95.is_some());
+}
+
+#[tokio::test]
+async fn a_run_that_is_paused_at_its_rung_waits_for_its_user() {
+    let script = Script::new(|run, _, control| match run.spec.tuning.method.name() {
+        "full" => until_stopped(control),
+        _ => Err(Stop::Reached.into()),
+    });
+    let bench = Bench::with_workers(script, 2).await;
+    let experiment = bench
+        .compare(json!({"strategy": {"type": "asha", "reduction": 2}}))
+        .await;
+    let job = &experiment.jobs[1];
+    let waiting = bench.wait(job, JobState::Paused).await;
+    assert_eq!(waiting.reason, Some(Reason::Rung));
+    for _ in 0..2 {
+        let paused = bench.runner.pause(&Scope::All, &job.id).await.unwrap();
+        assert_eq!((paused.state, paused.reason), (JobState::Paused, None));
+    }
+    let message = "The job was paused at its rung, and waits until it is resumed";
+    bench.wait_for_event(job, message).await;
+    let resumed = bench.runner.resume(&Scope::All, &job.id).await.unwrap();
+    assert_eq!(resumed.state, JobState::Queued);
+    let waiting = bench.wait(job, JobState::Paused).await;
+    assert_eq!(waiting.reason, Some(Reason::Rung));
+    let id = &experiment.record.id;
+    bench
+        .runner
+        .cancel_experiment(&Scope::All, id)
+        .await
+        .unwrap();
 }
 
 /// A gate that stays shut until its key is dropped.

@@ -4,6 +4,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
+use serde_json::Value;
 use taper_core::ExperimentRequest;
 use utoipa::IntoParams;
 
@@ -23,11 +24,13 @@ use crate::{
 
 /// Most experiments of a page: each comes with its table, and that of up to 200 runs.
 const LONGEST_PAGE: u32 = 100;
+/// Bytes of the body: what it says may stand in each of 200 configurations.
+const LONGEST_BODY: usize = 64 << 10;
 
 /// Create an experiment
 ///
 /// Every configuration becomes one job per seed, all of them in the queue at once. With `dry_run` nothing is kept: the answer is the list of
-/// configurations, or the error that the experiment would get.
+/// configurations, or the error that the experiment would get. The body has at most 64 KiB.
 #[utoipa::path(
     post,
     path = "/v1/experiments",
@@ -44,10 +47,10 @@ pub(crate) async fn create_experiment(
     caller: Caller,
     Query(query): Query<Submission>,
     Marks(once): Marks,
-    JsonBody(body): JsonBody,
+    JsonBody(body): JsonBody<LONGEST_BODY>,
 ) -> Result<Json<SubmittedExperiment>, ApiError> {
     if query.dry_run {
-        let (request, project) = (ExperimentRequest::parse(&body)?, caller.scope.home());
+        let (request, project) = (parsed(body).await?, caller.scope.home());
         let plan = state.runner.plan_experiment(&project, request);
         return Ok(Json(SubmittedExperiment::Plan(plan.await?.into())));
     }
@@ -59,7 +62,7 @@ pub(crate) async fn create_experiment(
     let view = match made {
         Some(view) => view,
         None => {
-            let request = ExperimentRequest::parse(&body)?;
+            let request = parsed(body).await?;
             let project = caller.scope.home();
             let submitted = state.runner.submit_experiment(project, request, once);
             submitted.await?
@@ -67,6 +70,12 @@ pub(crate) async fn create_experiment(
     };
     let object = Box::new(ExperimentObject::from(view));
     Ok(Json(SubmittedExperiment::Experiment(object)))
+}
+
+/// Each of its configurations is read as a job is, which takes longer than a thread of the server may be held.
+async fn parsed(body: Value) -> Result<ExperimentRequest, ApiError> {
+    let parsed = tokio::task::spawn_blocking(move || ExperimentRequest::parse(&body));
+    Ok(parsed.await.map_err(ApiError::internal)??)
 }
 
 /// List experiments
@@ -94,6 +103,8 @@ pub(crate) async fn list_experiments(
 }
 
 /// Find an experiment
+///
+/// Intervals that take long to make come with a later answer, and `recommendation` with the last of them.
 #[utoipa::path(
     get,
     path = "/v1/experiments/{id}",
@@ -290,7 +301,7 @@ impl FromPairs for TableQuery {
 
 /// Download an experiment's table
 ///
-/// The comparison as JSON, as CSV or as Markdown.
+/// The comparison as JSON, as CSV or as Markdown, with all intervals: the answer waits for those that are being made.
 #[utoipa::path(
     get,
     path = "/v1/experiments/{id}/table",
@@ -308,7 +319,7 @@ pub(crate) async fn find_table(
     Path(id): Path<String>,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, ApiError> {
-    let view = state.runner.experiment(&caller.scope, &id).await?;
+    let view = state.runner.whole_experiment(&caller.scope, &id).await?;
     let (kind, text) = match query.format {
         TableFormat::Json => return Ok(Json(ExperimentTable::from(view)).into_response()),
         TableFormat::Csv => ("text/csv; charset=utf-8", view.comparison.to_csv()),

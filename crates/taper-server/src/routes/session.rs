@@ -37,7 +37,7 @@ pub(crate) async fn create_session(
     let bare = request.body().is_end_stream();
     let key = match bare || headers.contains_key(header::AUTHORIZATION) {
         true => auth::bearer(&headers)?.to_owned(),
-        false => CreateSession::read(&JsonBody::from_request(request, &state).await?.0)?.key,
+        false => CreateSession::read(&<JsonBody>::from_request(request, &state).await?.0)?.key,
     };
     let (word, caller) = auth::sign_in(&state, &key).await?;
     let cookie = cookie::set(&headers, &word, Session::SECONDS);

@@ -41,9 +41,9 @@ pub struct ExperimentObject {
     pub progress: ExperimentProgress,
     /// A row per configuration, in their order.
     pub table: Vec<ComparisonRow>,
-    /// The configuration with the best mean among those that ran to their end.
+    /// Index of the best configuration among those that ran to their end: two are compared over the seeds that both have.
     pub best: Option<usize>,
-    /// Which configuration to take and why, in one sentence; null until all runs have ended.
+    /// Which configuration to take and why, in one sentence; null until all runs have ended and the intervals are made.
     pub recommendation: Option<String>,
     pub warnings: Vec<ExperimentWarning>,
 }

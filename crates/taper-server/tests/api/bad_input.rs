@@ -150,6 +150,15 @@ async fn sizes_and_types_of_bodies() {
     let (status, _, message) = app.post_json(JOBS, body((1 << 20) + 1)).await.error().await;
     assert_eq!(status, 413);
     assert!(message.contains("1048576"), "{message}");
+    // What the body of an experiment says may stand in many jobs.
+    for (bytes, wanted) in [(64 << 10, 400), ((64 << 10) + 1, 413)] {
+        let (status, _, message) = app
+            .post_json("/v1/experiments", body(bytes))
+            .await
+            .error()
+            .await;
+        assert_eq!(status, wanted, "{message}");
+    }
     let pieces = [0; 2].map(|_| Ok::<_, std::io::Error>(vec![b' '; 600_000]));
     let streamed = Body::from_stream(futures_util::stream::iter(pieces));
     assert_eq!(app.post_json(JOBS, streamed).await.error().await.0, 413);

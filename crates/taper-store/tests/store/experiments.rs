@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::json;
 use taper_core::{
     CheckpointFiles, ExperimentRequest, JobState, Level, Metrics, NewEvent, Plan, Project, Reason,
@@ -166,6 +168,49 @@ async fn a_run_that_a_user_pauses_at_its_rung_waits_for_the_user() {
     assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
     let stopped = store.stop_experiment(&record, Wish::Cancel).await.unwrap();
     assert!(stopped.iter().all(|job| job.state == JobState::Cancelled) && stopped.len() == 2);
+}
+
+#[tokio::test]
+async fn a_run_that_waits_at_its_rung_can_be_held_there() {
+    let (_dir, store) = store().await;
+    let (record, jobs) = create(&store).await;
+    let running = start(&store, &jobs[0]).await;
+    assert_eq!(store.hold(&running).await.unwrap(), None);
+    reach(&store, &running, 0.5).await;
+    let second = start(&store, &jobs[1]).await;
+    reach(&store, &second, 0.7).await;
+
+    let held = store.hold(&running).await.unwrap().unwrap();
+    assert_eq!((held.state, held.reason), (JobState::Paused, None));
+    assert!(!store.decide_rung(&record.id).await.unwrap());
+    let ended = store.experiment_jobs(&record).await.unwrap();
+    assert!(ended.iter().all(|job| job.state == JobState::Paused));
+    assert_eq!(store.hold(&running).await.unwrap(), None);
+}
+
+/// Ids of the jobs that may be deleted.
+async fn old(store: &Store) -> Vec<String> {
+    let old = store.ended_before(Duration::ZERO, 9).await.unwrap();
+    old.into_iter().map(|job| job.id).collect()
+}
+
+#[tokio::test]
+async fn the_runs_of_an_experiment_grow_old_together() {
+    let (_dir, store) = store().await;
+    let (record, jobs) = create(&store).await;
+    let alone = run(&store).await;
+    let end = async |job: &Job, from| {
+        let ended = to(job, from, JobState::Cancelled);
+        store.transition(ended).await.unwrap().unwrap();
+    };
+    end(&jobs[1], &[JobState::ValidatingFiles]).await;
+    end(&alone, &[JobState::Running]).await;
+    // The other run is open.
+    assert_eq!(old(&store).await, [alone.id.as_str()]);
+    end(&jobs[0], &[JobState::ValidatingFiles]).await;
+    assert_eq!(old(&store).await, [jobs[0].id.as_str(), &alone.id]);
+    assert!(store.delete_experiment(&record).await.unwrap());
+    assert_eq!(old(&store).await, [alone.id.as_str()]);
 }
 
 #[tokio::test]

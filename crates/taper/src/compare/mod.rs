@@ -235,11 +235,13 @@ pub(crate) async fn watch(client: &Client, id: &str) -> Result<Value> {
 async fn report(client: &Client, experiment: &Value, format: Format) -> Result<()> {
     let id = experiment["id"].as_str().unwrap_or_default();
     say(client.table(id, format.as_str()).await?.trim_end());
+    // What rests on the intervals is told once the table has them.
+    let experiment = client.experiment(id).await?;
     if let (Format::Csv, Some(recommendation)) = (format, experiment["recommendation"].as_str()) {
         // The table goes into a file, and has no place for it.
         tell(recommendation);
     }
-    conclude(experiment)
+    conclude(&experiment)
 }
 
 /// Tells what is to be heeded of an ended experiment.

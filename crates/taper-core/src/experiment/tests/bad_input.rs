@@ -243,6 +243,68 @@ fn bad_input_is_told_by_field() {
     );
 }
 
+/// What one body says may stand in 200 configurations.
+#[test]
+fn what_is_long_is_refused() {
+    let long = "x".repeat(201);
+    let tuned = |field: &str, value: Value| json!({"tuning": {"type": "lora", field: value}, "grid": {"tuning.r": [1, 2]}});
+    let many: serde_json::Map<String, Value> = (0..51)
+        .map(|i| (format!("training.a{i}"), json!([1])))
+        .collect();
+    let layerwise = json!({"tuning": {"type": "layerwise", "learning_rates": {&long: 0.1}}, "grid": {"tuning.layer_decay": [0.5]}});
+    let text = json!({"type": "prompt_tuning", "prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "x".repeat(10_001)});
+    let text = json!({"tuning": text, "grid": {"tuning.num_virtual_tokens": [4]}});
+    let names = "at most 200 bytes";
+    for (more, param, message) in [
+        (
+            tuned("layers_to_transform", json!(vec![0; 1001])),
+            "tuning.layers_to_transform",
+            "a list of 1 to 1000 such numbers",
+        ),
+        (
+            tuned("target_modules", json!([&long])),
+            "tuning.target_modules",
+            names,
+        ),
+        (
+            tuned("modules_to_save", json!([&long])),
+            "tuning.modules_to_save",
+            names,
+        ),
+        (
+            tuned("rank_pattern", json!({&long: 4})),
+            "tuning.rank_pattern",
+            names,
+        ),
+        (
+            tuned("alpha_pattern", json!({&long: 4})),
+            "tuning.alpha_pattern",
+            names,
+        ),
+        (layerwise, "tuning.learning_rates", names),
+        (
+            text,
+            "tuning.prompt_tuning_init_text",
+            "at most 10000 bytes",
+        ),
+        (
+            json!({"grid": many}),
+            "grid",
+            "there are 51 paths in 'grid' and 'random', and an experiment has at most 50",
+        ),
+    ] {
+        let error = ExperimentRequest::parse(&with(more)).unwrap_err();
+        let first = error.first();
+        assert_eq!(first.param, param, "{error}");
+        assert!(first.message.contains(message), "{error}");
+    }
+    let mut unknown = with(json!({"methods": "all"}));
+    let fields = unknown.as_object_mut().unwrap();
+    fields.extend((0..500).map(|i| (format!("x{i}"), json!(1))));
+    let error = ExperimentRequest::parse(&unknown).unwrap_err();
+    assert_eq!(error.findings().len(), 100);
+}
+
 #[test]
 fn what_the_model_refuses_is_told_by_field() {
     let body = with(

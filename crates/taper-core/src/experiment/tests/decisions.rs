@@ -150,6 +150,56 @@ fn seeds_of_a_configuration_go_on_together() {
     );
 }
 
+/// Two of three configurations go on that have come to the rung with these figures, by seed; `None` = the run has failed.
+fn going_on(figures: [[Option<f64>; 2]; 4]) -> Vec<usize> {
+    let (experiment, jobs) = settled(json!({
+        "grid": {"tuning.r": [2, 4, 8, 16]}, "seeds": [1, 2], "strategy": {"type": "asha", "reduction": 2},
+    }));
+    let mut runs = runs(&experiment, &jobs, 90);
+    for (run, figure) in runs.iter_mut().zip(figures.into_iter().flatten()) {
+        train(run, figure.unwrap_or(0.0));
+        if figure.is_none() {
+            (run.state, run.reason) = (JobState::Failed, None);
+        }
+    }
+    let moves = decide(&experiment, &runs);
+    let promoted = promoted(&moves);
+    let run = runs
+        .iter()
+        .filter(|run| promoted.contains(&run.job.as_str()));
+    let mut configurations: Vec<_> = run.map(|run| run.configuration).collect();
+    configurations.dedup();
+    configurations
+}
+
+#[test]
+fn a_lost_seed_is_no_advantage_at_a_rung() {
+    // Over its one seed the second has a better mean than the first, which is better on that seed.
+    let figures = [
+        [Some(0.9), Some(0.5)],
+        [Some(0.88), None],
+        [Some(0.86), Some(0.9)],
+        [Some(0.1), Some(0.1)],
+    ];
+    assert_eq!(going_on(figures), [0, 1]);
+    // No seed is left to all: whoever has both comes first.
+    let figures = [
+        [Some(0.9), None],
+        [None, Some(0.9)],
+        [Some(0.5), Some(0.5)],
+        [Some(0.4), Some(0.4)],
+    ];
+    assert_eq!(going_on(figures), [2, 3]);
+    // One that was never measured takes no seed from the others.
+    let figures = [
+        [Some(0.5), Some(0.5)],
+        [Some(f64::NAN), Some(f64::NAN)],
+        [Some(0.6), None],
+        [Some(0.4), Some(0.4)],
+    ];
+    assert_eq!(going_on(figures), [0, 2]);
+}
+
 #[test]
 fn every_rung_lies_above_the_one_before() {
     let (experiment, _) = grid_of_twelve();

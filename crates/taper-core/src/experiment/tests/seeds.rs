@@ -70,13 +70,102 @@ fn a_difference_and_its_interval_are_over_the_same_seeds() {
         .zip(&runs)
         .map(|(correct, run)| (run.job.clone(), scores(1000, correct)))
         .collect();
-    let intervals = Comparison::intervals(&experiment, &runs, &known);
-    let [low, high] = intervals[&1];
+    let pairs = Comparison::pairs(&experiment, &runs);
+    let jobs = [["ftjob-3", "ftjob-0"], ["ftjob-5", "ftjob-2"]];
+    assert_eq!(
+        pairs,
+        BTreeMap::from([(1, jobs.map(|it| it.map(str::to_owned)).to_vec())])
+    );
+    let [low, high] = Comparison::interval(&experiment, &pairs[&1], &known).unwrap();
     assert!(low < -0.02 && -0.02 < high && high < 0.0, "{low} {high}");
     // The difference is over two seeds, so an interval over one of them would be another's.
     known.remove("ftjob-5");
-    let intervals = Comparison::intervals(&experiment, &runs, &known);
-    assert_eq!(intervals, BTreeMap::new());
+    assert_eq!(Comparison::interval(&experiment, &pairs[&1], &known), None);
+}
+
+#[test]
+fn seeds_that_disagree_leave_nothing_sure() {
+    let (experiment, mut runs) = one_lost();
+    let told = |runs: &[Run]| {
+        let intervals = BTreeMap::from([(1, [-0.03, -0.01])]);
+        Comparison::of(&experiment, runs, &intervals)
+            .recommendation
+            .unwrap()
+    };
+    let alike = told(&runs);
+    assert!(
+        alike.contains(", more than the chance of these validation rows at 95 %"),
+        "{alike}"
+    );
+    // Over both seeds it lies 0.02 below as before.
+    runs[3].metrics.set("valid_accuracy", 0.91);
+    runs[5].metrics.set("valid_accuracy", 0.85);
+    let split = told(&runs);
+    let sentence = "2.0 points below full, over the 2 of 3 seeds that both have, though the seeds disagree which is better";
+    assert!(split.contains(sentence), "{split}");
+}
+
+#[test]
+fn where_lost_runs_leave_no_best_it_is_said() {
+    let (experiment, jobs) = settled(json!({"grid": {"tuning.r": [2, 4, 8]}, "seeds": [1, 2, 3]}));
+    let mut runs = runs(&experiment, &jobs, 90);
+    // 4 beats 2 on seed 1, 8 beats 4 on seed 3, and 2 beats 8 on seed 2.
+    let values = [0.7, 0.9, 0.5, 0.8, 0.0, 0.6, 0.0, 0.8, 0.7];
+    for (run, value) in runs.iter_mut().zip(values) {
+        train(run, value);
+    }
+    for lost in [2, 4, 6] {
+        lose(&mut runs[lost]);
+    }
+    let comparison = compare(&experiment, &runs);
+    let best = comparison.best.unwrap();
+    assert_eq!(best, 2);
+    let sentence = comparison.recommendation.unwrap();
+    let told = "LoRA r=8: valid_accuracy 75.0 %, but LoRA r=2 lies 10.0 points above LoRA r=8, over the 1 of 3 seeds that both have, ";
+    assert!(sentence.starts_with(told), "{sentence}");
+    let warning = &comparison.warnings[0];
+    assert_eq!(
+        (warning.code.as_str(), warning.configuration),
+        ("no_clear_best", Some(0))
+    );
+    let told = "LoRA r=2 is better than LoRA r=8 over the seeds that both have";
+    assert!(warning.message.starts_with(told), "{warning:?}");
+}
+
+#[test]
+fn runs_that_were_deleted_are_missed() {
+    let (experiment, runs) = one_lost();
+    let row = |left: &[usize]| {
+        let left: Vec<Run> = left.iter().map(|index| runs[*index].clone()).collect();
+        let row = compare(&experiment, &left).table.remove(1);
+        (row.status, row.note)
+    };
+    let note = |told: &str| Some(told.to_owned());
+    let failed = "seed 2 failed: the loss is not finite | at step 3";
+    for (left, status, told) in [
+        (
+            &[0, 3, 4][..],
+            RowStatus::Succeeded,
+            note(&format!(
+                "1 of 3 seeds; {failed}; seed 3: its run was deleted"
+            )),
+        ),
+        (
+            &[0, 3, 5],
+            RowStatus::Succeeded,
+            note("2 of 3 seeds; seed 2: its run was deleted"),
+        ),
+        (
+            &[0, 4],
+            RowStatus::Failed,
+            note(&format!(
+                "0 of 3 seeds; seed 1: its run was deleted; {failed}; seed 3: its run was deleted"
+            )),
+        ),
+        (&[0, 1, 2], RowStatus::Deleted, None),
+    ] {
+        assert_eq!(row(left), (status, told), "{left:?}");
+    }
 }
 
 #[test]

@@ -52,6 +52,8 @@ export class LiveExperiment implements Follower {
     this.contest.best = experiment.best
     if (!isTerminal(experiment.status)) return
     stream.finish()
+    // What rests on the intervals comes once they are made, and no event tells of it.
+    if (experiment.best !== null && experiment.recommendation === null) this.#refreshLater()
     // The last events may not have come before the end was known.
     if (before && !isTerminal(before.status)) this.contest.runs.reload()
   }
