@@ -117,7 +117,7 @@ export interface paths {
         /**
          * Create an experiment
          * @description Every configuration becomes one job per seed, all of them in the queue at once. With `dry_run` nothing is kept: the answer is the list of
-         *     configurations, or the error that the experiment would get.
+         *     configurations, or the error that the experiment would get. The body has at most 64 KiB.
          */
         post: operations["create_experiment"];
         delete?: never;
@@ -133,7 +133,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Find an experiment */
+        /**
+         * Find an experiment
+         * @description Intervals that take long to make come with a later answer, and `recommendation` with the last of them.
+         */
         get: operations["find_experiment"];
         put?: never;
         post?: never;
@@ -257,7 +260,7 @@ export interface paths {
         };
         /**
          * Download an experiment's table
-         * @description The comparison as JSON, as CSV or as Markdown.
+         * @description The comparison as JSON, as CSV or as Markdown, with all intervals: the answer waits for those that are being made.
          */
         get: operations["find_table"];
         put?: never;
@@ -814,7 +817,7 @@ export interface components {
             seeds: number[];
             status: components["schemas"]["RowStatus"];
             error: components["schemas"]["FineTuningError"] | null;
-            /** @description How many of its runs are left and why the others are not, for people; null while none is lost, and where all are. */
+            /** @description How many of its runs are left and why the others are not, for people; null while none is lost, and where `status` says it of all. */
             note: string | null;
             /**
              * Format: double
@@ -833,7 +836,10 @@ export interface components {
              * @description The metric less that of the best, mean over the seeds that both have.
              */
             difference: number | null;
-            /** @description The 95 % interval of `difference`: paired bootstrap over the validation rows. Only for runs that ended well. */
+            /**
+             * @description The 95 % interval of `difference`: paired bootstrap over the validation rows, the seeds being as they are. Only for runs that
+             *     ended well.
+             */
             difference_ci95: number[] | null;
             /**
              * Format: int64
@@ -937,35 +943,62 @@ export interface components {
          *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
          */
         CreateLora: {
-            /** @description Rank of the adapters. */
+            /**
+             * @description Rank of the adapters.
+             * @default 8
+             */
             r?: number;
-            /** Format: double */
+            /**
+             * Format: double
+             * @default 16
+             */
             lora_alpha?: number;
             /**
              * Format: double
              * @description Dropout on the adapter's input while training.
+             * @default 0.1
              */
             lora_dropout?: number;
+            /** @default null */
             target_modules?: components["schemas"]["TargetModules"] | null;
-            /** @description Which biases are trained; only `none`. */
+            /**
+             * @description Which biases are trained; only `none`.
+             * @default none
+             */
             bias?: string;
-            /** @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect. */
+            /**
+             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @default false
+             */
             use_rslora?: boolean;
-            /** @description Other ranks, by module name or regular expression on its end. */
+            /**
+             * @description Other ranks, by module name or regular expression on its end.
+             * @default {}
+             */
             rank_pattern?: {
                 [key: string]: number;
             };
-            /** @description Other alphas, likewise. */
+            /**
+             * @description Other alphas, likewise.
+             * @default {}
+             */
             alpha_pattern?: {
                 [key: string]: number;
             };
-            /** @description Numbers of the layers that get adapters; absent = all. */
+            /**
+             * @description Numbers of the layers that get adapters; absent = all.
+             * @default null
+             */
             layers_to_transform?: number[] | null;
-            /** @description Modules of the base that are trained whole and saved with the adapter. */
+            /**
+             * @description Modules of the base that are trained whole and saved with the adapter.
+             * @default null
+             */
             modules_to_save?: string[] | null;
             /**
              * Format: double
              * @description LoRA+: the learning rate of B is this many times that of A.
+             * @default null
              */
             loraplus_lr_ratio?: number | null;
         };
@@ -998,77 +1031,104 @@ export interface components {
             /**
              * Format: double
              * @description Passes over the training data; may be fractional.
+             * @default 3
              */
             num_train_epochs?: number;
             /**
              * Format: int64
              * @description Optimizer steps; above 0 it overrides `num_train_epochs`.
+             * @default -1
              */
             max_steps?: number;
             /**
              * Format: int64
              * @description Rows of one forward and backward pass.
+             * @default 16
              */
             per_device_train_batch_size?: number;
             /**
              * Format: int64
              * @description Passes whose gradients are summed before an optimizer step.
+             * @default 1
              */
             gradient_accumulation_steps?: number;
             /**
              * Format: double
              * @description The peak learning rate; absent = the default of the tuning method.
+             * @default null
              */
             learning_rate?: number | null;
+            /** @default linear */
             lr_scheduler_type?: components["schemas"]["SchedulerType"];
             /**
              * Format: double
              * @description Warm-up in steps; below 1 it is a share of the run.
+             * @default 0
              */
             warmup_steps?: number;
             /**
              * Format: double
              * @description Decoupled weight decay; biases and norms have none.
+             * @default 0.01
              */
             weight_decay?: number;
             /**
              * Format: double
              * @description Gradients are scaled down to this norm; 0 = never.
+             * @default 1
              */
             max_grad_norm?: number;
+            /** @default 10 */
             logging_steps?: components["schemas"]["Interval"];
+            /** @default null */
             eval_steps?: components["schemas"]["Interval"] | null;
+            /** @default null */
             save_steps?: components["schemas"]["Interval"] | null;
             /**
              * Format: double
              * @description Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
+             * @default 10
              */
             save_minutes?: number;
             /**
              * Format: int64
              * @description Checkpoints kept; the best and the last are kept in any case.
+             * @default 3
              */
             save_total_limit?: number;
-            /** @description Publish the best checkpoint by `metric_for_best_model` rather than the last. */
+            /**
+             * @description Publish the best checkpoint by `metric_for_best_model` rather than the last.
+             * @default false
+             */
             load_best_model_at_end?: boolean;
+            /** @default valid_loss */
             metric_for_best_model?: string;
             /**
              * Format: int64
              * @description Evaluations without progress after which the run stops; absent = never.
+             * @default null
              */
             early_stopping_patience?: number | null;
             /**
              * Format: int64
              * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @default null
              */
             max_length?: number | null;
-            /** @description Several rows in one sequence of at most `max_length` tokens, without attention between them. */
+            /**
+             * @description Several rows in one sequence of at most `max_length` tokens, without attention between them.
+             * @default false
+             */
             packing?: boolean;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @default 42
+             */
             seed?: number;
             /**
              * Format: double
              * @description Share of the training rows held out for validation, stratified by class.
+             * @default null
              */
             eval_split?: number | null;
         };
@@ -1214,9 +1274,9 @@ export interface components {
             progress: components["schemas"]["ExperimentProgress"];
             /** @description A row per configuration, in their order. */
             table: components["schemas"]["ComparisonRow"][];
-            /** @description The configuration with the best mean among those that ran to their end. */
+            /** @description Index of the best configuration among those that ran to their end: two are compared over the seeds that both have. */
             best: number | null;
-            /** @description Which configuration to take and why, in one sentence; null until all runs have ended. */
+            /** @description Which configuration to take and why, in one sentence; null until all runs have ended and the intervals are made. */
             recommendation: string | null;
             warnings: components["schemas"]["ExperimentWarning"][];
         };
@@ -1515,19 +1575,27 @@ export interface components {
          *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
          */
         Layerwise: {
-            /** Format: double */
+            /**
+             * Format: double
+             * @default 0.9
+             */
             layer_decay: number;
             /**
              * Format: int64
              * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
              */
             freeze_below: number;
             /**
              * Format: int64
              * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
              */
             unfreeze_every_steps: number | null;
-            /** @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes. */
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
             learning_rates: {
                 [key: string]: number;
             };
@@ -1638,35 +1706,62 @@ export interface components {
          *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
          */
         Lora: {
-            /** @description Rank of the adapters. */
+            /**
+             * @description Rank of the adapters.
+             * @default 8
+             */
             r: number;
-            /** Format: double */
+            /**
+             * Format: double
+             * @default 16
+             */
             lora_alpha: number;
             /**
              * Format: double
              * @description Dropout on the adapter's input while training.
+             * @default 0.1
              */
             lora_dropout: number;
+            /** @default null */
             target_modules: components["schemas"]["TargetModules"] | null;
-            /** @description Which biases are trained; only `none`. */
+            /**
+             * @description Which biases are trained; only `none`.
+             * @default none
+             */
             bias: string;
-            /** @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect. */
+            /**
+             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @default false
+             */
             use_rslora: boolean;
-            /** @description Other ranks, by module name or regular expression on its end. */
+            /**
+             * @description Other ranks, by module name or regular expression on its end.
+             * @default {}
+             */
             rank_pattern: {
                 [key: string]: number;
             };
-            /** @description Other alphas, likewise. */
+            /**
+             * @description Other alphas, likewise.
+             * @default {}
+             */
             alpha_pattern: {
                 [key: string]: number;
             };
-            /** @description Numbers of the layers that get adapters; absent = all. */
+            /**
+             * @description Numbers of the layers that get adapters; absent = all.
+             * @default null
+             */
             layers_to_transform: number[] | null;
-            /** @description Modules of the base that are trained whole and saved with the adapter. */
+            /**
+             * @description Modules of the base that are trained whole and saved with the adapter.
+             * @default null
+             */
             modules_to_save: string[] | null;
             /**
              * Format: double
              * @description LoRA+: the learning rate of B is this many times that of A.
+             * @default null
              */
             loraplus_lr_ratio: number | null;
         };
@@ -1831,11 +1926,18 @@ export interface components {
             /**
              * Format: int64
              * @description Number of trained vectors.
+             * @default 10
              */
             num_virtual_tokens: number;
-            /** @description Where the vectors start from. */
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
             prompt_tuning_init: components["schemas"]["PromptInit"];
-            /** @description The words to start from, with `TEXT`. */
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
             prompt_tuning_init_text: string | null;
         };
         /**
@@ -1849,10 +1951,10 @@ export interface components {
          */
         Role: "admin" | "submit" | "read";
         /**
-         * @description Where a configuration stands: a job's state, or `stopped_early`.
+         * @description Where a configuration stands: a job's state, `stopped_early` or `deleted`.
          * @enum {string}
          */
-        RowStatus: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled" | "stopped_early";
+        RowStatus: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled" | "stopped_early" | "deleted";
         /**
          * @description How the learning rate moves over the run; the names and formulas are those of `transformers.get_scheduler`.
          * @enum {string}
@@ -1928,77 +2030,104 @@ export interface components {
             /**
              * Format: double
              * @description Passes over the training data; may be fractional.
+             * @default 3
              */
             num_train_epochs: number;
             /**
              * Format: int64
              * @description Optimizer steps; above 0 it overrides `num_train_epochs`.
+             * @default -1
              */
             max_steps: number;
             /**
              * Format: int64
              * @description Rows of one forward and backward pass.
+             * @default 16
              */
             per_device_train_batch_size: number;
             /**
              * Format: int64
              * @description Passes whose gradients are summed before an optimizer step.
+             * @default 1
              */
             gradient_accumulation_steps: number;
             /**
              * Format: double
              * @description The peak learning rate; absent = the default of the tuning method.
+             * @default null
              */
             learning_rate: number | null;
+            /** @default linear */
             lr_scheduler_type: components["schemas"]["SchedulerType"];
             /**
              * Format: double
              * @description Warm-up in steps; below 1 it is a share of the run.
+             * @default 0
              */
             warmup_steps: number;
             /**
              * Format: double
              * @description Decoupled weight decay; biases and norms have none.
+             * @default 0.01
              */
             weight_decay: number;
             /**
              * Format: double
              * @description Gradients are scaled down to this norm; 0 = never.
+             * @default 1
              */
             max_grad_norm: number;
+            /** @default 10 */
             logging_steps: components["schemas"]["Interval"];
+            /** @default null */
             eval_steps: components["schemas"]["Interval"] | null;
+            /** @default null */
             save_steps: components["schemas"]["Interval"] | null;
             /**
              * Format: double
              * @description Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
+             * @default 10
              */
             save_minutes: number;
             /**
              * Format: int64
              * @description Checkpoints kept; the best and the last are kept in any case.
+             * @default 3
              */
             save_total_limit: number;
-            /** @description Publish the best checkpoint by `metric_for_best_model` rather than the last. */
+            /**
+             * @description Publish the best checkpoint by `metric_for_best_model` rather than the last.
+             * @default false
+             */
             load_best_model_at_end: boolean;
+            /** @default valid_loss */
             metric_for_best_model: string;
             /**
              * Format: int64
              * @description Evaluations without progress after which the run stops; absent = never.
+             * @default null
              */
             early_stopping_patience: number | null;
             /**
              * Format: int64
              * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @default null
              */
             max_length: number | null;
-            /** @description Several rows in one sequence of at most `max_length` tokens, without attention between them. */
+            /**
+             * @description Several rows in one sequence of at most `max_length` tokens, without attention between them.
+             * @default false
+             */
             packing: boolean;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @default 42
+             */
             seed: number;
             /**
              * Format: double
              * @description Share of the training rows held out for validation, stratified by class.
+             * @default null
              */
             eval_split: number | null;
         };
