@@ -116,14 +116,14 @@ pub(crate) async fn hang(_: Size) -> Result<Passed> {
     }
     let references = References::make().await?;
     let mut world = World::new().await?;
-    // The folder of a late checkpoint: only a thread that trains makes so many, and only in the first attempt at the first job.
-    let words = inject::wrapper("mkdir", Fault::Delay(30), 20, false);
+    // The folder of the last checkpoint but one: no other thread makes so many, not even that of the next job and the retry.
+    let words = inject::wrapper("mkdir", Fault::Delay(30), 19, false);
     let mut command = world.folders.command_under(&words)?;
     command.args(["--stuck-after", "4"]);
     world.start_as(command).await?;
     let file = world.site.upload("train.jsonl", specs::rows()).await?;
     let wishes = BTreeMap::from([
-        ("stuck".to_owned(), Kind::Best),
+        ("stuck".to_owned(), Kind::Lora),
         ("next".to_owned(), Kind::Short),
     ]);
     let submit = async |key: &str| world.site.submit(key, &file, wishes[key].body()).await;
