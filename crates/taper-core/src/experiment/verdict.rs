@@ -91,6 +91,7 @@ fn against(
     let side = if difference > 0.0 { "above" } else { "below" };
     let size = difference.abs();
     let distance = match is_share(objective) {
+        _ if size == 0.0 => format!("level with {}", best.label),
         true => format!("{:.1} points {side} {}", 100.0 * size, best.label),
         false => format!("{size:.4} {side} {}", best.label),
     };

@@ -110,6 +110,21 @@ fn intervals() -> BTreeMap<usize, [f64; 2]> {
 }
 
 #[test]
+fn an_exact_tie_is_called_so() {
+    let (experiment, mut runs) = ended();
+    for (run, value) in runs[6..9].iter_mut().zip([0.81, 0.80, 0.79]) {
+        train(run, value);
+    }
+    let sentence = Comparison::of(&experiment, &runs, &intervals())
+        .recommendation
+        .unwrap();
+    assert!(
+        sentence.starts_with("LoRA r=8: level with full, not"),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn the_cheapest_that_is_level_with_the_best_is_recommended() {
     let (experiment, runs) = ended();
     let comparison = Comparison::of(&experiment, &runs, &intervals());
