@@ -45,6 +45,18 @@ impl Bench {
         found.await.unwrap()
     }
 
+    async fn pause(&self, experiment: &ExperimentView) -> ExperimentView {
+        let id = &experiment.record.id;
+        let paused = self.runner.pause_experiment(&Scope::All, id);
+        paused.await.unwrap()
+    }
+
+    async fn resume(&self, experiment: &ExperimentView) -> ExperimentView {
+        let id = &experiment.record.id;
+        let resumed = self.runner.resume_experiment(&Scope::All, id);
+        resumed.await.unwrap()
+    }
+
     /// Waits until all runs have ended well.
     async fn end(&self, experiment: &ExperimentView) -> ExperimentView {
         for job in &experiment.jobs {
@@ -158,16 +170,8 @@ async fn nothing_but_the_table_waits_for_intervals_that_take_long() {
     let acting = async {
         let shown = bench.look(&experiment).await;
         let listed = bench.runner.experiments(&Scope::All, None, 9).await;
-        bench
-            .runner
-            .pause_experiment(&Scope::All, id)
-            .await
-            .unwrap();
-        bench
-            .runner
-            .resume_experiment(&Scope::All, id)
-            .await
-            .unwrap();
+        bench.pause(&experiment).await;
+        bench.resume(&experiment).await;
         let cancelled = bench.runner.cancel_experiment(&Scope::All, id).await;
         [shown, listed.unwrap().data.remove(0), cancelled.unwrap()]
     };
@@ -286,12 +290,7 @@ async fn a_resume_lets_a_run_stay_that_has_not_heard_of_the_pause() {
     let experiment = bench.compare(json!({})).await;
     bench.wait(&experiment.jobs[0], JobState::Running).await;
     bench.wait(&experiment.jobs[1], JobState::Queued).await;
-    let id = &experiment.record.id;
-    let paused = bench
-        .runner
-        .pause_experiment(&Scope::All, id)
-        .await
-        .unwrap();
+    let paused = bench.pause(&experiment).await;
     assert_eq!(
         stands(&paused),
         [
@@ -301,11 +300,7 @@ async fn a_resume_lets_a_run_stay_that_has_not_heard_of_the_pause() {
     );
 
     let began = Instant::now();
-    let resumed = bench
-        .runner
-        .resume_experiment(&Scope::All, id)
-        .await
-        .unwrap();
+    let resumed = bench.resume(&experiment).await;
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(
         stands(&resumed),
@@ -335,17 +330,8 @@ async fn a_run_that_leaves_its_worker_for_a_pause_that_was_taken_back_is_queued(
     .await;
     let experiment = bench.compare(json!({})).await;
     bench.wait(&experiment.jobs[0], JobState::Running).await;
-    let id = &experiment.record.id;
-    bench
-        .runner
-        .pause_experiment(&Scope::All, id)
-        .await
-        .unwrap();
-    bench
-        .runner
-        .resume_experiment(&Scope::All, id)
-        .await
-        .unwrap();
+    bench.pause(&experiment).await;
+    bench.resume(&experiment).await;
     drop(key);
     bench.end(&experiment).await;
     let message = "The pause was taken back; the job goes on from where it left its worker";

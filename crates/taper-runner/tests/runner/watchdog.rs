@@ -23,6 +23,10 @@ const LITTLE: Limits = Limits {
     max_bytes: Some(16 << 20),
 };
 const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+const SOON_STUCK: Patience = Patience {
+    stuck_after: SECOND,
+    run_timeout: None,
+};
 
 #[tokio::test]
 async fn a_run_that_does_not_move_fails_and_the_next_one_gets_a_worker() {
@@ -33,11 +37,7 @@ async fn a_run_that_does_not_move_fails_and_the_next_one_gets_a_worker() {
         }
         done()
     });
-    let patience = Patience {
-        stuck_after: SECOND,
-        run_timeout: None,
-    };
-    let bench = Bench::guarded(script, patience, Limits::default()).await;
+    let bench = Bench::guarded(script, SOON_STUCK, Limits::default()).await;
     let job = bench.submit().await;
     let failed = bench.wait(&job, JobState::Failed).await;
     assert_eq!(failed.error.unwrap().code, "stuck");
@@ -75,11 +75,7 @@ async fn a_validation_that_does_not_move_keeps_neither_the_next_one_nor_the_serv
             Ok(plan())
         }
     });
-    let patience = Patience {
-        stuck_after: SECOND,
-        run_timeout: None,
-    };
-    let bench = Bench::guarded(script, patience, Limits::default()).await;
+    let bench = Bench::guarded(script, SOON_STUCK, Limits::default()).await;
     let mut spec = spec(&bench.store).await;
     spec.metadata.insert("hangs".to_owned(), String::new());
     let hung = bench.runner.submit(spec.clone()).await.unwrap();
@@ -180,11 +176,7 @@ async fn a_run_that_was_given_up_holds_its_memory_until_it_ends() {
         weights: 600,
         ..Memory::default()
     });
-    let patience = Patience {
-        stuck_after: SECOND,
-        run_timeout: None,
-    };
-    let bench = Bench::patient(script, patience, 1000).await;
+    let bench = Bench::patient(script, SOON_STUCK, 1000).await;
     let mut spec = spec(&bench.store).await;
     spec.metadata.insert("hangs".to_owned(), String::new());
     let hung = bench.runner.submit(spec).await.unwrap();
@@ -212,11 +204,7 @@ async fn nothing_is_removed_under_a_run_that_was_given_up() {
             done()
         }
     });
-    let patience = Patience {
-        stuck_after: SECOND,
-        run_timeout: None,
-    };
-    let bench = Bench::guarded(script, patience, Limits::default()).await;
+    let bench = Bench::guarded(script, SOON_STUCK, Limits::default()).await;
     let job = bench.submit().await;
     let failed = bench.wait(&job, JobState::Failed).await;
     assert_eq!(failed.error.unwrap().code, "stuck");
@@ -237,11 +225,7 @@ async fn a_result_that_cannot_be_read_keeps_its_slot_no_longer_than_a_run() {
         }
         done()
     });
-    let patience = Patience {
-        stuck_after: SECOND,
-        run_timeout: None,
-    };
-    let bench = Bench::guarded(script, patience, Limits::default()).await;
+    let bench = Bench::guarded(script, SOON_STUCK, Limits::default()).await;
     let mut spec = spec(&bench.store).await;
     spec.metadata.insert("hangs".to_owned(), String::new());
     let hung = bench.runner.submit(spec).await.unwrap();
