@@ -157,7 +157,8 @@ pub(crate) async fn cancel_job(
 /// Pause a fine-tuning job
 ///
 /// A running job leaves a checkpoint and its worker; one whose files are being validated is paused after that. The answer waits up to
-/// two seconds for it and shows the state of that moment. Pausing a paused job is no error.
+/// two seconds for it and shows the state of that moment. Pausing a paused job is no error; one that waits at a rung of its experiment
+/// then waits until it is resumed.
 #[utoipa::path(
     post,
     path = "/v1/fine_tuning/jobs/{id}/pause",
