@@ -30,8 +30,8 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// The table of what the model that is kept makes of each validation row, among the artifacts. Columns `row`, `line`, `loss` (mean over the row's answers), `label_tokens` (its answers; 1
-    /// with classes), `correct` (answers foretold rightly), and with classes `label` and `prediction`.
+    /// The table of what the model that is kept makes of each validation row, among the artifacts. Columns `row`, `line`, `loss` (mean over the row's targets), `label_tokens` (its targets; 1
+    /// with classes), `correct` (targets predicted rightly), and with classes `label` and `prediction`.
     pub const VALIDATION_ROWS: &str = "validation_rows.csv";
 
     /// Where the artifacts of a finished run lie.
