@@ -1,7 +1,7 @@
 //! Fine-tunes a model: reads a model folder and a data file, trains, evaluates, writes an adapter or a model.
 //!
 //! The crate owns everything between a [`taper_core::RunSpec`] and a folder of artifacts. It is plain blocking code and knows no
-//! HTTP, no database and no async runtime. Start with `trainer`, then `methods`, then `models`, then `ops` and `tape`.
+//! HTTP, no database and no async runtime. Start with `trainer`, then `methods`, then `models`.
 
 mod cache;
 mod checkpoint;
@@ -22,7 +22,6 @@ mod memory;
 mod methods;
 mod models;
 mod opened;
-mod ops;
 mod optim;
 mod param;
 mod planning;
@@ -30,10 +29,11 @@ mod prepare;
 mod random;
 mod samples;
 mod state;
-mod tape;
 #[cfg(test)]
 mod tests;
 mod trainer;
+
+use taper_autodiff::{ops, tape};
 
 pub use engine::Engine;
 pub use error::{Error, Result};
