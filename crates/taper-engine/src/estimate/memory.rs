@@ -7,7 +7,7 @@ use super::F32;
 use crate::{
     Result,
     data::{Batch, Encoded},
-    evaluate::BATCH_TOKENS,
+    evaluation::BATCH_TOKENS,
     methods::Rates,
     models::{Model, Noise, Pass},
     tape::Tape,

@@ -3,7 +3,7 @@ use taper_autodiff::backend_of;
 use taper_core::{FieldError, PromptInit, PromptTuning};
 
 use super::group::PROMPT;
-use crate::{Error, Result, checkpoint::ModelFolder, random::Stream};
+use crate::{Error, Result, model_folder::ModelFolder, random::Stream};
 
 /// The virtual tokens before training, `[num_virtual_tokens, hidden]`, by PEFT's rules; `words` is the embedding table.
 pub(crate) fn initial_prompt(
