@@ -7,57 +7,77 @@ use crate::{
     writer::{Command, Tx},
 };
 
-/// How the event of a job begins that waits for others to give memory back.
-const WAITING: &str = "Waiting for memory";
-/// How it ends where that may take until the end of the server.
-const GIVEN_UP: &str = "which a restart of the server frees";
-
 /// The memory that the next job may take.
 #[derive(Debug, Clone, Copy)]
 pub struct FreeMemory {
     /// That no run holds; `u64::MAX` = as much as it likes.
     pub bytes: u64,
-    /// Held by runs that were given up and have not ended.
-    pub given_up: u64,
+    /// Held by runs that were abandoned and have not ended.
+    pub abandoned: u64,
 }
 
 impl FreeMemory {
     pub const UNLIMITED: Self = Self {
         bytes: u64::MAX,
-        given_up: 0,
+        abandoned: 0,
     };
 
     /// What a job is told that needs more.
-    fn waiting(self, needed: u64) -> String {
+    fn message(self, needed: u64) -> String {
         let (needed, free) = (Bytes(needed), Bytes(self.bytes));
-        let told = format!("{WAITING}: the job needs {needed}, the running ones leave {free}");
-        match self.given_up {
+        let told =
+            format!("Waiting for memory: the job needs {needed}, the running ones leave {free}");
+        match self.abandoned {
             0 => told,
             bytes => format!(
-                "{told}; runs that were given up and have not ended hold {}, {GIVEN_UP}",
+                "{told}; runs that were given up and have not ended hold {}, which a restart of the server frees",
                 Bytes(bytes)
             ),
         }
     }
+}
 
-    /// Tells whether a message of a job's log says why it waits.
-    fn is_told_by(self, message: &str) -> bool {
-        message.starts_with(WAITING) && (self.given_up == 0 || message.ends_with(GIVEN_UP))
-    }
+/// What a claim has come to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claim {
+    /// No job is queued, or there is no space for a run.
+    Nothing,
+    /// The next job needs more memory than is free; those behind it wait with it.
+    Waits(Waiting),
+    Job(Box<Job>),
+}
+
+/// A job whose log says that it waits for memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    job: String,
+    /// The number of the event that says so; what has been logged since has told something else.
+    seq: i64,
+    /// It says as well that this may take until the end of the server.
+    may_last: bool,
 }
 
 impl Store {
     /// Takes the next job of the queue and makes it running under a new attempt. Without space all wait.
     pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
-        self.claim_within(FreeMemory::UNLIMITED).await
+        match self.claim_within(FreeMemory::UNLIMITED, None).await? {
+            Claim::Job(job) => Ok(Some(*job)),
+            Claim::Nothing | Claim::Waits(_) => Ok(None),
+        }
     }
 
-    /// As [`Store::claim`], but a job whose plan needs more bytes of memory than are free waits, and its log says so.
-    pub async fn claim_within(&self, free_memory: FreeMemory) -> Result<Option<Job>, StoreError> {
+    /// As [`Store::claim`], but a job whose plan needs more bytes of memory than are free waits. Its log says so, unless it is `told`, as
+    /// the claim before has answered.
+    pub async fn claim_within(
+        &self,
+        free_memory: FreeMemory,
+        told: Option<Waiting>,
+    ) -> Result<Claim, StoreError> {
         if self.shortage().is_some() {
-            return Ok(None);
+            return Ok(Claim::Nothing);
         }
-        self.write(|reply| Command::Claim(free_memory, reply)).await
+        self.write(|reply| Command::Claim(free_memory, told, reply))
+            .await
     }
 }
 
@@ -65,48 +85,70 @@ impl Tx<'_> {
     pub(crate) async fn claim(
         &mut self,
         free_memory: FreeMemory,
-    ) -> Result<Option<Job>, StoreError> {
+        told: Option<Waiting>,
+    ) -> Result<Claim, StoreError> {
         let next: Option<String> = sqlx::query_scalar(
             "select id from jobs where state = 'queued' order by priority desc, row limit 1",
         )
         .fetch_optional(&mut *self.connection)
         .await?;
-        let Some(job) = next else { return Ok(None) };
-        if free_memory.bytes < u64::MAX && self.waits_for_memory(&job, free_memory).await? {
-            return Ok(None);
+        let Some(id) = next else {
+            return Ok(Claim::Nothing);
+        };
+        if free_memory.bytes < u64::MAX
+            && let Some(waiting) = self.wait_for_memory(&id, free_memory, told).await?
+        {
+            return Ok(Claim::Waits(waiting));
         }
-        self.transition(&Transition {
-            job,
+        let start = Transition {
+            job: id,
             from: &[JobState::Queued],
             attempt: None,
             to: JobState::Running,
             level: Level::Info,
             message: "Fine-tuning job started".to_owned(),
             change: Change::default(),
-        })
-        .await
+        };
+        let claimed = self.transition(&start).await?;
+        Ok(claimed.map_or(Claim::Nothing, |job| Claim::Job(Box::new(job))))
     }
 
-    /// Tells whether a job needs more memory than is free, and notes in its log, once, that it waits for it; and once more when it
-    /// may wait without end.
-    async fn waits_for_memory(&mut self, id: &str, free: FreeMemory) -> Result<bool, StoreError> {
+    /// Notes in the log of a job that needs more memory than is free, once, that it waits for it, and once more when it may wait without
+    /// end; `None` when it need not wait.
+    async fn wait_for_memory(
+        &mut self,
+        id: &str,
+        free: FreeMemory,
+        told: Option<Waiting>,
+    ) -> Result<Option<Waiting>, StoreError> {
         let Some(job) = jobs::find(self.connection, id).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let needed = job.plan.as_ref().map_or(0, |plan| plan.memory.total());
         if needed <= free.bytes {
-            return Ok(false);
+            return Ok(None);
         }
-        let last: Option<String> = sqlx::query_scalar(
-            "select message from events where job = ? order by seq desc limit 1",
-        )
-        .bind(job.row)
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        if !last.is_some_and(|message| free.is_told_by(&message)) {
-            let event = NewEvent::message(Level::Info, free.waiting(needed));
-            self.log(&job.key(), &[event]).await?;
+        let may_last = free.abandoned > 0;
+        let last = self.last_seq(job.row).await?;
+        let told = told.filter(|it| it.job == id && it.seq == last && (it.may_last || !may_last));
+        if told.is_some() {
+            return Ok(told);
         }
-        Ok(true)
+        let event = NewEvent::message(Level::Info, free.message(needed));
+        self.log(&job.key(), &[event]).await?;
+        Ok(Some(Waiting {
+            job: job.id,
+            seq: self.last_seq(job.row).await?,
+            may_last,
+        }))
+    }
+
+    /// The number of the last event in a job's log.
+    async fn last_seq(&mut self, job: i64) -> Result<i64, StoreError> {
+        let last = sqlx::query_scalar("select coalesce(max(seq), 0) from events where job = ?")
+            .bind(job)
+            .fetch_one(&mut *self.connection)
+            .await?;
+        Ok(last)
     }
 }

@@ -42,7 +42,7 @@ pub use artifacts::Artifact;
 pub use backup::{Copied, Extent, back_up, restore};
 pub use checkpoints::Checkpoint;
 pub use chunked::{ChunkedUpload, NewUpload, UploadPart, UploadState};
-pub use claim::FreeMemory;
+pub use claim::{Claim, FreeMemory, Waiting};
 pub use curves::{Curve, CurveQuery};
 pub use disk::{Limits, Shortage, Space, free_bytes};
 pub use error::StoreError;

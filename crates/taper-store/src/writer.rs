@@ -5,8 +5,8 @@ use taper_core::{Event, RequestedAction};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    Checkpoint, ChunkedUpload, ExperimentRecord, FileRecord, FreeMemory, Job, NewExperiment,
-    NewJob, Once, Recovered, Scope, StoreError, Transition, UploadPart,
+    Checkpoint, ChunkedUpload, Claim, ExperimentRecord, FileRecord, FreeMemory, Job, NewExperiment,
+    NewJob, Once, Recovered, Scope, StoreError, Transition, UploadPart, Waiting,
     checkpoints::{Publication, Refusal},
     chunked::{Completion, NewUpload},
     events::Report,
@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// Answers whether any run goes on.
     DecideRung(String, Reply<bool>),
     Transition(Box<Transition>, Reply<Option<Job>>),
-    Claim(FreeMemory, Reply<Option<Job>>),
+    Claim(FreeMemory, Option<Waiting>, Reply<Claim>),
     Request(String, RequestedAction, Reply<Option<Job>>),
     Hold(String, Reply<Option<Job>>),
     Prioritize(String, i32, Reply<Option<Job>>),
@@ -261,7 +261,7 @@ impl Tx<'_> {
                 Done::new(reply, self.delete_checkpoints(&id).await)
             }
             Command::RefuseCheckpoints(it, reply) => Done::new(reply, self.refuse(&it).await),
-            Command::Claim(free, reply) => Done::new(reply, self.claim(free).await),
+            Command::Claim(free, told, reply) => Done::new(reply, self.claim(free, told).await),
             Command::Recover(seen, reply) => Done::new(reply, self.recover(&seen).await),
             Command::Append(report, reply) => Done::new(reply, self.append(report).await),
             Command::PublishCheckpoint(it, reply) => Done::new(reply, self.publish(it).await),
