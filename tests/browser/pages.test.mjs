@@ -69,7 +69,9 @@ describe('the browser page', { timeout: 600_000 }, () => {
     const job = await server.submit({ model: 'tiny-bert', training_file: file, suffix: 'first', training: short })
     await row(page, job).getByText('tiny-bert · first').waitFor()
     await row(page, job).getByText('succeeded').waitFor()
-    await row(page, job).getByRole('img', { name: /Training loss from/ }).waitFor()
+    await row(page, job)
+      .getByRole('img', { name: /Training loss from/ })
+      .waitFor()
     await page.close()
     browser.assertSound()
   })
@@ -155,7 +157,12 @@ describe('the browser page', { timeout: 600_000 }, () => {
     assert.equal(config.peft_type, 'LORA')
     const button = page.getByRole('link', { name: 'Download adapter.zip' })
     const [zip] = await Promise.all([page.waitForEvent('download'), button.click()])
-    assert.equal(readFileSync(await zip.path()).subarray(0, 2).toString(), 'PK')
+    assert.equal(
+      readFileSync(await zip.path())
+        .subarray(0, 2)
+        .toString(),
+      'PK',
+    )
     await inspect(page, 'job')
     assert.equal(await assertWholeCurve(page, job), 400)
     await page.close()
@@ -213,7 +220,10 @@ describe('the browser page', { timeout: 600_000 }, () => {
     await server.until(job.id, (job) => job.status === 'queued')
     const page = await browser.open(jobPage(job))
     await chip(page).getByText('queued').waitFor()
-    await page.getByTestId('state-line').getByText(/^position 1 in the queue, starts in about/).waitFor()
+    await page
+      .getByTestId('state-line')
+      .getByText(/^position 1 in the queue, starts in about/)
+      .waitFor()
     await inspect(page, 'queued')
     writeFileSync(join(server.models, 'fragile', 'model.safetensors'), 'no longer a model')
     await server.cancel(busy.id)
@@ -249,12 +259,20 @@ describe('the browser page', { timeout: 600_000 }, () => {
   })
 
   test('after the server was killed the page goes on without a reload, and the curve has no zig-zag', async () => {
-    const job = await server.submit({ model: 'tiny-bert', training_file: file, suffix: 'crash', training: { ...endless, save_steps: 1_000_000 } })
+    const job = await server.submit({
+      model: 'tiny-bert',
+      training_file: file,
+      suffix: 'crash',
+      training: { ...endless, save_steps: 1_000_000 },
+    })
     const page = await browser.open(jobPage(job))
     // Far enough for the second attempt to be behind the first when it is looked at.
     await passes(() => shownStep(page), 10_000, 60)
     await server.kill('SIGKILL')
-    await page.getByTestId('connection').getByText(/reconnecting, last data/).waitFor()
+    await page
+      .getByTestId('connection')
+      .getByText(/reconnecting, last data/)
+      .waitFor()
     await server.start()
     await page.getByTestId('connection').getByText('live').waitFor()
     await server.until(job.id, (job) => job.attempt === 2 && job.status === 'running')

@@ -117,10 +117,14 @@ describe('a page of a server with keys', { timeout: 300_000 }, () => {
     await row(page, job).waitFor()
     let answer
     const answered = new Promise((resolve) => (answer = resolve))
-    await page.route('**/v1/session', async (route) => {
-      await answered
-      await route.fulfill({ status: 503 })
-    }, { times: 1 })
+    await page.route(
+      '**/v1/session',
+      async (route) => {
+        await answered
+        await route.fulfill({ status: 503 })
+      },
+      { times: 1 },
+    )
     await page.goto(`${server.base}/jobs/${job.id}`)
     await page.getByTestId('state-line').getByText('tok/s').waitFor()
     assert.equal(await page.getByRole('button', { name: changes }).count(), 0)

@@ -31,8 +31,7 @@ const jobs = '/v1/fine_tuning/jobs'
 const experiments = '/v1/experiments'
 
 export const jobPath = (id: string) => `${jobs}/${encodeURIComponent(id)}`
-export const artifactPath = (id: string, path: string) =>
-  `${jobPath(id)}/artifacts/${path.split('/').map(encodeURIComponent).join('/')}`
+export const artifactPath = (id: string, path: string) => `${jobPath(id)}/artifacts/${path.split('/').map(encodeURIComponent).join('/')}`
 export const archivePath = (id: string) => `${jobPath(id)}/adapter.zip`
 export const allStreamPath = '/v1/events/stream'
 export const jobStreamPath = (ids: readonly string[]) => `${allStreamPath}?jobs=${ids.map(encodeURIComponent).join(',')}`
@@ -87,12 +86,10 @@ export const listArtifacts = (id: string) => request<List<Artifact>>(`${jobPath(
 export const getMetrics = (id: string, names: readonly string[], points: number) =>
   request<MetricsAnswer>(`${jobPath(id)}/metrics?names=${names.join(',')}&points=${points}`)
 
-export const listExperiments = (limit: number, after?: string) =>
-  request<List<Experiment>>(page(experiments, limit, after))
+export const listExperiments = (limit: number, after?: string) => request<List<Experiment>>(page(experiments, limit, after))
 export const getExperiment = (id: string) => request<Experiment>(experimentPath(id))
 export const createExperiment = (body: ExperimentBody) => request<Experiment>(experiments, withJson('POST', body))
-const actOnAll = (verb: string) => (id: string) =>
-  request<Experiment>(`${experimentPath(id)}/${verb}`, { method: 'POST' })
+const actOnAll = (verb: string) => (id: string) => request<Experiment>(`${experimentPath(id)}/${verb}`, { method: 'POST' })
 export const cancelExperiment = actOnAll('cancel')
 export const pauseExperiment = actOnAll('pause')
 export const resumeExperiment = actOnAll('resume')

@@ -2,10 +2,19 @@ import { expect, test } from 'vitest'
 import { standing, stateLine } from './facts'
 import type { Job } from './types'
 
-const job = (changes: Partial<Job>) => ({ status: 'queued', metrics: {}, started_at: null, finished_at: null, error: null, ...changes }) as Job
+const job = (changes: Partial<Job>) =>
+  ({ status: 'queued', metrics: {}, started_at: null, finished_at: null, error: null, ...changes }) as Job
 
 test('the state line of a running job', () => {
-  const metrics = { step: 1240, total_steps: 5000, eta_seconds: 720, tokens_per_second: 5210, train_loss: 1.195, valid_loss: 1.33, valid_accuracy: 0.82 }
+  const metrics = {
+    step: 1240,
+    total_steps: 5000,
+    eta_seconds: 720,
+    tokens_per_second: 5210,
+    train_loss: 1.195,
+    valid_loss: 1.33,
+    valid_accuracy: 0.82,
+  }
   const line = stateLine(job({ status: 'running', metrics }), 0).join(' · ')
   expect(line).toBe('step 1,240/5,000 · 24 % · ETA 12 min · 5.2k tok/s · loss 1.195 · valid 1.330 · accuracy 0.820')
 })
@@ -17,7 +26,9 @@ test('a job without steps says what it waits for or why it ended', () => {
   const failed = job({ status: 'failed', error: { code: 'x', message: 'line 3 is no JSON', param: null, step: null } })
   expect(standing(failed, 0)).toBe('line 3 is no JSON')
   expect(stateLine(failed, 0)).toEqual(['failed before the first step'])
-  expect(standing(job({ status: 'succeeded', metrics: { step: 40, total_steps: 40 }, started_at: 10, finished_at: 85 }), 0)).toBe('40 steps in 1 min 15 s')
+  expect(standing(job({ status: 'succeeded', metrics: { step: 40, total_steps: 40 }, started_at: 10, finished_at: 85 }), 0)).toBe(
+    '40 steps in 1 min 15 s',
+  )
 })
 
 test('a run at a rung waits for the others', () => {

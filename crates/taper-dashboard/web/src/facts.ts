@@ -2,8 +2,7 @@ import { compact, count, duration, loss, share } from './format'
 import { isTerminal, type Job, type RunState } from './types'
 
 /** What a job is called. */
-export const title = (job: Job) =>
-  job.user_provided_suffix ? `${job.model} · ${job.user_provided_suffix}` : job.model
+export const title = (job: Job) => (job.user_provided_suffix ? `${job.model} · ${job.user_provided_suffix}` : job.model)
 
 export const stateWords: Record<RunState, string> = {
   validating_files: 'validating',

@@ -16,7 +16,11 @@ export function figure(value: number | null | undefined): string {
   if (value === null) return 'not finite'
   if (value === 0) return '0'
   const size = Math.abs(value)
-  if (size < 0.001 || size >= 1e6) return value.toExponential(3).replace(/\.?0+e/, 'e').replace('e+', 'e')
+  if (size < 0.001 || size >= 1e6)
+    return value
+      .toExponential(3)
+      .replace(/\.?0+e/, 'e')
+      .replace('e+', 'e')
   return String(Number(value.toPrecision(4)))
 }
 
@@ -67,8 +71,7 @@ export function bytes(n: number): string {
 }
 
 /** Unix seconds as a local date and time. */
-export const dateTime = (seconds: number) =>
-  new Date(seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
+export const dateTime = (seconds: number) => new Date(seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
 
 /** Unix seconds as a local time of day. */
 export const time = (seconds: number) => new Date(seconds * 1000).toLocaleTimeString('en-GB')

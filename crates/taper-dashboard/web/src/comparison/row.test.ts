@@ -3,7 +3,16 @@ import type { ComparisonRow, Job } from '../types'
 import { ranked, rowsOf, unlike } from './row'
 
 const job = (id: string, metrics: Job['metrics'], suffix: string | null = null) =>
-  ({ id, model: 'bert', user_provided_suffix: suffix, tuning: { type: 'prompt_tuning' }, training: {}, metrics, seed: 42, status: 'running' }) as unknown as Job
+  ({
+    id,
+    model: 'bert',
+    user_provided_suffix: suffix,
+    tuning: { type: 'prompt_tuning' },
+    training: {},
+    metrics,
+    seed: 42,
+    status: 'running',
+  }) as unknown as Job
 
 test('the best of single jobs is found, and the others are told by their distance from it', () => {
   const jobs = [job('a', { valid_loss: 0.5 }, 'one'), job('b', { valid_loss: 0.25 }, 'two'), job('c', {}, 'three')]
@@ -22,7 +31,8 @@ test('jobs of the same name are told apart by their ids', () => {
 test('the best comes first, also when the mean over fewer seeds is better, and those without a figure come last', () => {
   const row = (configuration: number, metric: number | null) => ({ configuration, metric }) as ComparisonRow
   const rows = [row(0, null), row(1, 0.8), row(2, 0.9), row(3, 0.7), row(4, null)]
-  const places = (direction: 'min' | 'max', best: number | null) => ranked(rows, { metric: 'm', direction }, best).map(({ configuration }) => configuration)
+  const places = (direction: 'min' | 'max', best: number | null) =>
+    ranked(rows, { metric: 'm', direction }, best).map(({ configuration }) => configuration)
   expect(places('max', null)).toEqual([2, 1, 3, 0, 4])
   expect(places('min', null)).toEqual([3, 1, 2, 0, 4])
   expect(places('max', 1)).toEqual([1, 2, 3, 0, 4])
