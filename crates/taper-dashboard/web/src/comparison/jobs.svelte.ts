@@ -1,9 +1,9 @@
 import { ApiError, getJob, jobStreamPath, reason } from '../api'
-import { singleFlight } from '../flight'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
+import { singleFlight } from '../live/flight'
+import { stream, type Follower } from '../live/stream.svelte'
+import { throttle } from '../live/throttle'
 import { isTerminal, type Job, type Objective, type StreamEvent } from '../types'
-import { Contest } from './contest.svelte'
+import { ComparisonState } from './state.svelte'
 import { rowsOf } from './row'
 import { LiveRuns } from './runs.svelte'
 
@@ -22,7 +22,7 @@ export class LiveJobs implements Follower {
   problem: string | undefined = $state()
   /** Ids of which there is no job. */
   missing: string[] = $state.raw([])
-  readonly contest = new Contest(new LiveRuns(objectives.map(({ metric }) => metric)))
+  readonly comparison = new ComparisonState(new LiveRuns(objectives.map(({ metric }) => metric)))
 
   readonly ids: readonly string[]
   readonly #refresh = singleFlight(() => this.#load())
@@ -37,12 +37,12 @@ export class LiveJobs implements Follower {
   }
 
   reload(): void {
-    this.contest.runs.reload()
+    this.comparison.runs.reload()
     void this.#refresh()
   }
 
   event(event: StreamEvent): void {
-    this.contest.runs.event(event)
+    this.comparison.runs.event(event)
     this.#refreshSoon()
   }
 
@@ -64,10 +64,10 @@ export class LiveJobs implements Follower {
     this.loaded = true
     const objective = objectives.find(({ metric }) => jobs.some((job) => metric in job.metrics)) ?? objectives[0]!
     const { rows, best } = rowsOf(jobs, objective)
-    Object.assign(this.contest, { objective, rows, best })
+    Object.assign(this.comparison, { objective, rows, best })
     if (ended(jobs)) stream.finish()
     // The last events may not have come before the end was known.
-    if (endedNow) this.contest.runs.reload()
+    if (endedNow) this.comparison.runs.reload()
   }
 }
 

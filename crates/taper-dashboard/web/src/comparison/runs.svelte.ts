@@ -1,6 +1,6 @@
 import { getMetrics, reason } from '../api'
 import { Curves, type Curve } from '../curves'
-import { throttle } from '../throttle'
+import { throttle } from '../live/throttle'
 import type { StreamEvent } from '../types'
 
 const historyPoints = 600

@@ -1,9 +1,9 @@
 import { ApiError, experimentStreamPath, getExperiment, reason } from '../api'
-import { Contest } from '../comparison/contest.svelte'
+import { ComparisonState } from '../comparison/state.svelte'
 import { LiveRuns } from '../comparison/runs.svelte'
-import { singleFlight } from '../flight'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
+import { singleFlight } from '../live/flight'
+import { stream, type Follower } from '../live/stream.svelte'
+import { throttle } from '../live/throttle'
 import { isTerminal, type Experiment, type StreamEvent } from '../types'
 
 /** What the charts may ask for: an experiment's objective is one of these. */
@@ -17,7 +17,7 @@ export class LiveExperiment implements Follower {
   experiment: Experiment | undefined = $state.raw()
   problem: string | undefined = $state()
   missing = $state(false)
-  readonly contest = new Contest(new LiveRuns(figures))
+  readonly comparison = new ComparisonState(new LiveRuns(figures))
 
   readonly id: string
   readonly #refresh = singleFlight(() => this.#load())
@@ -33,12 +33,12 @@ export class LiveExperiment implements Follower {
   }
 
   reload(): void {
-    this.contest.runs.reload()
+    this.comparison.runs.reload()
     void this.#refresh()
   }
 
   event(event: StreamEvent): void {
-    this.contest.runs.event(event)
+    this.comparison.runs.event(event)
     if (event.type === 'metrics') this.#refreshLater()
     else this.#refreshSoon()
   }
@@ -47,15 +47,15 @@ export class LiveExperiment implements Follower {
   changed(experiment: Experiment): void {
     const before = this.experiment
     this.experiment = experiment
-    this.contest.rows = experiment.table
-    this.contest.objective = experiment.objective
-    this.contest.best = experiment.best
+    this.comparison.rows = experiment.table
+    this.comparison.objective = experiment.objective
+    this.comparison.best = experiment.best
     if (!isTerminal(experiment.status)) return
     stream.finish()
     // What rests on the intervals comes once they are made, and no event tells of it.
     if (experiment.best !== null && experiment.recommendation === null) this.#refreshLater()
     // The last events may not have come before the end was known.
-    if (before && !isTerminal(before.status)) this.contest.runs.reload()
+    if (before && !isTerminal(before.status)) this.comparison.runs.reload()
   }
 
   async #load(): Promise<void> {

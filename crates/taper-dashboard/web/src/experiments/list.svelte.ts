@@ -1,8 +1,8 @@
 import { allStreamPath, listExperiments, reason } from '../api'
-import { singleFlight } from '../flight'
-import { first } from '../pages'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
+import { singleFlight } from '../live/flight'
+import { first } from '../live/pages'
+import { stream, type Follower } from '../live/stream.svelte'
+import { throttle } from '../live/throttle'
 import { isTerminal, type Experiment, type StreamEvent } from '../types'
 
 const pageSize = 20

@@ -1,7 +1,7 @@
 import { ApiError, getJob, getMetrics, jobStreamPath, listArtifacts, listCheckpoints, listEvents, reason } from '../api'
 import { Curves } from '../curves'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
+import { stream, type Follower } from '../live/stream.svelte'
+import { throttle } from '../live/throttle'
 import { isTerminal, type Artifact, type Checkpoint, type Job, type JobEvent, type StreamEvent } from '../types'
 
 export const shownFigures = [

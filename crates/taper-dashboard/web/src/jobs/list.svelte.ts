@@ -1,7 +1,7 @@
 import { allStreamPath, getJob, getMetrics, listJobs, reason } from '../api'
 import { Curve, Curves } from '../curves'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
+import { stream, type Follower } from '../live/stream.svelte'
+import { throttle } from '../live/throttle'
 import type { Job, StreamEvent } from '../types'
 
 const pageSize = 20

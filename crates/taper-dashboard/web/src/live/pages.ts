@@ -1,4 +1,4 @@
-import type { List } from './types'
+import type { List } from '../types'
 
 /** The first `count` of a list, asked for as many times as the server makes pages of them. */
 export async function first<T extends { id: string }>(

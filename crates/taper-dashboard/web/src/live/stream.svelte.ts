@@ -1,4 +1,4 @@
-import type { StreamEvent } from './types'
+import type { StreamEvent } from '../types'
 
 export interface Follower {
   event(event: StreamEvent): void
