@@ -75,3 +75,14 @@ export const dateTime = (seconds: number) => new Date(seconds * 1000).toLocaleSt
 
 /** Unix seconds as a local time of day. */
 export const time = (seconds: number) => new Date(seconds * 1000).toLocaleTimeString('en-GB')
+
+/** A setting of any type as text, its numbers by `number`; "–" where there is none. */
+export function setting(value: unknown, number: (n: number) => string): string {
+  if (typeof value === 'number') return number(value)
+  if (typeof value === 'string') return value
+  if (typeof value === 'boolean') return String(value)
+  if (Array.isArray(value)) return value.map((one) => setting(one, number)).join(', ') || '–'
+  if (typeof value !== 'object' || value === null) return '–'
+  const pairs = Object.entries(value).map(([key, one]) => `${key}: ${setting(one, number)}`)
+  return pairs.join(', ') || '–'
+}

@@ -1,7 +1,6 @@
-import { ApiError, beginSession, endSession, getSession, onRefused } from './api'
+import { beginSession, endSession, getSession, onRefused } from './api'
+import { persist } from './persist'
 import type { Session as Who } from './types'
-
-const retryPause = 2000
 
 /** Who looks at the page, and whether the server wants a key first. */
 class Session {
@@ -11,7 +10,7 @@ class Session {
 
   constructor() {
     onRefused(() => this.#lost())
-    void this.#load()
+    void persist(async () => (this.who = await getSession()))
   }
 
   /** The server asks for keys, and this page has shown one. */
@@ -37,15 +36,6 @@ class Session {
   async signOut(): Promise<void> {
     await endSession()
     this.#lost()
-  }
-
-  async #load(): Promise<void> {
-    try {
-      this.who = await getSession()
-    } catch (error) {
-      // A refusal leads to the form, and a server that is away is told by what else is loaded.
-      if (!(error instanceof ApiError && error.status === 401)) setTimeout(() => void this.#load(), retryPause)
-    }
   }
 
   #lost(): void {

@@ -14,17 +14,19 @@ const job = (id: string, metrics: Job['metrics'], suffix: string | null = null) 
     status: 'running',
   }) as unknown as Job
 
+const methodTitle = (name: string) => (name === 'prompt_tuning' ? 'Prompt tuning' : name)
+
 test('the best of single jobs is found, and the others are told by their distance from it', () => {
   const jobs = [job('a', { valid_loss: 0.5 }, 'one'), job('b', { valid_loss: 0.25 }, 'two'), job('c', {}, 'three')]
-  const { rows, best } = rowsOf(jobs, { metric: 'valid_loss', direction: 'min' })
+  const { rows, best } = rowsOf(jobs, { metric: 'valid_loss', direction: 'min' }, methodTitle)
   expect(best).toBe(1)
   expect(rows.map(({ difference }) => difference)).toEqual([0.25, 0, null])
-  expect(rows[0]!.label).toBe('bert · one · prompt tuning')
+  expect(rows[0]!.label).toBe('bert · one · Prompt tuning')
 })
 
 test('jobs of the same name are told apart by their ids', () => {
-  const { rows, best } = rowsOf([job('a', {}), job('b', {})], { metric: 'valid_loss', direction: 'min' })
-  expect(rows.map(({ label }) => label)).toEqual(['bert · prompt tuning · a', 'bert · prompt tuning · b'])
+  const { rows, best } = rowsOf([job('a', {}), job('b', {})], { metric: 'valid_loss', direction: 'min' }, methodTitle)
+  expect(rows.map(({ label }) => label)).toEqual(['bert · Prompt tuning · a', 'bert · Prompt tuning · b'])
   expect(best).toBeNull()
 })
 

@@ -20,8 +20,12 @@ export function unlike(jobs: readonly Job[]): { code: string; message: string }[
 }
 
 /** The rows of a comparison of single jobs, and which of them is best so far. */
-export function rowsOf(jobs: readonly Job[], objective: Objective): { rows: ComparisonRow[]; best: number | null } {
-  const names = jobs.map((job) => `${title(job)} · ${job.tuning.type.replaceAll('_', ' ')}`)
+export function rowsOf(
+  jobs: readonly Job[],
+  objective: Objective,
+  methodTitle: (name: string) => string,
+): { rows: ComparisonRow[]; best: number | null } {
+  const names = jobs.map((job) => `${title(job)} · ${methodTitle(job.tuning.type)}`)
   const rows = jobs.map((job, i) =>
     row(job, i, names.indexOf(names[i]!) === names.lastIndexOf(names[i]!) ? names[i]! : `${names[i]} · ${job.id}`, objective),
   )

@@ -2,10 +2,10 @@ import { expect, test } from 'vitest'
 import type { ComparisonRow } from '../types'
 import { ComparisonState } from './state.svelte'
 import { mostAtOnce } from './appearance'
-import type { LiveRuns } from './runs.svelte'
+import { LiveRuns } from './runs.svelte'
 
 test('the best is among those that are drawn, also when many have a better mean over fewer seeds', () => {
-  const comparison = new ComparisonState({} as LiveRuns)
+  const comparison = new ComparisonState(new LiveRuns())
   comparison.objective = { metric: 'valid_accuracy', direction: 'max' }
   comparison.rows = Array.from({ length: mostAtOnce + 3 }, (_, i) => ({ configuration: i, metric: 0.9 - i / 100 }) as ComparisonRow)
   const shown = () => comparison.shown.map(({ row }) => row.configuration)

@@ -9,7 +9,7 @@ const experiment = (changes: Partial<Experiment>) =>
     finished_at: null,
     estimated_finish: 760,
     progress: { runs: 12, ended: 3, steps: 1250, total_steps: 4000 },
-    table: Array(4).fill({}),
+    table: new Array<Experiment['table'][number]>(4),
     seeds: [1, 2, 3],
     strategy: { type: 'all' },
     ...changes,

@@ -11,6 +11,9 @@ export function design({ table, seeds, strategy }: Experiment): string {
   return configurations + times + (strategy.type === 'asha' ? ', weak runs stopped early' : '')
 }
 
+/** Optimizer steps done and planned, of all runs. */
+export const steps = ({ progress }: Experiment) => ({ done: progress.steps, total: progress.total_steps })
+
 /** Where it stands: runs, share of the steps, time left or taken. */
 export function standing(experiment: Experiment, now: number): string[] {
   const { status, progress, started_at: start, finished_at: end, estimated_finish: finish } = experiment
