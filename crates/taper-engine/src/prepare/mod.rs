@@ -1,5 +1,11 @@
 //! What a run needs before its first step: rows, classes, tokens, the plan.
 
+mod model_cache;
+mod plan;
+
+pub(crate) use model_cache::{Models, OpenModel};
+pub(crate) use plan::{memory_bound, plan};
+
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -11,16 +17,15 @@ use taper_core::{
 use crate::{
     Error, Result,
     cache::Cache,
-    checkpoint::ModelFolder,
+    checkpoint,
     data::{
         Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
         read_rows, truncated, units, warnings,
     },
     export::read_adapter,
     methods::LayerRates,
+    model_folder::ModelFolder,
     models::{Model, check_method},
-    opened::{Models, OpenModel},
-    state,
 };
 
 /// The data of a run, tokenized, and the model folder it is for.
@@ -334,6 +339,6 @@ impl Prepared {
 fn begin_with(model: &Model, weights: &StartWeights, control: &Control) -> Result<()> {
     match weights {
         StartWeights::Adapter(dir) => model.set(&read_adapter(dir)?.1),
-        StartWeights::Checkpoint(dir) => state::begin_with(dir, &model.parameters, control),
+        StartWeights::Checkpoint(dir) => checkpoint::begin_with(dir, &model.parameters, control),
     }
 }
