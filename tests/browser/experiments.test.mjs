@@ -75,7 +75,7 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     assert.equal(experiment.training_file, train)
     await chip(page).getByText('succeeded').waitFor({ timeout: 120_000 })
     await page.getByRole('link', { name: 'Experiments' }).first().click()
-    await page.locator(`[data-experiment="${experiment.id}"]`).getByText('4 of 4 runs ended').waitFor()
+    await page.locator(`[data-id="${experiment.id}"]`).getByText('4 of 4 runs ended').waitFor()
     await inspect(page, 'experiments')
     await page.close()
     browser.assertSound()
@@ -89,7 +89,8 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await page.getByRole('radio', { name: 'more.jsonl', checked: true }).waitFor()
     await page.getByRole('radio', { name: 'tiny-bert' }).check()
     await page.getByText('More: methods').click()
-    for (const method of ['full', 'layerwise', 'prompt tuning']) await page.getByRole('checkbox', { name: method }).uncheck()
+    const [, ...others] = (await server.settings()).methods
+    for (const { title } of others) await page.getByRole('checkbox', { name: title }).uncheck()
     await page.getByLabel('Setting to vary').selectOption('training.learning_rate')
     await page.getByLabel('training.learning_rate', { exact: true }).fill('-1, 1e-3')
     await page.getByLabel('Runs of each').fill('2')

@@ -14,7 +14,7 @@ const short = { max_steps: 400, logging_steps: 10, eval_steps: 50, save_steps: 2
 
 const jobPage = (job) => `/jobs/${job.id}`
 const chip = (page) => page.locator('main [data-state]').first()
-const row = (page, job) => page.locator(`[data-job="${job.id}"]`)
+const row = (page, job) => page.locator(`[data-id="${job.id}"]`)
 const stepOf = (job) => job.metrics.step ?? 0
 
 /** Waits until a page's figure has passed a value. */
@@ -169,6 +169,29 @@ describe('the browser page', { timeout: 600_000 }, () => {
     browser.assertSound()
   })
 
+  test('what a job has made is called what its method makes, everywhere on its page', async () => {
+    const { methods } = await server.settings()
+    const trained = { ...short, max_steps: 20, eval_steps: 20 }
+    const submit = ({ name }) => server.submit({ model: 'tiny-bert', training_file: file, tuning: { type: name }, training: trained })
+    const jobs = await Promise.all(methods.map(submit))
+    assert.ok(new Set(methods.map(({ result }) => result)).size === 2, 'some methods make adapters, others whole models')
+    for (const [i, { title, result }] of methods.entries()) {
+      await server.until(jobs[i].id, ({ status }) => status === 'succeeded')
+      const page = await browser.open(jobPage(jobs[i]))
+      const button = page.getByRole('link', { name: `Download ${result}.zip` })
+      const [zip] = await Promise.all([page.waitForEvent('download'), button.click()])
+      const content = readFileSync(await zip.path(), 'latin1')
+      assert.equal(content.includes('adapter_config.json'), result === 'adapter', title)
+      await page.getByTestId('artifacts').getByRole('link').first().waitFor()
+      const text = await page.locator('main').innerText()
+      assert.ok(text.includes(title), `the page calls the method ${title}`)
+      if (result === 'model') assert.doesNotMatch(text, /adapter/i, title)
+      if (result === 'model') await inspect(page, 'job-model')
+      await page.close()
+    }
+    browser.assertSound()
+  })
+
   test('cancel asks first, then stops the job', async () => {
     const job = await server.submit({ model: 'tiny-bert', training_file: file, suffix: 'unwanted', training: endless })
     const page = await browser.open(jobPage(job))
@@ -252,7 +275,7 @@ describe('the browser page', { timeout: 600_000 }, () => {
 
   test('the list of all jobs is sound at every width', async () => {
     const page = await browser.open('/')
-    await page.locator('[data-job]').nth(5).waitFor()
+    await page.locator('[data-id]').nth(5).waitFor()
     await inspect(page, 'jobs')
     await page.close()
     browser.assertSound()

@@ -11,7 +11,7 @@ const endless = { max_steps: 1_000_000, logging_steps: 50, eval_steps: 500, save
 /** What Chromium says of a refusal. */
 const refused = /401 \(Unauthorized\)/
 
-const row = (page, job) => page.locator(`[data-job="${job.id}"]`)
+const row = (page, job) => page.locator(`[data-id="${job.id}"]`)
 const heading = (page, name) => page.getByRole('heading', { name })
 const changes = /Cancel job|Pause/
 const idOf = (key) => key.split('-')[1]
