@@ -27,7 +27,7 @@ export abstract class HistoryThenLive<History> implements Follower {
 
   /** Nothing more will come: the connection goes back to the browser, and what waits is in the history already. */
   protected finish(): void {
-    stream.finish()
+    stream.finish(this)
     this.#waiting?.splice(0)
   }
 

@@ -36,9 +36,9 @@ class EventStream {
     }
   }
 
-  /** Nothing more will come on the stream that is followed. */
-  finish(): void {
-    this.#stop('finished')
+  /** Nothing more will come for this follower, which may have left its place to another. */
+  finish(follower: Follower): void {
+    if (this.#follow?.follower === follower) this.#stop('finished')
   }
 
   /** Has to be called when the tab is hidden or shown. */
