@@ -59,7 +59,7 @@ export class Curves {
 
   /**
    * Takes over an event of the run. Answers whether the curves are whole: a new attempt repeats what lay beyond the checkpoint that it goes on
-   * from, and where that is not told the history has to be loaded anew.
+   * from, and where the event does not say from which, the history has to be loaded anew.
    */
   take({ type, data }: Pick<JobEvent, 'type' | 'data'>): boolean {
     if (!data) return true

@@ -1,16 +1,16 @@
 import { beginSession, endSession, getSession, onRefused } from './api'
-import { persist } from './persist'
+import { retryUntilLoaded } from './live/retry'
 import type { Session as Who } from './types'
 
 /** Who looks at the page, and whether the server wants a key first. */
 class Session {
-  /** Undefined until the server has told. */
+  /** Undefined until the server has said. */
   who: Who | undefined = $state.raw()
   isOut = $state(false)
 
   constructor() {
     onRefused(() => this.#lost())
-    void persist(async () => (this.who = await getSession()))
+    void retryUntilLoaded(async () => (this.who = await getSession()))
   }
 
   /** The server asks for keys, and this page has shown one. */
@@ -18,7 +18,7 @@ class Session {
     return this.who?.expires_at != null
   }
 
-  /** Not before the server has told: nothing is offered that may be refused. */
+  /** Not before the server has said: nothing is offered that may be refused. */
   get mayChange(): boolean {
     return this.who !== undefined && this.who.role !== 'read'
   }

@@ -54,6 +54,7 @@ async fn paths_and_ids() {
         "artifacts",
         "artifacts/x",
         "adapter.zip",
+        "model.zip",
     ] {
         let path = format!("{JOBS}/ftjob-none/{missing}");
         let answer = if missing == "cancel" {
@@ -87,6 +88,7 @@ async fn methods() {
         ("/v1/fine_tuning/jobs/x/artifacts", "GET,HEAD"),
         ("/v1/fine_tuning/jobs/x/artifacts/y/z", "GET,HEAD"),
         ("/v1/fine_tuning/jobs/x/adapter.zip", "GET,HEAD"),
+        ("/v1/fine_tuning/jobs/x/model.zip", "GET,HEAD"),
         ("/v1/events/stream", "GET,HEAD"),
         ("/v1/models", "GET,HEAD"),
         ("/v1/models/x/y", "GET,HEAD,DELETE"),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ComparisonRow, Job } from '../types'
-import { ranked, rowsOf, unlike } from './row'
+import { ranked, rowsOf, comparabilityWarnings } from './row'
 
 const job = (id: string, metrics: Job['metrics'], suffix: string | null = null) =>
   ({
@@ -43,7 +43,7 @@ test('the best comes first, also when the mean over fewer seeds is better, and t
 test('figures of other rows are said not to be comparable', () => {
   const on = (validation_file: string | null, seed = 1) =>
     ({ training_file: 'file-a', validation_file, training: { eval_split: validation_file ? null : 0.2, seed } }) as unknown as Job
-  expect(unlike([on('file-b', 1), on('file-b', 2)])).toEqual([])
-  expect(unlike([on('file-b'), on('file-c')]).map(({ code }) => code)).toEqual(['validation_differs'])
-  expect(unlike([on(null, 1), on(null, 2)]).map(({ code }) => code)).toEqual(['validation_differs'])
+  expect(comparabilityWarnings([on('file-b', 1), on('file-b', 2)])).toEqual([])
+  expect(comparabilityWarnings([on('file-b'), on('file-c')]).map(({ code }) => code)).toEqual(['validation_differs'])
+  expect(comparabilityWarnings([on(null, 1), on(null, 2)]).map(({ code }) => code)).toEqual(['validation_differs'])
 })

@@ -2,7 +2,7 @@ import { title } from '../facts'
 import type { ComparisonRow, Job, Objective } from '../types'
 
 /** Why figures of jobs may not be compared with one another. */
-export function unlike(jobs: readonly Job[]): { code: string; message: string }[] {
+export function comparabilityWarnings(jobs: readonly Job[]): { code: string; message: string }[] {
   const differ = (value: (job: Job) => unknown) => new Set(jobs.map((job) => JSON.stringify(value(job)))).size > 1
   const measured = differ(
     ({ validation_file: file, training_file: rows, training: { eval_split: split, seed } }) => file ?? [rows, split, split && seed],

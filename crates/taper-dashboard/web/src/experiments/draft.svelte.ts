@@ -13,8 +13,8 @@ export interface Variable {
 }
 
 /** What the form has fields of its own for. */
-const asked = ['seed', 'eval_split']
-const single = ['integer', 'number', 'boolean', 'string']
+const fieldsOfTheForm = ['seed', 'eval_split']
+const singleValued = ['integer', 'number', 'boolean', 'string']
 const heldOut = 0.2
 
 /** What the form for a comparison holds. */
@@ -94,13 +94,14 @@ export class Draft {
   }
 }
 
-/** The settings that most people look at and that take single values: those of training, then those of the methods. */
+/** The settings that most people look at and that take singleValued values: those of training, then those of the methods. */
 function variables({ methods, training }: Settings): Variable[] {
   const found = new Map<string, Variable>()
   const add = (group: string, fields: readonly Setting[], names: readonly string[]) => {
     for (const setting of fields) {
       const path = `${group}.${setting.name}`
-      if (!setting.common || !single.includes(setting.type) || (group === 'training' && asked.includes(setting.name))) continue
+      if (!setting.common || !singleValued.includes(setting.type) || (group === 'training' && fieldsOfTheForm.includes(setting.name)))
+        continue
       const others = found.get(path)?.methods ?? []
       found.set(path, { path, setting, methods: [...others, ...names], example: example(setting, methods) })
     }

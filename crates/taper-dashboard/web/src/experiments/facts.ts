@@ -15,7 +15,7 @@ export function design({ table, seeds, strategy }: Experiment): string {
 export const steps = ({ progress }: Experiment) => ({ done: progress.steps, total: progress.total_steps })
 
 /** Where it stands: runs, share of the steps, time left or taken. */
-export function standing(experiment: Experiment, now: number): string[] {
+export function statusLine(experiment: Experiment, now: number): string[] {
   const { status, progress, started_at: start, finished_at: end, estimated_finish: finish } = experiment
   const parts = [
     `${count(progress.ended)} of ${count(progress.runs)} runs ended`,
