@@ -10,9 +10,6 @@ use futures_util::FutureExt;
 use taper_core::{ExperimentRequest, JobChange, JobSpec, Project};
 
 use crate::{
-    json,
-    query::{FromPairs, Query},
-    range::{self, Asked},
     routes::{
         events::{CheckpointPage, EventPage},
         files::FilePage,
@@ -20,7 +17,12 @@ use crate::{
         metrics::MetricsQuery,
         streams::{LAST_EVENT_ID, Resume, StreamQuery},
     },
-    wire::{CompleteUpload, CreateUpload, FineTuningEvent},
+    wire::{
+        CompleteUpload, CreateUpload, FineTuningEvent,
+        byte_range::{self, Asked},
+        json,
+        query::{FromPairs, Query},
+    },
 };
 
 /// Reads a body of JSON as each of the routes that take one. A specification must survive being written down.
@@ -53,7 +55,7 @@ pub fn cursor(bytes: &[u8]) {
         assert!(FineTuningEvent::row_of(text).is_none_or(|row| row >= 0));
         queries(text);
         for length in [0, 1, 1000, u64::MAX] {
-            if let Asked::Part(part) = range::asked(Some(text), length) {
+            if let Asked::Part(part) = byte_range::asked(Some(text), length) {
                 assert!(part.start < part.end && part.end <= length);
             }
         }

@@ -15,17 +15,19 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
-    auth, deadline, doors,
-    error::ApiError,
+    middleware::{
+        auth, host_and_origin, is_api,
+        rate_limit::{self, Rates},
+        request_filter, request_id, request_timeout, security_headers,
+    },
     openapi,
-    rates::{self, Rates},
-    refusals, remains,
     routes::{
         archive, artifacts, events, experiments, files, jobs, metrics, models, service, session,
         streams, telemetry, uploads,
     },
-    slow,
     state::AppState,
+    transport::{body_timeout, drain_body},
+    wire::error::ApiError,
 };
 
 /// The table. A new route is a handler and a line here.
@@ -90,17 +92,20 @@ pub fn router(state: AppState) -> Router {
         .fallback(move |request| page_or_error(page, request))
         .layer(
             ServiceBuilder::new()
-                .layer(from_fn(doors::identify))
-                .layer(from_fn(doors::protect))
-                .layer(from_fn(slow::limit))
-                .layer(from_fn(remains::linger))
+                .layer(from_fn(request_id::identify))
+                .layer(from_fn(security_headers::protect))
+                .layer(from_fn(body_timeout::limit))
+                .layer(from_fn(drain_body::linger))
                 .layer(CatchPanicLayer::custom(panicked))
-                .layer(from_fn_with_state(rates.clone(), rates::by_address))
-                .layer(from_fn_with_state(config, doors::guard))
+                .layer(from_fn_with_state(rates.clone(), rate_limit::by_address))
+                .layer(from_fn_with_state(config, host_and_origin::guard))
                 .layer(from_fn_with_state(state.clone(), auth::authenticate))
-                .layer(from_fn_with_state(rates, rates::by_key))
-                .layer(from_fn(refusals::refuse))
-                .layer(from_fn_with_state(deadline::LONGEST, deadline::keep)),
+                .layer(from_fn_with_state(rates, rate_limit::by_key))
+                .layer(from_fn(request_filter::refuse))
+                .layer(from_fn_with_state(
+                    request_timeout::LONGEST,
+                    request_timeout::keep,
+                )),
         )
         .with_state(state)
 }
@@ -116,7 +121,7 @@ async fn method_not_allowed(method: Method) -> ApiError {
 }
 
 async fn page_or_error(page: Router, request: Request) -> Response {
-    if doors::is_api(request.uri().path()) {
+    if is_api(request.uri().path()) {
         return ApiError::no_route(request.uri().path()).into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

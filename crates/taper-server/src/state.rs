@@ -6,7 +6,7 @@ use taper_store::{ChunkedUpload, ExperimentRecord, FileRecord, Job, KeyCounts, S
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ServerConfig, error::ApiError};
+use crate::{ServerConfig, wire::error::ApiError};
 
 /// What every handler can reach; clones share it.
 #[derive(Clone)]

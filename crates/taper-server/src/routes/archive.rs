@@ -6,12 +6,14 @@ use axum::{
 use taper_store::Job;
 
 use crate::{
-    archive::{Entry, zip},
-    auth::Caller,
-    download::attachment,
-    error::ApiError,
-    extract::Path,
+    middleware::auth::Caller,
     state::{AppState, wrong_state},
+    wire::{
+        error::ApiError,
+        extract::Path,
+        file_download::attachment,
+        zip_stream::{Entry, zip},
+    },
 };
 
 /// The folders of a job's output that hold something to be loaded; a job fills one of them.

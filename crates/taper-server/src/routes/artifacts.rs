@@ -1,12 +1,9 @@
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
 
 use crate::{
-    auth::Caller,
-    download::Download,
-    error::ApiError,
-    extract::Path,
+    middleware::auth::Caller,
     state::AppState,
-    wire::{ArtifactObject, List},
+    wire::{ArtifactObject, List, error::ApiError, extract::Path, file_download::Download},
 };
 
 /// List a job's artifacts

@@ -2,12 +2,14 @@ use axum::{Json, extract::State};
 use utoipa::IntoParams;
 
 use crate::{
-    auth::Caller,
-    error::{ApiError, readable},
-    extract::Path,
-    query::{FromPairs, Pairs, Query},
+    middleware::auth::Caller,
     state::AppState,
-    wire::{FineTuningCheckpoint, FineTuningEvent, List},
+    wire::{
+        FineTuningCheckpoint, FineTuningEvent, List,
+        error::{ApiError, readable},
+        extract::Path,
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 /// The part of a list that is wanted.

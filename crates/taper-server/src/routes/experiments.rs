@@ -10,15 +10,14 @@ use utoipa::IntoParams;
 
 use super::{events, events::EventPage, jobs::Submission, streams};
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::{JsonBody, Path},
-    once::Marks,
-    query::{FromPairs, Pairs, Query},
+    middleware::{auth::Caller, idempotency::Marks},
     state::AppState,
     wire::{
         CreateExperiment, DeletedExperiment, ExperimentObject, ExperimentTable, List,
         StreamMessage, StreamedEvent, SubmittedExperiment,
+        error::ApiError,
+        extract::{JsonBody, Path},
+        query::{FromPairs, Pairs, Query},
     },
 };
 

@@ -3,15 +3,16 @@ use taper_store::{FileFilter, Order};
 use utoipa::IntoParams;
 
 use crate::{
-    auth::Caller,
-    download::Download,
-    error::ApiError,
-    extract::Path,
-    once::Marks,
-    query::{FromPairs, Pairs, Query},
+    middleware::{auth::Caller, idempotency::Marks},
     state::AppState,
-    upload::Incoming,
-    wire::{DeletedFile, FileObject, List, UploadForm},
+    wire::{
+        DeletedFile, FileObject, List, UploadForm,
+        error::ApiError,
+        extract::Path,
+        file_download::Download,
+        file_upload::Incoming,
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 /// Upload a file

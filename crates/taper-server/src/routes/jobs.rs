@@ -4,13 +4,14 @@ use taper_store::{JobFilter, MetadataFilter, NewJob};
 use utoipa::IntoParams;
 
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::{JsonBody, Path},
-    once::Marks,
-    query::{FromPairs, Pairs, Query},
+    middleware::{auth::Caller, idempotency::Marks},
     state::AppState,
-    wire::{ChangeFineTuningJob, CreateFineTuningJob, DeletedJob, FineTuningJob, List, Submitted},
+    wire::{
+        ChangeFineTuningJob, CreateFineTuningJob, DeletedJob, FineTuningJob, List, Submitted,
+        error::ApiError,
+        extract::{JsonBody, Path},
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 /// Create a fine-tuning job

@@ -3,12 +3,14 @@ use taper_store::CurveQuery;
 use utoipa::IntoParams;
 
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::Path,
-    query::{FromPairs, Pairs, Query},
+    middleware::auth::Caller,
     state::AppState,
-    wire::{CurveBuckets, JobMetrics},
+    wire::{
+        CurveBuckets, JobMetrics,
+        error::ApiError,
+        extract::Path,
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 #[derive(IntoParams)]

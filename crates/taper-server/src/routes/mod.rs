@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod artifacts;
+mod event_stream;
 pub(crate) mod events;
 pub(crate) mod experiments;
 pub(crate) mod files;

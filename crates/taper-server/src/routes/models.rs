@@ -1,11 +1,9 @@
 use axum::{Json, extract::State};
 
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::Path,
+    middleware::auth::Caller,
     state::AppState,
-    wire::{DeletedModel, List, ModelObject},
+    wire::{DeletedModel, List, ModelObject, error::ApiError, extract::Path},
 };
 
 /// List models

@@ -7,9 +7,9 @@ use axum::{
 };
 
 use crate::{
-    error::{ApiError, ErrorBody},
     openapi::openapi,
     state::AppState,
+    wire::error::{ApiError, ErrorBody},
 };
 
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {

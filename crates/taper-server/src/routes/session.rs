@@ -7,12 +7,12 @@ use axum::{
 use taper_store::Session;
 
 use crate::{
-    auth::{self, Caller},
-    cookie,
-    error::ApiError,
-    extract::JsonBody,
+    middleware::{
+        auth::{self, Caller},
+        session_cookie,
+    },
     state::AppState,
-    wire::{CreateSession, SessionObject},
+    wire::{CreateSession, SessionObject, error::ApiError, extract::JsonBody},
 };
 
 type WithCookie<T> = ([(HeaderName, HeaderValue); 1], T);
@@ -40,7 +40,7 @@ pub(crate) async fn create_session(
         false => CreateSession::read(&<JsonBody>::from_request(request, &state).await?.0)?.key,
     };
     let (word, caller) = auth::sign_in(&state, &key).await?;
-    let cookie = cookie::set(&headers, &word, Session::SECONDS);
+    let cookie = session_cookie::set(&headers, &word, Session::SECONDS);
     Ok((
         [(header::SET_COOKIE, cookie)],
         Json(SessionObject::from(&caller)),
@@ -74,7 +74,7 @@ pub(crate) async fn delete_session(
     State(state): State<AppState>,
     headers: HeaderMap,
 ) -> Result<WithCookie<StatusCode>, ApiError> {
-    if let Some(word) = cookie::session(&headers) {
+    if let Some(word) = session_cookie::session(&headers) {
         state
             .store
             .close_session(&word, state.config.token_digest())
@@ -82,6 +82,6 @@ pub(crate) async fn delete_session(
         // Its streams end with it.
         state.key_news.send_modify(|_| {});
     }
-    let cookie = cookie::clear(&headers);
+    let cookie = session_cookie::clear(&headers);
     Ok(([(header::SET_COOKIE, cookie)], StatusCode::NO_CONTENT))
 }

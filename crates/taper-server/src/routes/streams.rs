@@ -5,14 +5,16 @@ use axum::{
 };
 use utoipa::IntoParams;
 
+use super::event_stream::{self, Feed, Topic};
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::Path,
-    feed::{self, Feed, Topic},
-    query::{FromPairs, Pairs, Query},
+    middleware::auth::Caller,
     state::AppState,
-    wire::StreamMessage,
+    wire::{
+        StreamMessage,
+        error::ApiError,
+        extract::Path,
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 /// How long a browser waits before it connects again, as a line of the stream: alone it is no event, which other clients would
@@ -162,5 +164,5 @@ fn open(state: &AppState, caller: Caller, feed: Feed, opening: String) -> Respon
             HeaderValue::from_static("no"),
         ),
     ];
-    (headers, feed::body(state, caller, feed, opening)).into_response()
+    (headers, event_stream::body(state, caller, feed, opening)).into_response()
 }

@@ -6,7 +6,7 @@ use std::{
 use axum::{extract::State, http::HeaderName, http::header};
 use taper_store::Telemetry;
 
-use crate::{auth::Caller, error::ApiError, state::AppState};
+use crate::{middleware::auth::Caller, state::AppState, wire::error::ApiError};
 
 /// The text format of Prometheus.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,13 +1,14 @@
 use axum::{Json, extract::State};
 
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::{JsonBody, Path},
-    once::Marks,
+    middleware::{auth::Caller, idempotency::Marks},
     state::AppState,
-    upload::Incoming,
-    wire::{CompleteUpload, CreateUpload, UploadObject, UploadPartForm, UploadPartObject},
+    wire::{
+        CompleteUpload, CreateUpload, UploadObject, UploadPartForm, UploadPartObject,
+        error::ApiError,
+        extract::{JsonBody, Path},
+        file_upload::Incoming,
+    },
 };
 
 /// Begin an upload in parts

@@ -7,7 +7,8 @@ use axum::{
 };
 use taper_store::Once;
 
-use crate::{auth::Caller, callers, error::ApiError};
+use super::auth::Caller;
+use crate::{transport::peer, wire::error::ApiError};
 
 const KEY: &str = "Idempotency-Key";
 const KEY_CHARS: usize = 255;
@@ -60,7 +61,7 @@ fn scoped(once: Once, caller: &[&str]) -> Once {
 
 /// The address that a request comes from. A client may call this machine by IPv4 and then by IPv6.
 fn peer(parts: &Parts) -> Option<String> {
-    let ip = callers::peer(&parts.extensions)?;
+    let ip = peer::peer(&parts.extensions)?;
     Some(if ip.is_loopback() {
         "here".to_owned()
     } else {

@@ -25,7 +25,9 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::Trust;
+use self::tls_trust::Trust;
+
+pub(crate) mod tls_trust;
 
 const AGENT: &str = concat!("taper/", env!("CARGO_PKG_VERSION"));
 const PATIENCE: Duration = Duration::from_secs(10);

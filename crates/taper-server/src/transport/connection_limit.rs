@@ -9,7 +9,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Traffic, callers};
+use super::peer;
+use crate::Traffic;
 
 /// Counts connections.
 pub(crate) struct Turnstile {
@@ -50,7 +51,7 @@ impl Turnstile {
     pub(crate) fn enter(self: &Arc<Self>, ip: IpAddr, room: OwnedSemaphorePermit) -> Option<Pass> {
         let counted = self.on_loopback || !ip.is_loopback();
         let most = self.each.filter(|_| counted);
-        let address = most.map(|_| callers::network(ip));
+        let address = most.map(|_| peer::network(ip));
         if let (Some(most), Some(address)) = (most, address) {
             let mut open = self.open();
             let count = open.entry(address).or_default();

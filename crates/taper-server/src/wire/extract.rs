@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{error::ApiError, json, slow};
+use super::{error::ApiError, json};
+use crate::transport::body_timeout;
 
 /// The most bytes that a JSON body may have.
 const JSON_LIMIT: usize = 1 << 20;
@@ -76,13 +77,13 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
         }
         Ok(())
     };
-    let came = timeout(slow::LONGEST, whole).await;
+    let came = timeout(body_timeout::LONGEST, whole).await;
     came.unwrap_or_else(|_| Err(ApiError::slow_body()))?;
     Ok(bytes)
 }
 
 fn broken_off(error: &axum::Error) -> ApiError {
-    if slow::is_reason_of(error) {
+    if body_timeout::is_reason_of(error) {
         return ApiError::slow_body();
     }
     ApiError::bad_request("the body broke off before its end; send it again")

@@ -4,7 +4,7 @@ use taper_core::{FieldError, Fields, Role, SpecError};
 use taper_store::Scope;
 use utoipa::ToSchema;
 
-use crate::auth::Caller;
+use crate::middleware::auth::Caller;
 
 /// Who asks, and what that key may do.
 #[derive(Debug, Serialize, ToSchema)]

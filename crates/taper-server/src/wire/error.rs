@@ -11,7 +11,7 @@ use taper_runner::RunnerError;
 use taper_store::StoreError;
 use utoipa::ToSchema;
 
-use crate::slow;
+use crate::transport::body_timeout;
 
 /// The body of every error, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]
@@ -141,7 +141,7 @@ impl ApiError {
 
     /// 408: the client has not sent what it began to send.
     pub(crate) fn slow_body() -> Self {
-        let seconds = slow::LONGEST.as_secs();
+        let seconds = body_timeout::LONGEST.as_secs();
         let message = format!("the body has not come within {seconds} seconds; send it again");
         Self::new(StatusCode::REQUEST_TIMEOUT, message).coded("request_timeout")
     }

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::error::ApiError;
+use crate::wire::error::ApiError;
 
 /// The longest that a route may take to begin its answer.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);

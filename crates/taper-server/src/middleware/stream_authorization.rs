@@ -6,7 +6,8 @@ use taper_store::{KeyCounts, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::Caller, state::AppState};
+use super::auth::Caller;
+use crate::state::AppState;
 
 /// How late an open stream may hear that its key was revoked.
 const INTERVAL: Duration = Duration::from_millis(500);

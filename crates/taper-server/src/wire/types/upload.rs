@@ -5,9 +5,9 @@ use taper_store::{ChunkedUpload, NewUpload, UploadPart, UploadState};
 use utoipa::ToSchema;
 
 use super::FileObject;
-use crate::{
-    lifetime,
-    upload::{check_purpose, file_name},
+use crate::wire::{
+    expires_after,
+    file_upload::{check_purpose, file_name},
 };
 
 /// OpenAI's limit on a file that comes in parts.
@@ -122,7 +122,7 @@ impl CreateUpload {
         fields.require("mime_type", mime_type.is_some());
         let purpose = fields.string("purpose");
         fields.require("purpose", purpose.is_some());
-        let expires_after = lifetime::read(&mut fields, &mut errors);
+        let expires_after = expires_after::read(&mut fields, &mut errors);
         errors.extend(purpose.and_then(|purpose| check_purpose(purpose).err()));
         let mut found = fields.finish();
         found.append(&mut errors);

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{error::ApiError, extract::has_media_type};
+use crate::wire::{error::ApiError, extract::has_media_type};
 
 /// Names under which other services take a key in the address.
 const KEYS: [&str; 6] = [
@@ -58,6 +58,6 @@ fn check_body(request: &Request) -> Result<(), ApiError> {
     Err(ApiError::media_type(&format!(
         "a body must be {}, not {}; send the header Content-Type",
         MEDIA_TYPES.join(" or "),
-        crate::error::readable(sent)
+        crate::wire::error::readable(sent)
     )))
 }

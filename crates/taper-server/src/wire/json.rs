@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for Strict {
             if object.contains_key(&key) {
                 return Err(A::Error::custom(format_args!(
                     "the key \"{}\" stands twice in one object",
-                    crate::error::readable(&key)
+                    super::error::readable(&key)
                 )));
             }
             object.insert(key, entries.next_value_seed(Strict)?);

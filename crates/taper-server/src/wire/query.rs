@@ -6,7 +6,7 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use taper_core::{FieldError, SpecError, code};
 use taper_store::MetadataFilter;
 
-use crate::error::{ApiError, readable};
+use super::error::{ApiError, readable};
 
 /// Pairs of a metadata filter; each is a condition of its own for the database.
 const MOST_PAIRS: usize = 16;

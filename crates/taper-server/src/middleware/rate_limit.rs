@@ -17,7 +17,8 @@ use axum::{
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::{Traffic, auth::Caller, callers, error::ApiError};
+use super::auth::Caller;
+use crate::{Traffic, transport::peer, wire::error::ApiError};
 
 /// After so many requests, callers of whom nothing has been heard are forgotten.
 const SWEEP: u32 = 4096;
@@ -42,7 +43,7 @@ impl Rates {
 
     /// The address of a request, if it counts.
     fn counted(&self, request: &Request) -> Option<IpAddr> {
-        callers::peer(request.extensions()).filter(|ip| self.on_loopback || !ip.is_loopback())
+        peer::peer(request.extensions()).filter(|ip| self.on_loopback || !ip.is_loopback())
     }
 }
 
@@ -79,7 +80,7 @@ pub(crate) async fn by_address(
     next: Next,
 ) -> Response {
     let counted = rates.as_ref().and_then(|rates| {
-        let network = callers::network(rates.counted(&request)?);
+        let network = peer::network(rates.counted(&request)?);
         Some(rates.addresses.check(&network, "one address"))
     });
     match counted {

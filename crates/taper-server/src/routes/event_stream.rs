@@ -9,8 +9,7 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::Caller,
-    leave::Leave,
+    middleware::{auth::Caller, stream_authorization::Leave},
     state::AppState,
     wire::{FineTuningEvent, StreamedEvent},
 };

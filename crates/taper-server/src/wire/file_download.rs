@@ -12,9 +12,9 @@ use taper_store::open_listed;
 use tokio::{fs::File, io::AsyncReadExt, task::spawn_blocking};
 use tokio_util::io::ReaderStream;
 
-use crate::{
+use super::{
+    byte_range::{self, Asked},
     error::ApiError,
-    range::{self, Asked},
 };
 
 /// A file to be sent, with what is known of it.
@@ -38,7 +38,7 @@ impl Download {
             .get(header::RANGE)
             .and_then(|value| value.to_str().ok())
             .filter(|_| still_the_same(request, &etag));
-        match range::asked(wish, self.bytes) {
+        match byte_range::asked(wish, self.bytes) {
             Asked::Whole => {
                 let body = self.body(0, self.bytes).await?;
                 let length = [(header::CONTENT_LENGTH, HeaderValue::from(self.bytes))];

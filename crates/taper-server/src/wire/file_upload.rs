@@ -9,13 +9,12 @@ use axum::{
 use taper_core::{FieldError, Project, code};
 use taper_store::{ChunkedUpload, FileRecord, NewFile, Once, Store, Upload, UploadPart};
 
-use crate::{
+use super::{
     error::{ApiError, readable},
+    expires_after::Lifetime,
     extract::has_media_type,
-    lifetime::Lifetime,
-    slow,
-    state::AppState,
 };
+use crate::{state::AppState, transport::body_timeout};
 
 /// Purposes that OpenAI's upload takes.
 pub(crate) const PURPOSES: [&str; 6] = [
@@ -241,7 +240,7 @@ fn broken(error: &MultipartError, limit: u64) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::too_large("the file", limit).about("file");
     }
-    if slow::is_reason_of(error) {
+    if body_timeout::is_reason_of(error) {
         return ApiError::slow_body();
     }
     ApiError::bad_request(format!(

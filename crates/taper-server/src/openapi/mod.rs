@@ -14,7 +14,13 @@ use utoipa::{
     },
 };
 
-use crate::{cookie, doors, error::ErrorBody, links, router, wire::StreamedEvent};
+use crate::{
+    middleware::{is_api, session_cookie},
+    router,
+    wire::{StreamedEvent, error::ErrorBody},
+};
+
+mod links;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -69,7 +75,7 @@ pub fn openapi() -> openapi::OpenApi {
     finish_schemas(&mut components.schemas);
     let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.add_security_scheme("key", key);
-    let cookie = ApiKeyValue::with_description(cookie::NAME, NAME_OF_COOKIE);
+    let cookie = ApiKeyValue::with_description(session_cookie::NAME, NAME_OF_COOKIE);
     let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(cookie));
     components.add_security_scheme("session", cookie);
     let with = |name| SecurityRequirement::new(name, Vec::<String>::new());
@@ -146,10 +152,10 @@ fn with_errors(path: &str, mut item: PathItem) -> PathItem {
     ];
     for operation in operations.into_iter().flatten() {
         let mut errors = Vec::new();
-        if doors::is_api(path) {
+        if is_api(path) {
             errors.push(INVALID);
         }
-        if doors::is_api(path) || path == "/metrics" {
+        if is_api(path) || path == "/metrics" {
             errors.extend([NO_KEY, NO_RIGHT]);
         }
         if path.contains('{') {

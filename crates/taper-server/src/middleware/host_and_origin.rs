@@ -1,64 +1,15 @@
-//! What every request passes before a route sees it, and every answer on its way out.
+//! Which names the server may be called by, and which sites may call it from a browser.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tracing::Instrument;
-use uuid::Uuid;
 
-use crate::{ServerConfig, error::ApiError};
-
-/// `'unsafe-inline'` stands for styles alone: uPlot and Svelte set them on elements; `data:` for the icons of Swagger UI. Scripts come
-/// from the binary only.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
-     object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
-
-const SECURITY_HEADERS: [(HeaderName, &str); 4] = [
-    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (
-        HeaderName::from_static("cross-origin-resource-policy"),
-        "same-origin",
-    ),
-];
-
-/// Gives the request an id that its answer, its log lines and its errors share.
-pub(crate) async fn identify(request: Request, next: Next) -> Response {
-    let id = format!("req_{}", Uuid::new_v4().simple());
-    let span =
-        tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
-    let start = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
-    span.in_scope(|| {
-        tracing::debug!(
-            status = response.status().as_u16(),
-            duration_ms = start.elapsed().as_millis() as u64,
-            "answered"
-        );
-    });
-    let id = HeaderValue::from_str(&id).expect("hexadecimal digits are legal in a header");
-    response.headers_mut().insert("x-request-id", id);
-    response
-}
-
-/// Tells browsers what they may do with the answer.
-pub(crate) async fn protect(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in SECURITY_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    response
-}
+use crate::{ServerConfig, wire::error::ApiError};
 
 /// Refuses requests that a foreign web page has made a browser send, and bodies that would have to be inflated.
 pub(crate) async fn guard(
@@ -73,11 +24,6 @@ pub(crate) async fn guard(
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
-}
-
-/// Tells whether a path belongs to the API rather than to the page.
-pub(crate) fn is_api(path: &str) -> bool {
-    path == "/v1" || path.starts_with("/v1/")
 }
 
 /// A name that resolves to this machine is not enough: a foreign page can point its own name here (DNS rebinding).

@@ -9,7 +9,8 @@ use axum::{
 use taper_core::Role;
 use taper_store::{ApiKey, Scope};
 
-use crate::{cookie, doors::is_api, error::ApiError, state::AppState};
+use super::{is_api, session_cookie};
+use crate::{state::AppState, wire::error::ApiError};
 
 /// The way in, which a request takes that has nothing to show yet.
 const SIGN_IN: &str = "/v1/session";
@@ -42,7 +43,7 @@ impl Credential {
         if headers.contains_key(header::AUTHORIZATION) {
             return bearer(headers).map(|key| Self::Key(key.to_owned()));
         }
-        Ok(cookie::session(headers).map_or(Self::None, Self::Session))
+        Ok(session_cookie::session(headers).map_or(Self::None, Self::Session))
     }
 }
 
