@@ -22,12 +22,11 @@ mod webhooks;
 pub mod wire;
 
 pub use config::{ServerConfig, Token, Traffic};
-pub use openapi::openapi;
-pub use router::router;
+pub use router::{openapi, router};
 pub use serve::serve;
 pub use state::AppState;
 pub use webhooks::{
     WebhookSecret, Webhooks,
-    tls_trust::{Trust, UnfitAuthorities},
+    tls_trust::{InvalidAuthorities, TrustStore},
 };
 pub use wire::error::{ErrorBody, ErrorDetail};

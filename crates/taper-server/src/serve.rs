@@ -20,17 +20,17 @@ pub async fn serve(
     let ending = state.shutdown.clone();
     let tidy = housekeeping::run(state.store.clone(), ending.clone());
     tokio::spawn(tidy);
-    let news = state.key_news.clone();
-    tokio::spawn(stream_authorization::announce(
+    let changes = state.key_changes.clone();
+    tokio::spawn(stream_authorization::watch_keys(
         state.store.clone(),
-        news,
+        changes,
         ending.clone(),
     ));
     let targets = state.config.webhooks.clone();
     tokio::spawn(webhooks::run(state.store.clone(), targets, ending.clone()));
     let connections = TaskTracker::new();
     let config = Arc::clone(&state.config);
-    let taking = accept::take_all(
+    let accepting = accept::accept_connections(
         &listener,
         &config.traffic,
         router(state),
@@ -39,7 +39,7 @@ pub async fn serve(
     );
     tokio::select! {
         () = shutdown => {}
-        never = taking => match never {}
+        never = accepting => match never {}
     }
     ending.cancel();
     drop(listener);

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{HeaderMap, HeaderName, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,6 +15,8 @@ use crate::{state::AppState, wire::error::ApiError};
 /// The way in, which a request takes that has nothing to show yet.
 const SIGN_IN: &str = "/v1/session";
 const HOW: &str = "send one header Authorization: Bearer KEY; a key in the query is not read";
+/// Where Azure's client of OpenAI's API shows its key.
+pub(super) const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// Who a request comes from.
 #[derive(Clone)]
@@ -40,8 +42,8 @@ enum Credential {
 impl Credential {
     /// Reads a request's headers; a key that is shown openly wins over a cookie.
     fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
-        if headers.contains_key(header::AUTHORIZATION) {
-            return bearer(headers).map(|key| Self::Key(key.to_owned()));
+        if shows_key(headers) {
+            return key(headers).map(|key| Self::Key(key.to_owned()));
         }
         Ok(session_cookie::session(headers).map_or(Self::None, Self::Session))
     }
@@ -73,7 +75,7 @@ fn needs_key(request: &Parts) -> bool {
 async fn admit(state: &AppState, request: &Parts) -> Result<Caller, ApiError> {
     let caller = match is_open(state).await? {
         true => Caller::anybody(),
-        false => recognise(state, Credential::read(&request.headers)?).await?,
+        false => identify(state, Credential::read(&request.headers)?).await?,
     };
     let changes = !matches!(request.method, Method::GET | Method::HEAD);
     match (request.uri.path(), caller.role) {
@@ -100,7 +102,7 @@ async fn is_open(state: &AppState) -> Result<bool, ApiError> {
 /// # Errors
 /// 401
 async fn find_key(state: &AppState, shown: &str) -> Result<Option<ApiKey>, ApiError> {
-    if state.config.takes(shown) {
+    if state.config.is_token(shown) {
         return Ok(None);
     }
     let key = state.store.key(shown).await?;
@@ -127,7 +129,7 @@ pub(crate) async fn sign_in(state: &AppState, shown: &str) -> Result<(String, Ca
 ///
 /// # Errors
 /// 401
-async fn recognise(state: &AppState, credential: Credential) -> Result<Caller, ApiError> {
+async fn identify(state: &AppState, credential: Credential) -> Result<Caller, ApiError> {
     let (key, until) = match &credential {
         Credential::None => {
             return Err(ApiError::unauthorized(HOW));
@@ -175,10 +177,10 @@ impl Caller {
     }
 
     /// Tells whether the caller would still be let in: the key may have been revoked, the session ended, or a first key made.
-    pub(crate) async fn is_still_let_in(&self, state: &AppState) -> bool {
+    pub(crate) async fn is_still_authorized(&self, state: &AppState) -> bool {
         match &self.credential {
             Credential::None => is_open(state).await.unwrap_or(false),
-            shown => recognise(state, shown.clone()).await.is_ok(),
+            shown => identify(state, shown.clone()).await.is_ok(),
         }
     }
 }
@@ -192,19 +194,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The key in the Authorization header.
+/// Tells whether a header shows a key.
+pub(crate) fn shows_key(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key(AZURE_KEY)
+}
+
+/// The key in the Authorization header, or in that of Azure's client.
 ///
 /// # Errors
 /// 401
-pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let secret = values
-        .next()
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, secret)| secret.trim());
-    match (secret, values.next()) {
+pub(crate) fn key(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let bearer = headers.get_all(header::AUTHORIZATION).iter();
+    let bearer = bearer.map(|value| {
+        let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(secret)
+    });
+    let plain = headers.get_all(AZURE_KEY).iter();
+    let mut shown = bearer.chain(plain.map(|value| value.to_str().ok()));
+    match (shown.next().flatten().map(str::trim), shown.next()) {
         (Some(secret), None) if !secret.is_empty() => Ok(secret),
         _ => Err(ApiError::unauthorized(HOW)),
     }

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{ServerConfig, wire::error::ApiError};
+use crate::{config::ServerConfig, wire::error::ApiError};
 
 /// Refuses requests that a foreign web page has made a browser send, and bodies that would have to be inflated.
 pub(crate) async fn guard(

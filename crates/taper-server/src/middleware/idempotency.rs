@@ -7,7 +7,7 @@ use axum::{
 };
 use taper_store::Once;
 
-use super::auth::Caller;
+use super::auth::{self, AZURE_KEY, Caller};
 use crate::{transport::peer, wire::error::ApiError};
 
 const KEY: &str = "Idempotency-Key";
@@ -16,9 +16,9 @@ const KEY_CHARS: usize = 255;
 const RETRIES: &str = "x-stainless-retry-count";
 
 /// The marks of a request, still without what it asks for.
-pub(crate) struct Marks(pub(crate) Once);
+pub(crate) struct Idempotency(pub(crate) Once);
 
-impl<S: Send + Sync> FromRequestParts<S> for Marks {
+impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -40,16 +40,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Marks {
             return Ok(Self(scoped(once, &[path, key])));
         }
         // Without a key of any kind the address is all that tells callers apart. A key of the client's own holds wherever it comes from.
-        let unknown = once.key.is_none() && !headers.contains_key(header::AUTHORIZATION);
+        let unknown = once.key.is_none() && !auth::shows_key(headers);
         let peer = peer(parts).filter(|_| unknown).unwrap_or_default();
-        let caller = [header::AUTHORIZATION, header::COOKIE]
+        let caller = [header::AUTHORIZATION, AZURE_KEY, header::COOKIE]
             .map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes()));
-        let [authorization, cookie] = caller.map(String::from_utf8_lossy);
-        Ok(Self(scoped(once, &[path, &authorization, &cookie, &peer])))
+        let [authorization, azure_key, cookie] = caller.map(String::from_utf8_lossy);
+        let shown = [path, &authorization, &azure_key, &cookie, &peer];
+        Ok(Self(scoped(once, &shown)))
     }
 }
 
-/// Marks within what has been made by the same caller on the same route.
+/// The marks within what has been made by the same caller on the same route.
 fn scoped(once: Once, caller: &[&str]) -> Once {
     let once = once.asking(caller);
     Once {
@@ -61,7 +62,7 @@ fn scoped(once: Once, caller: &[&str]) -> Once {
 
 /// The address that a request comes from. A client may call this machine by IPv4 and then by IPv6.
 fn peer(parts: &Parts) -> Option<String> {
-    let ip = peer::peer(&parts.extensions)?;
+    let ip = peer::address(&parts.extensions)?;
     Some(if ip.is_loopback() {
         "here".to_owned()
     } else {

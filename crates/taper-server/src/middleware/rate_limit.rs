@@ -18,43 +18,43 @@ use axum::{
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::auth::Caller;
-use crate::{Traffic, transport::peer, wire::error::ApiError};
+use crate::{config::Traffic, transport::peer, wire::error::ApiError};
 
 /// After so many requests, callers of whom nothing has been heard are forgotten.
 const SWEEP: u32 = 4096;
 
 /// Counts requests. A caller who has been silent may send those of a whole second at once.
-pub(crate) struct Rates {
-    addresses: Rate<IpAddr>,
-    keys: Rate<String>,
+pub(crate) struct RateLimits {
+    addresses: RateLimit<IpAddr>,
+    keys: RateLimit<String>,
     on_loopback: bool,
 }
 
-impl Rates {
+impl RateLimits {
     /// `None` = as many as may come.
     pub(crate) fn new(traffic: &Traffic) -> Option<Arc<Self>> {
         let most = traffic.requests_per_second?;
         Some(Arc::new(Self {
-            addresses: Rate::new(most),
-            keys: Rate::new(most),
+            addresses: RateLimit::new(most),
+            keys: RateLimit::new(most),
             on_loopback: traffic.on_loopback,
         }))
     }
 
     /// The address of a request, if it counts.
     fn counted(&self, request: &Request) -> Option<IpAddr> {
-        peer::peer(request.extensions()).filter(|ip| self.on_loopback || !ip.is_loopback())
+        peer::address(request.extensions()).filter(|ip| self.on_loopback || !ip.is_loopback())
     }
 }
 
 /// Requests by caller.
-struct Rate<K: Hash + Eq + Clone> {
+struct RateLimit<K: Hash + Eq + Clone> {
     limiter: DefaultKeyedRateLimiter<K>,
     most: NonZeroU32,
     since_sweep: AtomicU32,
 }
 
-impl<K: Hash + Eq + Clone> Rate<K> {
+impl<K: Hash + Eq + Clone> RateLimit<K> {
     fn new(most: NonZeroU32) -> Self {
         Self {
             limiter: RateLimiter::keyed(Quota::per_second(most)),
@@ -75,13 +75,13 @@ impl<K: Hash + Eq + Clone> Rate<K> {
 
 /// Stops an address that sends too many, before anything else is done for it.
 pub(crate) async fn by_address(
-    State(rates): State<Option<Arc<Rates>>>,
+    State(limits): State<Option<Arc<RateLimits>>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let counted = rates.as_ref().and_then(|rates| {
-        let network = peer::network(rates.counted(&request)?);
-        Some(rates.addresses.check(&network, "one address"))
+    let counted = limits.as_ref().and_then(|limits| {
+        let network = peer::network(limits.counted(&request)?);
+        Some(limits.addresses.check(&network, "one address"))
     });
     match counted {
         Some(Err(error)) => error.into_response(),
@@ -91,13 +91,13 @@ pub(crate) async fn by_address(
 
 /// Stops a key, wherever its requests come from. It stands behind the check of keys, so that nobody can use up another's requests.
 pub(crate) async fn by_key(
-    State(rates): State<Option<Arc<Rates>>>,
+    State(limits): State<Option<Arc<RateLimits>>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let counted = rates.as_ref().and_then(|rates| {
-        rates.counted(&request)?;
-        Some(rates.keys.check(&key(&request)?, "one key"))
+    let counted = limits.as_ref().and_then(|limits| {
+        limits.counted(&request)?;
+        Some(limits.keys.check(&key(&request)?, "one key"))
     });
     match counted {
         Some(Err(error)) => error.into_response(),

@@ -22,7 +22,7 @@ const KEYS: [&str; 6] = [
 const MEDIA_TYPES: [&str; 2] = ["application/json", "multipart/form-data"];
 
 /// Refuses keys in addresses, and bodies that no route reads, whatever the method and the route.
-pub(crate) async fn refuse(request: Request, next: Next) -> Response {
+pub(crate) async fn filter(request: Request, next: Next) -> Response {
     let passed = check_query(request.uri()).and_then(|()| check_body(&request));
     match passed {
         Ok(()) => next.run(request).await,

@@ -12,11 +12,11 @@ use axum::{
 use crate::wire::error::ApiError;
 
 /// The longest that a route may take to begin its answer.
-pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers in the place of a route that does not answer in time. What it has begun to write is committed or not, as when a client
 /// goes away. Bodies of answers, and with them streams and downloads, take as long as they take.
-pub(crate) async fn keep(
+pub(crate) async fn limit(
     State(longest): State<Duration>,
     request: Request,
     next: Next,
@@ -68,7 +68,7 @@ mod tests {
             .route("/v1/files", get(slow).post(slow))
             .route("/v1/experiments/{id}", get(slow))
             .route("/v1/experiments/{id}/table", get(slow))
-            .layer(from_fn_with_state(SHORT, keep));
+            .layer(from_fn_with_state(SHORT, limit));
         for (method, path, status) in [
             (Method::GET, "/v1/files", StatusCode::SERVICE_UNAVAILABLE),
             (Method::POST, "/v1/files", StatusCode::OK),

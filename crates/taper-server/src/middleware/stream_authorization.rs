@@ -1,4 +1,4 @@
-//! Leave to go on with an answer that has no end, until its caller's key is revoked or its session has ended.
+//! An event stream has no end, so its caller is checked again while it runs: a key may be revoked, a session may end.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,9 +13,9 @@ use crate::state::AppState;
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Sees what `taper keys`, which is another process, makes and revokes, and tells open streams, until the server ends.
-pub(crate) async fn announce(
+pub(crate) async fn watch_keys(
     store: Store,
-    news: watch::Sender<KeyCounts>,
+    changes: watch::Sender<KeyCounts>,
     shutdown: CancellationToken,
 ) {
     loop {
@@ -23,12 +23,12 @@ pub(crate) async fn announce(
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        if news.receiver_count() == 0 {
+        if changes.receiver_count() == 0 {
             continue;
         }
         match store.count_keys().await {
             Ok(counts) => {
-                news.send_if_modified(|last| std::mem::replace(last, counts) != counts);
+                changes.send_if_modified(|last| std::mem::replace(last, counts) != counts);
             }
             Err(StoreError::Closed) => return,
             Err(error) => tracing::error!(%error, "revoked keys could not be looked up"),
@@ -36,40 +36,43 @@ pub(crate) async fn announce(
     }
 }
 
-/// Leave to go on.
-pub(crate) struct Leave {
+/// The right of a caller to go on listening.
+pub(crate) struct StreamAuthorization {
     state: AppState,
     caller: Caller,
-    news: watch::Receiver<KeyCounts>,
+    changes: watch::Receiver<KeyCounts>,
 }
 
-impl Leave {
+impl StreamAuthorization {
     pub(crate) fn new(state: &AppState, caller: Caller) -> Self {
         Self {
-            news: state.key_news.subscribe(),
+            changes: state.key_changes.subscribe(),
             state: state.clone(),
             caller,
         }
     }
 
     /// Waits until it may have been lost. Dropping the future loses nothing.
-    pub(crate) async fn doubted(&self) {
-        // A copy, so that what it has seen is still news to `holds`.
-        let mut news = self.news.clone();
+    pub(crate) async fn may_have_changed(&self) {
+        // A copy, so that what it has seen is still new to `is_valid`.
+        let mut changes = self.changes.clone();
         tokio::select! {
-            changed = news.changed() => changed.expect("the state has the sender"),
+            changed = changes.changed() => changed.expect("the state has the sender"),
             () = self.expired() => {}
         }
     }
 
     /// Tells whether the caller may hear more.
-    pub(crate) async fn holds(&mut self) -> bool {
-        let is_news = self.news.has_changed().expect("the state has the sender");
-        if !is_news && self.left() != Some(Duration::ZERO) {
+    pub(crate) async fn is_valid(&mut self) -> bool {
+        let has_changed = self
+            .changes
+            .has_changed()
+            .expect("the state has the sender");
+        if !has_changed && self.left() != Some(Duration::ZERO) {
             return true;
         }
-        self.news.mark_unchanged();
-        self.caller.is_still_let_in(&self.state).await
+        self.changes.mark_unchanged();
+        self.caller.is_still_authorized(&self.state).await
     }
 
     async fn expired(&self) {

@@ -1,6 +1,6 @@
 //! The description of the API: what the handlers say of themselves, and what holds for all of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 use utoipa::{
@@ -16,7 +16,6 @@ use utoipa::{
 
 use crate::{
     middleware::{is_api, session_cookie},
-    router,
     wire::{StreamedEvent, error::ErrorBody},
 };
 
@@ -68,9 +67,23 @@ pub(crate) fn head() -> openapi::OpenApi {
     Head::openapi()
 }
 
-/// The description of the API, made from the table of routes.
-pub fn openapi() -> openapi::OpenApi {
-    let (_, mut api) = router::table().split_for_parts();
+/// The description of the API as it is served.
+#[derive(Clone)]
+pub(crate) struct Description(pub(crate) Arc<str>);
+
+impl Description {
+    /// Writes out what [`complete`] gives.
+    pub(crate) fn new(api: &openapi::OpenApi) -> Self {
+        let text = api.to_json();
+        Self(
+            text.expect("a description made of strings and maps is always JSON")
+                .into(),
+        )
+    }
+}
+
+/// Puts what holds for all routes into the description that the table of routes gives.
+pub(crate) fn complete(mut api: openapi::OpenApi) -> openapi::OpenApi {
     let components = api.components.get_or_insert_default();
     finish_schemas(&mut components.schemas);
     let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -205,18 +218,18 @@ fn finish_schemas(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
         if REQUESTS.contains(&name.as_str()) {
             name_requests(schema);
         } else if !name.starts_with("Create") && name != MESSAGE {
-            complete(schema);
+            require_all(schema);
             leave_out(schema, name);
         }
     }
 }
 
 /// Answers carry all their keys, null where there is nothing to say.
-fn complete(schema: &mut RefOr<Schema>) {
+fn require_all(schema: &mut RefOr<Schema>) {
     if let RefOr::T(Schema::Object(object)) = schema {
         object.required = object.properties.keys().cloned().collect();
     }
-    alternatives(schema).iter_mut().for_each(complete);
+    alternatives(schema).iter_mut().for_each(require_all);
 }
 
 /// What an answer leaves out where there is nothing to say, since OpenAI's schema has no null there.

@@ -9,7 +9,7 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    middleware::{auth::Caller, stream_authorization::Leave},
+    middleware::{auth::Caller, stream_authorization::StreamAuthorization},
     state::AppState,
     wire::{FineTuningEvent, StreamedEvent},
 };
@@ -84,7 +84,7 @@ fn frame(number: i64, event: &impl Serialize) -> String {
 ///
 /// It listens before it reads, so that nothing falls between the two, and drops what it hears twice. When it has been too slow for
 /// the live channel it reads the store again, so a slow reader costs no memory and loses nothing.
-pub(crate) struct Feed {
+pub(crate) struct EventSubscription {
     store: Store,
     scope: Scope,
     topic: Topic,
@@ -94,7 +94,7 @@ pub(crate) struct Feed {
     read: VecDeque<Arc<Event>>,
 }
 
-impl Feed {
+impl EventSubscription {
     /// Follows what comes after `last`.
     pub(crate) fn new(store: &Store, scope: &Scope, topic: Topic, last: i64) -> Self {
         Self {
@@ -128,14 +128,14 @@ impl Feed {
                 continue;
             }
             match self.live.recv().await {
-                Ok(event) => self.hear(event),
+                Ok(event) => self.receive(event),
                 Err(RecvError::Lagged(_)) => self.behind = true,
                 Err(RecvError::Closed) => return Ok(None),
             }
         }
     }
 
-    fn hear(&mut self, event: Arc<Event>) {
+    fn receive(&mut self, event: Arc<Event>) {
         if self.topic.holds(&event) && self.topic.number(&event) > self.last {
             self.read.push_back(event);
         }
@@ -153,21 +153,26 @@ impl Feed {
     }
 }
 
-/// A feed as the body of an event stream.
+/// A subscription as the body of an event stream.
 struct EventStream {
-    feed: Feed,
-    leave: Leave,
+    subscription: EventSubscription,
+    authorization: StreamAuthorization,
     keep_alive: Duration,
     shutdown: CancellationToken,
     opening: Option<String>,
     over: bool,
 }
 
-/// Sends a feed as server-sent events until it ends, the server does, or its caller is no longer let in; `opening` is sent first.
-pub(crate) fn body(state: &AppState, caller: Caller, feed: Feed, opening: String) -> Body {
+/// Sends a subscription as server-sent events until it ends, the server does, or its caller is no longer let in; `opening` is sent first.
+pub(crate) fn body(
+    state: &AppState,
+    caller: Caller,
+    subscription: EventSubscription,
+    opening: String,
+) -> Body {
     let stream = EventStream {
-        feed,
-        leave: Leave::new(state, caller),
+        subscription,
+        authorization: StreamAuthorization::new(state, caller),
         keep_alive: state.config.keep_alive,
         shutdown: state.shutdown.clone(),
         opening: Some(opening),
@@ -188,12 +193,12 @@ impl EventStream {
             return Some(opening);
         }
         let event = loop {
-            let heard = tokio::select! {
+            let received = tokio::select! {
                 () = self.shutdown.cancelled() => return None,
-                () = self.leave.doubted() => None,
-                event = timeout(self.keep_alive, self.feed.next()) => Some(event),
+                () = self.authorization.may_have_changed() => None,
+                event = timeout(self.keep_alive, self.subscription.next()) => Some(event),
             };
-            match (self.leave.holds().await, heard) {
+            match (self.authorization.is_valid().await, received) {
                 (false, _) => return None,
                 (true, Some(event)) => break event,
                 (true, None) => {}
@@ -219,8 +224,8 @@ impl EventStream {
         let Some(event) = event? else {
             return Ok(None);
         };
-        let mut piece = self.feed.topic.frame(&event);
-        if self.feed.ends_with(&event).await? {
+        let mut piece = self.subscription.topic.frame(&event);
+        if self.subscription.ends_with(&event).await? {
             piece.push_str("data: [DONE]\n\n");
             self.over = true;
         }

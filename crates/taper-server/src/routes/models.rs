@@ -1,9 +1,10 @@
 use axum::{Json, extract::State};
 
+use super::named::{Answer, Named, answer};
 use crate::{
     middleware::auth::Caller,
     state::AppState,
-    wire::{DeletedModel, List, ModelObject, error::ApiError, extract::Path},
+    wire::{DeletedModel, List, ModelObject},
 };
 
 /// List models
@@ -18,10 +19,8 @@ use crate::{
 pub(crate) async fn list_models(
     State(state): State<AppState>,
     caller: Caller,
-) -> Result<Json<List<ModelObject>>, ApiError> {
-    let models = state.runner.models(&caller.scope).await?;
-    let models = models.into_iter().map(ModelObject::from).collect();
-    Ok(Json(List::whole(models)))
+) -> Answer<List<ModelObject>> {
+    Ok(Json(List::whole(state.runner.models(&caller.scope).await?)))
 }
 
 /// Find a model
@@ -32,12 +31,8 @@ pub(crate) async fn list_models(
     params(("id" = String, Path, description = "Id of the model; a slash in it may stand as it is or as %2F")),
     responses((status = 200, description = "The model", body = ModelObject)),
 )]
-pub(crate) async fn find_model(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<ModelObject>, ApiError> {
-    Ok(Json(state.runner.model(&caller.scope, &id).await?.into()))
+pub(crate) async fn find_model(model: Named) -> Answer<ModelObject> {
+    answer(model.state.runner.model(model.scope(), &model.id).await?)
 }
 
 /// Delete a tuned model
@@ -51,14 +46,11 @@ pub(crate) async fn find_model(
     params(("id" = String, Path, description = "Id of the model; a slash in it may stand as it is or as %2F")),
     responses((status = 200, description = "It is gone", body = DeletedModel)),
 )]
-pub(crate) async fn delete_model(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<DeletedModel>, ApiError> {
-    state.runner.delete_model(&caller.scope, &id).await?;
+pub(crate) async fn delete_model(model: Named) -> Answer<DeletedModel> {
+    let runner = &model.state.runner;
+    runner.delete_model(model.scope(), &model.id).await?;
     Ok(Json(DeletedModel {
-        id,
+        id: model.id,
         object: "model",
         deleted: true,
     }))

@@ -35,16 +35,13 @@ pub(crate) async fn create_session(
 ) -> Result<WithCookie<Json<SessionObject>>, ApiError> {
     let headers = request.headers().clone();
     let bare = request.body().is_end_stream();
-    let key = match bare || headers.contains_key(header::AUTHORIZATION) {
-        true => auth::bearer(&headers)?.to_owned(),
+    let key = match bare || auth::shows_key(&headers) {
+        true => auth::key(&headers)?.to_owned(),
         false => CreateSession::read(&<JsonBody>::from_request(request, &state).await?.0)?.key,
     };
     let (word, caller) = auth::sign_in(&state, &key).await?;
     let cookie = session_cookie::set(&headers, &word, Session::SECONDS);
-    Ok((
-        [(header::SET_COOKIE, cookie)],
-        Json(SessionObject::from(&caller)),
-    ))
+    Ok(([(header::SET_COOKIE, cookie)], Json(object(&caller))))
 }
 
 /// Tell who asks
@@ -58,7 +55,7 @@ pub(crate) async fn create_session(
     responses((status = 200, description = "Who asks", body = SessionObject)),
 )]
 pub(crate) async fn find_session(caller: Caller) -> Json<SessionObject> {
-    Json(SessionObject::from(&caller))
+    Json(object(&caller))
 }
 
 /// End the session
@@ -80,8 +77,12 @@ pub(crate) async fn delete_session(
             .close_session(&word, state.config.token_digest())
             .await?;
         // Its streams end with it.
-        state.key_news.send_modify(|_| {});
+        state.key_changes.send_modify(|_| {});
     }
     let cookie = session_cookie::clear(&headers);
     Ok(([(header::SET_COOKIE, cookie)], StatusCode::NO_CONTENT))
+}
+
+fn object(caller: &Caller) -> SessionObject {
+    SessionObject::new(caller.role, &caller.scope, caller.until)
 }

@@ -14,40 +14,40 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{connection_limit::Turnstile, stalled_connection::Line};
-use crate::Traffic;
+use super::{connection_limit::ConnectionLimit, stalled_connection::WatchedSocket};
+use crate::config::Traffic;
 
 /// How long it waits when it cannot take connections, for instance because the process has no descriptors left.
-const PAUSE: Duration = Duration::from_secs(1);
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// The longest that the head of a request may take, and that a connection without one stays open.
-const HEAD: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a client may take nothing of what is ready for it.
-const STALLED: Duration = Duration::from_secs(25);
+const STALL_TIMEOUT: Duration = Duration::from_secs(25);
 /// Browsers send some twenty.
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// Of one connection, for the head of a request and for what is on its way out.
 const BUFFER_BYTES: usize = 32 << 10;
 
 /// Takes connections and gives each a task of its own, which ends soon after `ending` fires.
-pub(crate) async fn take_all(
+pub(crate) async fn accept_connections(
     listener: &TcpListener,
     traffic: &Traffic,
     router: Router,
     tasks: &TaskTracker,
     ending: CancellationToken,
 ) -> Infallible {
-    let turnstile = Turnstile::new(traffic);
+    let limit = ConnectionLimit::new(traffic);
     loop {
-        let room = turnstile.room().await;
+        let slot = limit.slot().await;
         let (socket, peer) = accept(listener).await;
-        let Some(pass) = turnstile.enter(peer.ip(), room) else {
+        let Some(permit) = limit.admit(peer.ip(), slot) else {
             tracing::debug!(%peer, "an address has too many connections; one was closed");
             continue;
         };
-        let conversation = converse(socket, peer, router.clone(), ending.clone());
+        let connection = serve_connection(socket, peer, router.clone(), ending.clone());
         tasks.spawn(async move {
-            conversation.await;
-            drop(pass);
+            connection.await;
+            drop(permit);
         });
     }
 }
@@ -59,7 +59,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be taken");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
@@ -76,17 +76,22 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 /// Answers the requests of one connection, until either side ends it or the client takes nothing any more.
-async fn converse(socket: TcpStream, peer: SocketAddr, router: Router, ending: CancellationToken) {
-    let (line, watch) = Line::new(socket, STALLED);
+async fn serve_connection(
+    socket: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    ending: CancellationToken,
+) {
+    let (socket, watch) = WatchedSocket::new(socket, STALL_TIMEOUT);
     let service = service_fn(move |request| answer(router.clone(), peer, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_headers(MOST_HEADERS)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(line), service);
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
-    let talk = async {
+    let exchange = async {
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = ending.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -94,10 +99,10 @@ async fn converse(socket: TcpStream, peer: SocketAddr, router: Router, ending: C
         connection.await
     };
     tokio::select! {
-        ended = talk => if let Err(error) = ended {
+        ended = exchange => if let Err(error) = ended {
             tracing::debug!(%peer, %error, "a connection broke off");
         },
-        () = watch.stalled(STALLED) => {
+        () = watch.stalled(STALL_TIMEOUT) => {
             tracing::debug!(%peer, "a client took nothing any more; its connection was closed");
         }
     }

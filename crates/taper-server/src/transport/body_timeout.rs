@@ -18,13 +18,13 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 /// The longest that a client may send nothing of a body, and the longest that a whole one of JSON may take.
-pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Ends the wait for a client that sends nothing more of a body.
 pub(crate) async fn limit(request: Request, next: Next) -> Response {
     next.run(request.map(|body| match body.is_end_stream() {
         true => body,
-        false => Body::new(Patient { body, wait: None }),
+        false => Body::new(TimeoutBody { body, wait: None }),
     }))
     .await
 }
@@ -32,13 +32,13 @@ pub(crate) async fn limit(request: Request, next: Next) -> Response {
 /// Why a body ends that comes too slowly.
 #[derive(Debug, thiserror::Error)]
 #[error("the client sends too slowly")]
-struct TooSlow;
+struct BodyTimeout;
 
 /// Tells whether an error of a body comes of its being too slow.
-pub(crate) fn is_reason_of(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_cause_of(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<TooSlow>() {
+        if error.is::<BodyTimeout>() {
             return true;
         }
         cause = error.source();
@@ -46,13 +46,13 @@ pub(crate) fn is_reason_of(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-struct Patient {
+struct TimeoutBody {
     body: Body,
     /// Runs while something is waited for, so that the time that the server itself takes does not count.
     wait: Option<Pin<Box<Sleep>>>,
 }
 
-impl HttpBody for Patient {
+impl HttpBody for TimeoutBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -65,10 +65,10 @@ impl HttpBody for Patient {
             self.wait = None;
             return next;
         }
-        let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(LONGEST)));
+        let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(TIMEOUT)));
         wait.as_mut()
             .poll(cx)
-            .map(|()| Some(Err(Error::new(TooSlow))))
+            .map(|()| Some(Err(Error::new(BodyTimeout))))
     }
 
     fn is_end_stream(&self) -> bool {

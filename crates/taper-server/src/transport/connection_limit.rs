@@ -10,47 +10,51 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::peer;
-use crate::Traffic;
+use crate::config::Traffic;
 
 /// Counts connections.
-pub(crate) struct Turnstile {
-    room: Arc<Semaphore>,
-    each: Option<NonZeroUsize>,
+pub(crate) struct ConnectionLimit {
+    slots: Arc<Semaphore>,
+    per_address: Option<NonZeroUsize>,
     on_loopback: bool,
     /// Connections of each address that has some.
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// The right to one connection, given back when dropped.
-pub(crate) struct Pass {
-    turnstile: Arc<Turnstile>,
+pub(crate) struct ConnectionPermit {
+    limit: Arc<ConnectionLimit>,
     /// `None` = the address is not counted.
     address: Option<IpAddr>,
-    _room: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
-impl Turnstile {
+impl ConnectionLimit {
     pub(crate) fn new(traffic: &Traffic) -> Arc<Self> {
         Arc::new(Self {
-            room: Arc::new(Semaphore::new(
+            slots: Arc::new(Semaphore::new(
                 traffic.connections.get().min(Semaphore::MAX_PERMITS),
             )),
-            each: traffic.connections_per_address,
+            per_address: traffic.connections_per_address,
             on_loopback: traffic.on_loopback,
             open: Mutex::default(),
         })
     }
 
     /// Waits until there may be one more connection.
-    pub(crate) async fn room(&self) -> OwnedSemaphorePermit {
-        let room = Arc::clone(&self.room).acquire_owned().await;
-        room.expect("the semaphore is never closed")
+    pub(crate) async fn slot(&self) -> OwnedSemaphorePermit {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        slot.expect("the semaphore is never closed")
     }
 
     /// Lets a connection in; `None` when its address has as many as it may have.
-    pub(crate) fn enter(self: &Arc<Self>, ip: IpAddr, room: OwnedSemaphorePermit) -> Option<Pass> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        slot: OwnedSemaphorePermit,
+    ) -> Option<ConnectionPermit> {
         let counted = self.on_loopback || !ip.is_loopback();
-        let most = self.each.filter(|_| counted);
+        let most = self.per_address.filter(|_| counted);
         let address = most.map(|_| peer::network(ip));
         if let (Some(most), Some(address)) = (most, address) {
             let mut open = self.open();
@@ -60,10 +64,10 @@ impl Turnstile {
             }
             *count += 1;
         }
-        Some(Pass {
-            turnstile: Arc::clone(self),
+        Some(ConnectionPermit {
+            limit: Arc::clone(self),
             address,
-            _room: room,
+            _slot: slot,
         })
     }
 
@@ -72,10 +76,10 @@ impl Turnstile {
     }
 }
 
-impl Drop for Pass {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let Some(address) = self.address else { return };
-        let mut open = self.turnstile.open();
+        let mut open = self.limit.open();
         if let Some(count) = open.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -95,25 +99,25 @@ mod tests {
             connections_per_address: NonZeroUsize::new(2),
             ..Traffic::default()
         };
-        let turnstile = Turnstile::new(&traffic);
-        let enter = async |ip: &str| {
-            let room = turnstile.room().await;
-            turnstile.enter(ip.parse().unwrap(), room)
+        let limit = ConnectionLimit::new(&traffic);
+        let admit = async |ip: &str| {
+            let slot = limit.slot().await;
+            limit.admit(ip.parse().unwrap(), slot)
         };
-        let first = enter("192.0.2.1").await;
-        let second = enter("192.0.2.1").await;
+        let first = admit("192.0.2.1").await;
+        let second = admit("192.0.2.1").await;
         assert!(first.is_some() && second.is_some());
-        assert!(enter("192.0.2.1").await.is_none());
-        assert!(enter("::ffff:192.0.2.1").await.is_none());
-        assert!(enter("192.0.2.2").await.is_some());
+        assert!(admit("192.0.2.1").await.is_none());
+        assert!(admit("::ffff:192.0.2.1").await.is_none());
+        assert!(admit("192.0.2.2").await.is_some());
         drop(first);
-        assert!(enter("192.0.2.1").await.is_some());
+        assert!(admit("192.0.2.1").await.is_some());
         drop(second);
-        assert!(turnstile.open().is_empty());
+        assert!(limit.open().is_empty());
         let here = [
-            enter("127.0.0.1").await,
-            enter("::1").await,
-            enter("::1").await,
+            admit("127.0.0.1").await,
+            admit("::1").await,
+            admit("::1").await,
         ];
         assert!(here.iter().all(Option::is_some));
     }
@@ -124,11 +128,11 @@ mod tests {
             connections: NonZeroUsize::MIN,
             ..Traffic::default()
         };
-        let turnstile = Turnstile::new(&traffic);
-        let only = turnstile.room().await;
-        let pass = turnstile.enter([127, 0, 0, 1].into(), only);
-        assert_eq!(turnstile.room.available_permits(), 0);
-        drop(pass);
-        assert_eq!(turnstile.room.available_permits(), 1);
+        let limit = ConnectionLimit::new(&traffic);
+        let only = limit.slot().await;
+        let permit = limit.admit([127, 0, 0, 1].into(), only);
+        assert_eq!(limit.slots.available_permits(), 0);
+        drop(permit);
+        assert_eq!(limit.slots.available_permits(), 1);
     }
 }

@@ -18,9 +18,9 @@ use tokio::{
 };
 
 /// A socket that notes since when the client takes nothing.
-pub(crate) struct Line {
+pub(crate) struct WatchedSocket {
     socket: TcpStream,
-    watch: Watch,
+    watch: StallWatch,
 }
 
 /// Since when a client has taken nothing of what is ready for it.
@@ -28,26 +28,26 @@ pub(crate) struct Line {
 /// It is asked from outside of what is sent: a body whose client does not read is not polled any more, so that no time-out within it
 /// would ever come.
 #[derive(Clone)]
-pub(crate) struct Watch {
+pub(crate) struct StallWatch {
     began: Instant,
     /// Milliseconds after `began`, and one more; 0 = nothing waits.
     since: Arc<AtomicU64>,
 }
 
-impl Line {
-    pub(crate) fn new(socket: TcpStream, longest: Duration) -> (Self, Watch) {
+impl WatchedSocket {
+    pub(crate) fn new(socket: TcpStream, longest: Duration) -> (Self, StallWatch) {
         if let Err(error) = set_options(&socket, longest) {
             tracing::debug!(%error, "a socket does not take its options");
         }
-        let watch = Watch {
+        let watch = StallWatch {
             began: Instant::now(),
             since: Arc::default(),
         };
-        let line = Self {
+        let socket = Self {
             socket,
             watch: watch.clone(),
         };
-        (line, watch)
+        (socket, watch)
     }
 
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -78,7 +78,7 @@ fn set_options(socket: &TcpStream, _: Duration) -> io::Result<()> {
     socket.set_nodelay(true)
 }
 
-impl Watch {
+impl StallWatch {
     fn start(&self) {
         let (free, order) = (0, Ordering::Relaxed);
         // Else something waits already, and it is that one which counts.
@@ -108,7 +108,7 @@ impl Watch {
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for WatchedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -118,7 +118,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for WatchedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -175,8 +175,8 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_nothing_is_noticed() {
         let (client, server) = pair().await;
-        let (mut line, watch) = Line::new(server, Duration::from_secs(60));
-        let writing = tokio::spawn(async move { while line.write(&[0; 4096]).await.is_ok() {} });
+        let (mut socket, watch) = WatchedSocket::new(server, Duration::from_secs(60));
+        let writing = tokio::spawn(async move { while socket.write(&[0; 4096]).await.is_ok() {} });
         let seen = timeout(LONGEST * 10, watch.stalled(LONGEST)).await;
         assert!(seen.is_ok());
         writing.abort();
@@ -186,10 +186,10 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_slowly_and_one_who_has_nothing_to_read_are_left_alone() {
         let (mut client, server) = pair().await;
-        let (mut line, watch) = Line::new(server, Duration::from_secs(60));
+        let (mut socket, watch) = WatchedSocket::new(server, Duration::from_secs(60));
         let quiet = timeout(LONGEST * 3, watch.stalled(LONGEST)).await;
         assert!(quiet.is_err());
-        let writing = tokio::spawn(async move { while line.write(&[0; 4096]).await.is_ok() {} });
+        let writing = tokio::spawn(async move { while socket.write(&[0; 4096]).await.is_ok() {} });
         let reading = tokio::spawn(async move {
             let mut piece = vec![0; 1 << 20];
             while client.read(&mut piece).await.is_ok_and(|bytes| bytes > 0) {

@@ -25,20 +25,20 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::tls_trust::Trust;
+use self::tls_trust::TrustStore;
 
 pub(crate) mod tls_trust;
 
 const AGENT: &str = concat!("taper/", env!("CARGO_PKG_VERSION"));
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest sleep, in case that a wake-up was lost.
-const POLL: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// Deliveries that are under way at once.
-const AT_ONCE: u32 = 16;
+const MAX_CONCURRENT: u32 = 16;
 /// With the back-off below about a day.
-const MOST_ATTEMPTS: u32 = 11;
+const MAX_ATTEMPTS: u32 = 11;
 const FIRST_DELAY_SECONDS: u64 = 5;
-const LONGEST_DELAY_SECONDS: u64 = 6 * 60 * 60;
+const MAX_DELAY_SECONDS: u64 = 6 * 60 * 60;
 
 /// Where ends of jobs are told, and how that is signed.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct Webhooks {
     pub urls: Vec<Url>,
     pub secret: WebhookSecret,
     /// Whose certificates the URLs may show.
-    pub trust: Trust,
+    pub trust: TrustStore,
 }
 
 /// What both sides know; only the configuration may hold it.
@@ -90,12 +90,12 @@ pub(crate) async fn run(store: Store, webhooks: Option<Webhooks>, shutdown: Canc
     };
     let mut events = sender.store.subscribe(&Scope::All);
     while !shutdown.is_cancelled() {
-        let pause = match sender.tell().await {
+        let pause = match sender.deliver_due().await {
             Ok(pause) => pause,
             Err(StoreError::Closed) => return,
             Err(error) => {
                 tracing::error!(%error, "webhooks could not be looked up");
-                POLL
+                POLL_INTERVAL
             }
         };
         tokio::select! {
@@ -121,7 +121,7 @@ async fn next_end(events: &mut LiveEvents) {
 type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// A client that follows no redirect, takes no proxy, and keeps no connection, since ends of jobs are far apart.
-fn client(trust: Trust) -> HttpClient {
+fn client(trust: TrustStore) -> HttpClient {
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(trust.into_config())
         .https_or_http()
@@ -140,17 +140,17 @@ struct Sender {
 
 impl Sender {
     /// Tells what is due, and says how long nothing else will be.
-    async fn tell(&self) -> Result<Duration, StoreError> {
+    async fn deliver_due(&self) -> Result<Duration, StoreError> {
         self.store.fill_webhooks().await?;
         loop {
-            let next = self.store.webhooks(AT_ONCE).await?;
+            let next = self.store.webhooks(MAX_CONCURRENT).await?;
             let now = unix_seconds();
             let is_due = |delivery: &&Delivery| delivery.due_at <= now as i64;
             let due: Vec<_> = next.iter().filter(is_due).collect();
             if due.is_empty() {
                 let wait = next.first().map(|it| it.due_at.saturating_sub(now as i64));
                 let wait = wait.map(|seconds| Duration::from_secs(seconds.max(1) as u64));
-                return Ok(wait.unwrap_or(POLL).min(POLL));
+                return Ok(wait.unwrap_or(POLL_INTERVAL).min(POLL_INTERVAL));
             }
             let settled = join_all(due.into_iter().map(|delivery| self.attempt(delivery))).await;
             settled.into_iter().collect::<Result<(), _>>()?;
@@ -166,7 +166,7 @@ impl Sender {
         let attempt = delivery.attempts + 1;
         let outcome = match refusal {
             None => Outcome::Done,
-            Some(refusal) if attempt >= MOST_ATTEMPTS => {
+            Some(refusal) if attempt >= MAX_ATTEMPTS => {
                 tracing::error!(url = %delivery.url, id = %delivery.id, refusal, "a webhook was given up");
                 Outcome::Done
             }
@@ -192,9 +192,9 @@ impl Sender {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", self.secret.sign(id, timestamp, body))
             .body(Body::from(body.clone()))?;
-        match timeout(PATIENCE, self.client.request(request)).await {
+        match timeout(TIMEOUT, self.client.request(request)).await {
             Ok(answer) => Ok(answer?.status()),
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs()).into()),
+            Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs()).into()),
         }
     }
 }
@@ -208,7 +208,7 @@ fn with_causes(error: &(dyn StdError + 'static)) -> String {
 
 fn delay(attempts: u32) -> u64 {
     let delay = FIRST_DELAY_SECONDS.saturating_mul(4_u64.saturating_pow(attempts));
-    delay.min(LONGEST_DELAY_SECONDS)
+    delay.min(MAX_DELAY_SECONDS)
 }
 
 fn unix_seconds() -> u64 {
@@ -234,11 +234,8 @@ mod tests {
 
     #[test]
     fn attempts_go_on_for_about_a_day() {
-        let total: u64 = (0..MOST_ATTEMPTS - 1).map(delay).sum();
+        let total: u64 = (0..MAX_ATTEMPTS - 1).map(delay).sum();
         assert!((80_000..110_000).contains(&total), "{total}");
-        assert_eq!(
-            (delay(0), delay(1), delay(63)),
-            (5, 20, LONGEST_DELAY_SECONDS)
-        );
+        assert_eq!((delay(0), delay(1), delay(63)), (5, 20, MAX_DELAY_SECONDS));
     }
 }

@@ -14,17 +14,17 @@ use rustls::{
 
 /// Authorities that sign certificates.
 #[derive(Clone)]
-pub struct Trust(RootCertStore);
+pub struct TrustStore(RootCertStore);
 
 /// A file that was to name authorities.
 #[derive(Debug, thiserror::Error)]
 #[error("{} must hold certificates of authorities in PEM: {reason}", .path.display())]
-pub struct UnfitAuthorities {
+pub struct InvalidAuthorities {
     path: PathBuf,
     reason: String,
 }
 
-impl Trust {
+impl TrustStore {
     /// Those that the system knows; where it knows none, as in a bare container, those of Mozilla's list.
     pub fn of_system() -> Self {
         let mut roots = RootCertStore::empty();
@@ -44,8 +44,8 @@ impl Trust {
     ///
     /// # Errors
     /// A file that cannot be read, holds none, or something else.
-    pub fn and(mut self, path: &Path) -> Result<Self, UnfitAuthorities> {
-        let unfit = |reason: String| UnfitAuthorities {
+    pub fn and(mut self, path: &Path) -> Result<Self, InvalidAuthorities> {
+        let unfit = |reason: String| InvalidAuthorities {
             path: path.to_owned(),
             reason,
         };
@@ -74,9 +74,9 @@ impl Trust {
     }
 }
 
-impl fmt::Debug for Trust {
+impl fmt::Debug for TrustStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trust({})", self.0.len())
+        write!(f, "TrustStore({})", self.0.len())
     }
 }
 
@@ -95,9 +95,13 @@ mod tests {
         ] {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
-            let refused = Trust::of_system().and(&path).unwrap_err().to_string();
+            let refused = TrustStore::of_system().and(&path).unwrap_err().to_string();
             assert!(refused.contains(name), "{refused}");
         }
-        assert!(Trust::of_system().and(Path::new("/nowhere.pem")).is_err());
+        assert!(
+            TrustStore::of_system()
+                .and(Path::new("/nowhere.pem"))
+                .is_err()
+        );
     }
 }

@@ -2,26 +2,26 @@ use std::ops::Range;
 
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum ByteRange {
     Whole,
     /// Bytes `start..end`, not empty.
     Part(Range<u64>),
     /// Nothing that there is.
-    Beyond,
+    Unsatisfiable,
 }
 
 /// Reads a `Range` header for something of `length` bytes. Several ranges at once are answered with the whole, which is allowed and
 /// simpler than a multipart answer.
-pub(crate) fn asked(header: Option<&str>, length: u64) -> Asked {
+pub(crate) fn parse(header: Option<&str>, length: u64) -> ByteRange {
     let Some(spec) = header.and_then(|value| value.trim().strip_prefix("bytes=")) else {
-        return Asked::Whole;
+        return ByteRange::Whole;
     };
     if spec.contains(',') {
-        return Asked::Whole;
+        return ByteRange::Whole;
     }
     match single(spec.trim(), length) {
-        Some(range) if !range.is_empty() => Asked::Part(range),
-        _ => Asked::Beyond,
+        Some(range) if !range.is_empty() => ByteRange::Part(range),
+        _ => ByteRange::Unsatisfiable,
     }
 }
 
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn ranges() {
-        let part = |start, end| Asked::Part(start..end);
+        let part = |start, end| ByteRange::Part(start..end);
         let many = format!("bytes={}", vec!["0-1"; 1000].join(","));
         for (header, expected) in [
             ("bytes=0-3", part(0, 4)),
@@ -61,23 +61,23 @@ mod tests {
             ("bytes=-3", part(7, 10)),
             ("bytes=-10", part(0, 10)),
             ("bytes=-99", part(0, 10)),
-            ("bytes=-0", Asked::Beyond),
-            ("bytes=10-", Asked::Beyond),
-            ("bytes=10-12", Asked::Beyond),
-            ("bytes=5-2", Asked::Beyond),
-            ("bytes=", Asked::Beyond),
-            ("bytes=-", Asked::Beyond),
-            ("bytes=a-b", Asked::Beyond),
-            ("bytes=+1-2", Asked::Beyond),
-            ("bytes=0-1,3-4", Asked::Whole),
-            (&many, Asked::Whole),
-            ("lines=1-2", Asked::Whole),
-            ("", Asked::Whole),
+            ("bytes=-0", ByteRange::Unsatisfiable),
+            ("bytes=10-", ByteRange::Unsatisfiable),
+            ("bytes=10-12", ByteRange::Unsatisfiable),
+            ("bytes=5-2", ByteRange::Unsatisfiable),
+            ("bytes=", ByteRange::Unsatisfiable),
+            ("bytes=-", ByteRange::Unsatisfiable),
+            ("bytes=a-b", ByteRange::Unsatisfiable),
+            ("bytes=+1-2", ByteRange::Unsatisfiable),
+            ("bytes=0-1,3-4", ByteRange::Whole),
+            (&many, ByteRange::Whole),
+            ("lines=1-2", ByteRange::Whole),
+            ("", ByteRange::Whole),
         ] {
-            assert_eq!(asked(Some(header), 10), expected, "{header}");
+            assert_eq!(parse(Some(header), 10), expected, "{header}");
         }
-        assert_eq!(asked(None, 10), Asked::Whole);
-        assert_eq!(asked(Some("bytes=0-"), 0), Asked::Beyond);
-        assert_eq!(asked(Some("bytes=-1"), 0), Asked::Beyond);
+        assert_eq!(parse(None, 10), ByteRange::Whole);
+        assert_eq!(parse(Some("bytes=0-"), 0), ByteRange::Unsatisfiable);
+        assert_eq!(parse(Some("bytes=-1"), 0), ByteRange::Unsatisfiable);
     }
 }

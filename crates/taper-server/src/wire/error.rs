@@ -103,11 +103,15 @@ impl ApiError {
         Self::not_found("artifact", path, &list).about("path")
     }
 
-    pub(crate) fn no_route(path: &str) -> Self {
-        let message = format!(
-            "no such route: {}; GET /openapi.json lists what there is",
-            readable(path)
-        );
+    /// 400 for an `after` that is no id of the list.
+    pub(crate) fn unknown_cursor(id: &str) -> Self {
+        let message = format!("'after' names nothing in this list: {}", readable(id));
+        Self::invalid("after", message)
+    }
+
+    /// 404 where no route is; `hint` says what to do.
+    pub(crate) fn no_route(path: &str, hint: &str) -> Self {
+        let message = format!("no such route: {}; {hint}", readable(path));
         Self::new(StatusCode::NOT_FOUND, message).coded("unknown_url")
     }
 
@@ -141,7 +145,7 @@ impl ApiError {
 
     /// 408: the client has not sent what it began to send.
     pub(crate) fn slow_body() -> Self {
-        let seconds = body_timeout::LONGEST.as_secs();
+        let seconds = body_timeout::TIMEOUT.as_secs();
         let message = format!("the body has not come within {seconds} seconds; send it again");
         Self::new(StatusCode::REQUEST_TIMEOUT, message).coded("request_timeout")
     }
@@ -253,7 +257,7 @@ impl From<SpecError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::UnknownCursor(_) => Self::invalid("after", error.to_string()),
+            StoreError::UnknownCursor(id) => Self::unknown_cursor(&id),
             StoreError::FileInUse { .. } => {
                 Self::bad_request(error.to_string()).coded("file_in_use")
             }

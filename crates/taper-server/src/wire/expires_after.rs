@@ -21,12 +21,12 @@ pub(crate) fn read(fields: &mut Fields<'_>, errors: &mut Vec<FieldError>) -> Opt
 
 /// The two fields of a form.
 #[derive(Debug, Default)]
-pub(crate) struct Lifetime {
+pub(crate) struct ExpiresAfterForm {
     pub(crate) anchor: Option<String>,
     pub(crate) seconds: Option<String>,
 }
 
-impl Lifetime {
+impl ExpiresAfterForm {
     pub(crate) const ANCHOR: &'static str = "expires_after[anchor]";
     pub(crate) const SECONDS: &'static str = "expires_after[seconds]";
 

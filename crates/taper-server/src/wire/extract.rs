@@ -77,13 +77,13 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
         }
         Ok(())
     };
-    let came = timeout(body_timeout::LONGEST, whole).await;
+    let came = timeout(body_timeout::TIMEOUT, whole).await;
     came.unwrap_or_else(|_| Err(ApiError::slow_body()))?;
     Ok(bytes)
 }
 
 fn broken_off(error: &axum::Error) -> ApiError {
-    if body_timeout::is_reason_of(error) {
+    if body_timeout::is_cause_of(error) {
         return ApiError::slow_body();
     }
     ApiError::bad_request("the body broke off before its end; send it again")

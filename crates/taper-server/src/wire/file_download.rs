@@ -13,7 +13,7 @@ use tokio::{fs::File, io::AsyncReadExt, task::spawn_blocking};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    byte_range::{self, Asked},
+    byte_range::{self, ByteRange},
     error::ApiError,
 };
 
@@ -38,13 +38,13 @@ impl Download {
             .get(header::RANGE)
             .and_then(|value| value.to_str().ok())
             .filter(|_| still_the_same(request, &etag));
-        match byte_range::asked(wish, self.bytes) {
-            Asked::Whole => {
+        match byte_range::parse(wish, self.bytes) {
+            ByteRange::Whole => {
                 let body = self.body(0, self.bytes).await?;
                 let length = [(header::CONTENT_LENGTH, HeaderValue::from(self.bytes))];
                 Ok((self.headers(&etag), length, body).into_response())
             }
-            Asked::Part(part) => {
+            ByteRange::Part(part) => {
                 let (length, total) = (part.end - part.start, self.bytes);
                 let body = self.body(part.start, length).await?;
                 let content_range = format!("bytes {}-{}/{total}", part.start, part.end - 1);
@@ -60,7 +60,7 @@ impl Download {
                 )
                     .into_response())
             }
-            Asked::Beyond => Ok(self.beyond()),
+            ByteRange::Unsatisfiable => Ok(self.beyond()),
         }
     }
 

@@ -11,7 +11,7 @@ use taper_store::{ChunkedUpload, FileRecord, NewFile, Once, Store, Upload, Uploa
 
 use super::{
     error::{ApiError, readable},
-    expires_after::Lifetime,
+    expires_after::ExpiresAfterForm,
     extract::has_media_type,
 };
 use crate::{state::AppState, transport::body_timeout};
@@ -25,9 +25,14 @@ pub(crate) const PURPOSES: [&str; 6] = [
     "user_data",
     "evals",
 ];
-const FIELDS: [&str; 4] = ["purpose", "file", Lifetime::ANCHOR, Lifetime::SECONDS];
+const FIELDS: [&str; 4] = [
+    "purpose",
+    "file",
+    ExpiresAfterForm::ANCHOR,
+    ExpiresAfterForm::SECONDS,
+];
 /// OpenAI's limit on one part of a chunked upload.
-const PART_LIMIT: u64 = 64 << 20;
+const MAX_PART_BYTES: u64 = 64 << 20;
 /// What a form may have besides the file: boundaries, headers, the purpose.
 const FORM_BYTES: u64 = 1 << 20;
 /// What a text field of a form may have.
@@ -35,12 +40,12 @@ const TEXT_BYTES: usize = 64;
 const NAME_CHARS: usize = 255;
 
 /// An upload form that is still on its way.
-pub(crate) struct Incoming {
+pub(crate) struct MultipartUpload {
     form: Multipart,
     limit: u64,
 }
 
-impl FromRequest<AppState> for Incoming {
+impl FromRequest<AppState> for MultipartUpload {
     type Rejection = ApiError;
 
     async fn from_request(mut request: Request, state: &AppState) -> Result<Self, ApiError> {
@@ -70,27 +75,27 @@ struct Received {
 
 /// What the form says of the file.
 #[derive(Default)]
-struct Said {
+struct FormFields {
     purpose: Option<String>,
-    lifetime: Lifetime,
+    expires_after: ExpiresAfterForm,
 }
 
-impl Incoming {
+impl MultipartUpload {
     /// Takes the parts in the order in which they come, the file straight to the disk. On an error nothing is left behind.
-    pub(crate) async fn keep(
+    pub(crate) async fn store_file(
         mut self,
         store: &Store,
         project: Project,
         once: Once,
     ) -> Result<FileRecord, ApiError> {
-        let (mut said, mut file) = (Said::default(), None);
+        let (mut fields, mut file) = (FormFields::default(), None);
         loop {
             let next = self.form.next_field().await;
             let Some(part) = next.map_err(|error| broken(&error, self.limit))? else {
                 break;
             };
             match part.name() {
-                Some(name) if let Some(place) = said.place(name) => {
+                Some(name) if let Some(place) = fields.place(name) => {
                     *place = Some(read_text(part, self.limit).await?);
                 }
                 Some("file") if file.is_none() => {
@@ -99,21 +104,21 @@ impl Incoming {
                 name => return Err(unwanted(name.unwrap_or_default(), &FIELDS)),
             }
         }
-        let purpose = said.purpose.ok_or_else(|| missing("purpose"))?;
+        let purpose = fields.purpose.ok_or_else(|| missing("purpose"))?;
         check_purpose(&purpose)?;
         let file = file.ok_or_else(|| missing("file"))?;
         let new = NewFile {
             project,
             filename: file.filename,
             purpose,
-            expires_after: said.lifetime.read()?,
+            expires_after: fields.expires_after.read()?,
             once: Some(once),
         };
         Ok(file.upload.finish(new).await?)
     }
 
     /// Takes the one part of a chunked upload that the form holds.
-    pub(crate) async fn keep_part(
+    pub(crate) async fn store_part(
         mut self,
         store: &Store,
         upload: &ChunkedUpload,
@@ -127,7 +132,7 @@ impl Incoming {
             };
             match part.name() {
                 Some("data") if data.is_none() => {
-                    let limit = self.limit.min(PART_LIMIT);
+                    let limit = self.limit.min(MAX_PART_BYTES);
                     let begun = store.begin_part().await?;
                     data = Some(read_bytes(part, begun, ("data", limit)).await?);
                 }
@@ -139,13 +144,13 @@ impl Incoming {
     }
 }
 
-impl Said {
+impl FormFields {
     /// Where the text of a field goes, if it is one and has not come yet.
     fn place(&mut self, name: &str) -> Option<&mut Option<String>> {
         let place = match name {
             "purpose" => &mut self.purpose,
-            Lifetime::ANCHOR => &mut self.lifetime.anchor,
-            Lifetime::SECONDS => &mut self.lifetime.seconds,
+            ExpiresAfterForm::ANCHOR => &mut self.expires_after.anchor,
+            ExpiresAfterForm::SECONDS => &mut self.expires_after.seconds,
             _ => return None,
         };
         place.is_none().then_some(place)
@@ -240,7 +245,7 @@ fn broken(error: &MultipartError, limit: u64) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::too_large("the file", limit).about("file");
     }
-    if body_timeout::is_reason_of(error) {
+    if body_timeout::is_cause_of(error) {
         return ApiError::slow_body();
     }
     ApiError::bad_request(format!(
@@ -261,6 +266,8 @@ mod tests {
             ("C:\\data\\a.csv", "a.csv"),
             ("a\u{0}\r\nb", "ab"),
             ("..", "file"),
+            ("CON", "CON"),
+            ("x.jsonl. ", "x.jsonl."),
             ("x/", "file"),
             ("é ü.jsonl", "é ü.jsonl"),
         ] {

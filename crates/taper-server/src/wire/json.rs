@@ -1,9 +1,10 @@
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads one JSON document and nothing after it.
+/// Reads one JSON document and nothing after it. A member that is null is left out: clients that write all fields of a body down send
+/// null for those that nobody has set.
 ///
 /// # Errors
 /// What `serde_json` refuses, and a key that stands twice in one object: of two values one would be dropped in silence.
@@ -14,7 +15,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// Builds a [`Value`] as serde_json does, and refuses repeated keys.
+/// Builds a [`Value`] as serde_json does, but for members that are null, and refuses repeated keys.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -69,15 +70,18 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
+        let (mut object, mut absent) = (Map::new(), BTreeSet::new());
         while let Some(key) = entries.next_key_seed(Key)? {
-            if object.contains_key(&key) {
+            if object.contains_key(&key) || absent.contains(&key) {
                 return Err(A::Error::custom(format_args!(
                     "the key \"{}\" stands twice in one object",
                     super::error::readable(&key)
                 )));
             }
-            object.insert(key, entries.next_value_seed(Strict)?);
+            match entries.next_value_seed(Strict)? {
+                Value::Null => drop(absent.insert(key)),
+                value => drop(object.insert(key, value)),
+            }
         }
         Ok(Value::Object(object))
     }
@@ -111,6 +115,13 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_is_null_is_absent() {
+        let text = r#"{"a":null,"b":{"c":null,"d":[null,{"e":null}]}}"#;
+        let expected = serde_json::json!({"b": {"d": [null, {}]}});
+        assert_eq!(parse(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
     fn refuses_what_is_not_one_document() {
         let deep = "[".repeat(129) + &"]".repeat(129);
         for text in [
@@ -118,6 +129,8 @@ mod tests {
             "{",
             "{} {}",
             r#"{"a":1,"a":2}"#,
+            r#"{"a":null,"a":2}"#,
+            r#"{"a":null,"a":null}"#,
             r#"[{"b":{"n_epochs":1,"n_epochs":9}}]"#,
             "{\"a\":1,}",
             "// x\n{}",

@@ -7,6 +7,7 @@ pub(crate) mod extract;
 pub(crate) mod file_download;
 pub(crate) mod file_upload;
 pub(crate) mod json;
+pub(crate) mod paging;
 pub(crate) mod query;
 mod types;
 pub(crate) mod zip_stream;

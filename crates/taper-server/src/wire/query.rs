@@ -8,8 +8,10 @@ use taper_store::MetadataFilter;
 
 use super::error::{ApiError, readable};
 
+/// What Azure's client of OpenAI's API puts on every request; there is one version here.
+const AZURE_VERSION: &str = "api-version";
 /// Pairs of a metadata filter; each is a condition of its own for the database.
-const MOST_PAIRS: usize = 16;
+const MAX_PAIRS: usize = 16;
 
 /// A query that has been read as `T`.
 pub(crate) struct Query<T>(pub(crate) T);
@@ -87,12 +89,6 @@ impl Pairs {
         }
     }
 
-    /// The most elements of a page.
-    pub(crate) fn limit(&mut self, unless_told: u32) -> u32 {
-        self.integer("limit", 1..=10_000)
-            .map_or(unless_told, |limit| limit as u32)
-    }
-
     /// One word of a closed list.
     pub(crate) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;
@@ -125,9 +121,9 @@ impl Pairs {
     /// OpenAI's filter: `metadata[key]=value`, or `metadata=null`.
     pub(crate) fn metadata(&mut self) -> MetadataFilter {
         let pairs = self.map("metadata");
-        if pairs.len() > MOST_PAIRS {
+        if pairs.len() > MAX_PAIRS {
             let message =
-                format!("'metadata' takes at most {MOST_PAIRS} pairs, as many as a job can have");
+                format!("'metadata' takes at most {MAX_PAIRS} pairs, as many as a job can have");
             self.reject("metadata", message);
         }
         let keys: BTreeSet<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
@@ -166,7 +162,7 @@ impl Pairs {
 
     fn finish(mut self) -> Result<(), SpecError> {
         for (name, _) in &self.pairs {
-            if self.known.contains(&name.as_str()) {
+            if name == AZURE_VERSION || self.known.contains(&name.as_str()) {
                 continue;
             }
             let nearest = self

@@ -92,6 +92,18 @@ pub enum SubmittedExperiment {
     Plan(ExperimentPlan),
 }
 
+impl From<ExperimentView> for SubmittedExperiment {
+    fn from(view: ExperimentView) -> Self {
+        Self::Experiment(Box::new(view.into()))
+    }
+}
+
+impl From<Experiment> for SubmittedExperiment {
+    fn from(spec: Experiment) -> Self {
+        Self::Plan(spec.into())
+    }
+}
+
 /// The answer to the deletion of an experiment.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeletedExperiment {

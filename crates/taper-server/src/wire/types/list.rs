@@ -14,31 +14,3 @@ pub struct List<T> {
     /// Id of the last element of this page.
     pub last_id: Option<String>,
 }
-
-impl<T> List<T> {
-    /// Makes a page of elements that have ids.
-    pub(crate) fn page(data: Vec<T>, has_more: bool, id: impl Fn(&T) -> &str) -> Self {
-        let (first_id, last_id) = (
-            data.first().map(|item| id(item).to_owned()),
-            data.last().map(|item| id(item).to_owned()),
-        );
-        Self {
-            object: "list",
-            data,
-            has_more,
-            first_id,
-            last_id,
-        }
-    }
-
-    /// Makes a list that is always given as a whole.
-    pub(crate) fn whole(data: Vec<T>) -> Self {
-        Self {
-            object: "list",
-            data,
-            has_more: false,
-            first_id: None,
-            last_id: None,
-        }
-    }
-}

@@ -19,6 +19,12 @@ impl From<Job> for Submitted {
     }
 }
 
+impl From<Plan> for Submitted {
+    fn from(plan: Plan) -> Self {
+        Self::Plan(Box::new(plan.into()))
+    }
+}
+
 /// What a job would do and take.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PlanObject {

@@ -4,8 +4,6 @@ use taper_core::{FieldError, Fields, Role, SpecError};
 use taper_store::Scope;
 use utoipa::ToSchema;
 
-use crate::middleware::auth::Caller;
-
 /// Who asks, and what that key may do.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SessionObject {
@@ -18,16 +16,16 @@ pub struct SessionObject {
     pub expires_at: Option<i64>,
 }
 
-impl From<&Caller> for SessionObject {
-    fn from(caller: &Caller) -> Self {
+impl SessionObject {
+    pub(crate) fn new(role: Role, scope: &Scope, expires_at: Option<i64>) -> Self {
         Self {
             object: "session",
-            role: caller.role,
-            project: match &caller.scope {
+            role,
+            project: match scope {
                 Scope::All => None,
                 Scope::Project(project) => Some(project.to_string()),
             },
-            expires_at: caller.until,
+            expires_at,
         }
     }
 }

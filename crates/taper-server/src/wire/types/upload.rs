@@ -11,9 +11,9 @@ use crate::wire::{
 };
 
 /// OpenAI's limit on a file that comes in parts.
-const MOST_BYTES: i64 = 8 << 30;
+const MAX_BYTES: i64 = 8 << 30;
 const NAME_BYTES: usize = 255;
-const MOST_PARTS: usize = 10_000;
+const MAX_PARTS: usize = 10_000;
 
 /// A file that comes in parts.
 #[derive(Debug, Serialize, ToSchema)]
@@ -111,7 +111,7 @@ impl CreateUpload {
     pub(crate) fn read(body: &Value, project: Project) -> Result<NewUpload, SpecError> {
         let object = body.as_object().ok_or_else(not_an_object)?;
         let (mut fields, mut errors) = (Fields::new("", object), Vec::new());
-        let bytes = fields.integer("bytes", 1..=MOST_BYTES);
+        let bytes = fields.integer("bytes", 1..=MAX_BYTES);
         fields.require("bytes", bytes.is_some());
         let filename = fields.string("filename");
         fields.require("filename", filename.is_some());
@@ -167,11 +167,11 @@ impl CompleteUpload {
         let list = given.and_then(Value::as_array);
         let ids = list.map(|list| list.iter().map(|id| id.as_str().map(str::to_owned)));
         let ids = ids.and_then(|ids| ids.collect::<Option<Vec<_>>>());
-        let ids = ids.filter(|ids| (1..=MOST_PARTS).contains(&ids.len()));
+        let ids = ids.filter(|ids| (1..=MAX_PARTS).contains(&ids.len()));
         if given.is_some() && ids.is_none() {
             fields.reject(
                 "part_ids",
-                format_args!("must be a list of 1 to {MOST_PARTS} ids of parts"),
+                format_args!("must be a list of 1 to {MAX_PARTS} ids of parts"),
             );
         }
         fields.require("part_ids", ids.is_some());
