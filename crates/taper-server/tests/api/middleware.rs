@@ -4,7 +4,10 @@ use axum::{
 };
 use taper_server::Token;
 
-use crate::app::{JOBS, TestApp, get};
+use crate::{
+    app::{JOBS, TestApp, get},
+    bad_input::rows,
+};
 
 #[tokio::test]
 async fn only_names_of_this_server_are_answered() {
@@ -88,54 +91,59 @@ async fn other_sites_are_refused() {
     }
 }
 
+/// Query, the headers Authorization (;; between two of them, - for none), status, param, a part of the message.
+const TOKENS: &str = "
+- | - | 401 | - | Authorization: Bearer KEY
+- | secret | 401 | - | Authorization: Bearer KEY
+- | Bearer | 401 | - | Authorization: Bearer KEY
+- | Basic secret | 401 | - | Authorization: Bearer KEY
+- | Bearer wrong | 401 | - | not valid here
+- | Bearer secret x | 401 | - | not valid here
+- | Bearer secret;;Bearer secret | 401 | - | one header
+?api_key=secret | - | 401 | - | Authorization: Bearer KEY
+?token=secret | Bearer secret | 400 | token | refused, for addresses are logged
+?limit=1&API_KEY=secret | Bearer secret | 400 | API_KEY | refused, for addresses are logged
+";
+
 #[tokio::test]
 async fn a_token_guards_the_api_alone() {
     let app = TestApp::start_with(|config| config.token = Some(Token::new("secret"))).await;
     let long = format!("Bearer {}", "x".repeat(10_000));
-    for path in [
-        "/v1/models",
-        JOBS,
-        "/v1/events/stream",
-        "/v1/none",
-        "/v1/models?api_key=secret",
-    ] {
-        for authorization in [
-            "",
-            "secret",
-            "Bearer",
-            "Bearer ",
-            "Bearer wrong",
-            "Basic secret",
-            "Bearer secret x",
-            &long,
-        ] {
-            let request = get(path).header(header::AUTHORIZATION, authorization);
-            let answer = app.send(request.body(Body::empty()).unwrap()).await;
-            assert_eq!(answer.header("www-authenticate"), "Bearer");
-            assert_eq!(answer.error().await.0, 401, "{authorization} {path}");
+    for path in ["/v1/models", JOBS, "/v1/events/stream", "/v1/none"] {
+        let ask = async |query: &str, shown: &[&str]| {
+            let mut request = get(&format!("{path}{query}"));
+            for value in shown {
+                request = request.header(header::AUTHORIZATION, *value);
+            }
+            app.send(request.body(Body::empty()).unwrap()).await
+        };
+        for [query, shown, status, param, message] in rows(TOKENS) {
+            let values: Vec<_> = shown.split(";;").filter(|value| *value != "-").collect();
+            let answer = ask(query.trim_start_matches('-'), &values).await;
+            let challenged = answer.headers.contains_key(header::WWW_AUTHENTICATE);
+            assert_eq!(challenged, status == "401");
+            let (got, named, told) = answer.error().await;
+            let wanted = (status.parse().unwrap(), param);
+            assert_eq!(
+                (got, named.as_str()),
+                wanted,
+                "{path}{query} {shown}: {told}"
+            );
+            assert!(told.contains(message), "{path}{query} {shown}: {told}");
         }
-        assert_eq!(app.get(path).await.error().await.0, 401);
+        for shown in ["", "Bearer ", long.as_str()] {
+            assert_eq!(ask("", &[shown]).await.error().await.0, 401, "{shown:.20}");
+        }
     }
-    let twice = get("/v1/models")
-        .header(header::AUTHORIZATION, "Bearer secret")
-        .header(header::AUTHORIZATION, "Bearer secret");
-    assert_eq!(
-        app.send(twice.body(Body::empty()).unwrap())
-            .await
-            .error()
-            .await
-            .0,
-        401
-    );
-    for authorization in ["Bearer secret", "bearer secret"] {
-        let request = get("/v1/models").header(header::AUTHORIZATION, authorization);
+    for shown in ["Bearer secret", "bearer secret"] {
+        let request = get("/v1/models").header(header::AUTHORIZATION, shown);
         app.send(request.body(Body::empty()).unwrap())
             .await
             .json()
             .await;
     }
     for path in ["/", "/healthz", "/readyz", "/openapi.json"] {
-        assert_eq!(app.get(path).await.status.as_u16(), 200, "{path}");
+        assert_eq!(app.browse(path).await.status.as_u16(), 200, "{path}");
     }
 }
 
@@ -143,7 +151,7 @@ async fn a_token_guards_the_api_alone() {
 async fn every_answer_is_guarded() {
     let app = TestApp::start().await;
     for path in ["/", "/v1/models", "/v1/none", "/healthz", "/openapi.json"] {
-        let answer = app.get(path).await;
+        let answer = app.browse(path).await;
         let policy = answer.header("content-security-policy");
         for part in [
             "default-src 'self'",
