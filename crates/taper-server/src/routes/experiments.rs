@@ -53,18 +53,22 @@ pub(crate) async fn create_experiment(
     Query(query): Query<Submission>,
     new: Create<JsonBody<MAX_BODY_BYTES>>,
 ) -> Answer<SubmittedExperiment> {
-    let (runner, scope) = (&state.runner, &new.caller.scope);
+    let (scheduler, scope) = (&state.scheduler, &new.caller.scope);
     if query.dry_run {
         let request = parsed(new.body.0).await?;
-        return answer(runner.plan_experiment(&scope.home(), request).await?);
+        return answer(scheduler.plan_experiment(&scope.home(), request).await?);
     }
-    let find = async |id: String| Ok(runner.experiment(scope, &id).await.ok());
+    let find = async |id: String| Ok(scheduler.experiment(scope, &id).await.ok());
     if let Some(view) = new.made_before(&state, find).await? {
         return answer(view);
     }
     let project = new.project();
     let request = parsed(new.body.0).await?;
-    answer(runner.submit_experiment(project, request, new.once).await?)
+    answer(
+        scheduler
+            .submit_experiment(project, request, new.once)
+            .await?,
+    )
 }
 
 /// Each of its configurations is read as a job is, which takes longer than a thread of the server may be held.
@@ -90,7 +94,7 @@ pub(crate) async fn list_experiments(
 ) -> Answer<List<ExperimentObject>> {
     let (after, limit) = (query.after.as_deref(), query.limit.min(MAX_PAGE));
     let page = state
-        .runner
+        .scheduler
         .experiments(&caller.scope, after, limit)
         .await?;
     Ok(Json(List::page(page, ExperimentObject::from, |it| &it.id)))
@@ -107,9 +111,9 @@ pub(crate) async fn list_experiments(
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn find_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let runner = &experiment.state.runner;
+    let scheduler = &experiment.state.scheduler;
     answer(
-        runner
+        scheduler
             .experiment(experiment.scope(), &experiment.id)
             .await?,
     )
@@ -127,9 +131,9 @@ pub(crate) async fn find_experiment(experiment: Named) -> Answer<ExperimentObjec
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn cancel_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let runner = &experiment.state.runner;
+    let scheduler = &experiment.state.scheduler;
     answer(
-        runner
+        scheduler
             .cancel_experiment(experiment.scope(), &experiment.id)
             .await?,
     )
@@ -146,9 +150,9 @@ pub(crate) async fn cancel_experiment(experiment: Named) -> Answer<ExperimentObj
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn pause_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let runner = &experiment.state.runner;
+    let scheduler = &experiment.state.scheduler;
     answer(
-        runner
+        scheduler
             .pause_experiment(experiment.scope(), &experiment.id)
             .await?,
     )
@@ -165,9 +169,9 @@ pub(crate) async fn pause_experiment(experiment: Named) -> Answer<ExperimentObje
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn resume_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let runner = &experiment.state.runner;
+    let scheduler = &experiment.state.scheduler;
     answer(
-        runner
+        scheduler
             .resume_experiment(experiment.scope(), &experiment.id)
             .await?,
     )
@@ -184,8 +188,8 @@ pub(crate) async fn resume_experiment(experiment: Named) -> Answer<ExperimentObj
     responses((status = 200, description = "It is gone", body = DeletedExperiment)),
 )]
 pub(crate) async fn delete_experiment(experiment: Named) -> Answer<DeletedExperiment> {
-    let runner = &experiment.state.runner;
-    runner
+    let scheduler = &experiment.state.scheduler;
+    scheduler
         .delete_experiment(experiment.scope(), &experiment.id)
         .await?;
     Ok(Json(DeletedExperiment {
@@ -293,8 +297,8 @@ pub(crate) async fn find_table(
     experiment: Named,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, ApiError> {
-    let runner = &experiment.state.runner;
-    let view = runner
+    let scheduler = &experiment.state.scheduler;
+    let view = scheduler
         .whole_experiment(experiment.scope(), &experiment.id)
         .await?;
     let (kind, text) = match query.format {

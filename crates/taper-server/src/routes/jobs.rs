@@ -40,7 +40,7 @@ pub(crate) async fn create_job(
 ) -> Answer<Submitted> {
     if query.dry_run {
         let spec = JobSpec::parse(&new.body.0)?;
-        let plan = state.runner.plan(&new.project(), spec).await?;
+        let plan = state.scheduler.plan(&new.project(), spec).await?;
         return answer(plan);
     }
     let scope = &new.caller.scope;
@@ -53,7 +53,7 @@ pub(crate) async fn create_job(
         project: new.project(),
         once: Some(new.once),
     };
-    answer(state.runner.submit(job).await?)
+    answer(state.scheduler.submit(job).await?)
 }
 
 #[derive(IntoParams)]
@@ -138,7 +138,7 @@ pub(crate) async fn find_job(job: Named) -> Answer<FineTuningJob> {
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
 pub(crate) async fn cancel_job(job: Named) -> Answer<FineTuningJob> {
-    answer(job.state.runner.cancel(job.scope(), &job.id).await?)
+    answer(job.state.scheduler.cancel(job.scope(), &job.id).await?)
 }
 
 /// Pause a fine-tuning job
@@ -154,7 +154,7 @@ pub(crate) async fn cancel_job(job: Named) -> Answer<FineTuningJob> {
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
 pub(crate) async fn pause_job(job: Named) -> Answer<FineTuningJob> {
-    answer(job.state.runner.pause(job.scope(), &job.id).await?)
+    answer(job.state.scheduler.pause(job.scope(), &job.id).await?)
 }
 
 /// Resume a paused fine-tuning job
@@ -168,7 +168,7 @@ pub(crate) async fn pause_job(job: Named) -> Answer<FineTuningJob> {
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
 pub(crate) async fn resume_job(job: Named) -> Answer<FineTuningJob> {
-    answer(job.state.runner.resume(job.scope(), &job.id).await?)
+    answer(job.state.scheduler.resume(job.scope(), &job.id).await?)
 }
 
 /// Retry a failed fine-tuning job
@@ -182,7 +182,7 @@ pub(crate) async fn resume_job(job: Named) -> Answer<FineTuningJob> {
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
 pub(crate) async fn retry_job(job: Named) -> Answer<FineTuningJob> {
-    answer(job.state.runner.retry(job.scope(), &job.id).await?)
+    answer(job.state.scheduler.retry(job.scope(), &job.id).await?)
 }
 
 /// Change a fine-tuning job
@@ -198,7 +198,10 @@ pub(crate) async fn retry_job(job: Named) -> Answer<FineTuningJob> {
 )]
 pub(crate) async fn change_job(job: Named, JsonBody(body): JsonBody) -> Answer<FineTuningJob> {
     let JobChange { priority } = JobChange::parse(&body)?;
-    let changed = job.state.runner.prioritize(job.scope(), &job.id, priority);
+    let changed = job
+        .state
+        .scheduler
+        .prioritize(job.scope(), &job.id, priority);
     answer(changed.await?)
 }
 
@@ -214,7 +217,7 @@ pub(crate) async fn change_job(job: Named, JsonBody(body): JsonBody) -> Answer<F
     responses((status = 200, description = "It is gone", body = DeletedJob)),
 )]
 pub(crate) async fn delete_job(job: Named) -> Answer<DeletedJob> {
-    job.state.runner.delete(job.scope(), &job.id).await?;
+    job.state.scheduler.delete(job.scope(), &job.id).await?;
     Ok(Json(DeletedJob {
         id: job.id,
         object: "fine_tuning.job",

@@ -20,7 +20,9 @@ pub(crate) async fn list_models(
     State(state): State<AppState>,
     caller: Caller,
 ) -> Answer<List<ModelObject>> {
-    Ok(Json(List::whole(state.runner.models(&caller.scope).await?)))
+    Ok(Json(List::whole(
+        state.scheduler.models(&caller.scope).await?,
+    )))
 }
 
 /// Find a model
@@ -32,7 +34,13 @@ pub(crate) async fn list_models(
     responses((status = 200, description = "The model", body = ModelObject)),
 )]
 pub(crate) async fn find_model(model: Named) -> Answer<ModelObject> {
-    answer(model.state.runner.model(model.scope(), &model.id).await?)
+    answer(
+        model
+            .state
+            .scheduler
+            .model(model.scope(), &model.id)
+            .await?,
+    )
 }
 
 /// Delete a tuned model
@@ -47,8 +55,8 @@ pub(crate) async fn find_model(model: Named) -> Answer<ModelObject> {
     responses((status = 200, description = "It is gone", body = DeletedModel)),
 )]
 pub(crate) async fn delete_model(model: Named) -> Answer<DeletedModel> {
-    let runner = &model.state.runner;
-    runner.delete_model(model.scope(), &model.id).await?;
+    let scheduler = &model.state.scheduler;
+    scheduler.delete_model(model.scope(), &model.id).await?;
     Ok(Json(DeletedModel {
         id: model.id,
         object: "model",
