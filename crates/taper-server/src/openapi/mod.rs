@@ -6,7 +6,8 @@ use serde_json::json;
 use utoipa::{
     OpenApi,
     openapi::{
-        self, Content, PathItem, Ref, RefOr, Response, Schema,
+        self, Content, KnownFormat, ObjectBuilder, PathItem, Ref, RefOr, Response, Schema,
+        SchemaFormat, Type,
         schema::ArrayItems,
         security::{
             ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
@@ -19,6 +20,7 @@ use crate::{
     wire::{StreamedEvent, error::ErrorBody},
 };
 
+mod flat;
 mod links;
 
 #[derive(OpenApi)]
@@ -100,6 +102,7 @@ pub(crate) fn complete(mut api: openapi::OpenApi) -> openapi::OpenApi {
         .map(|(path, item)| (path.replace("{*", "{"), with_errors(&path, item)))
         .collect();
     links::add(&mut api);
+    flat::flatten(&mut api);
     api
 }
 
@@ -178,6 +181,7 @@ fn with_errors(path: &str, mut item: PathItem) -> PathItem {
             errors.extend([TOO_LARGE, MEDIA_TYPE]);
         }
         let responses = &mut operation.responses.responses;
+        responses.values_mut().for_each(name_bytes);
         for explained in errors {
             let status = explained.0.to_owned();
             responses.insert(status, RefOr::T(error(explained.1, Some(explained))));
@@ -185,6 +189,24 @@ fn with_errors(path: &str, mut item: PathItem) -> PathItem {
         responses.insert("default".to_owned(), RefOr::T(error("Another error", None)));
     }
     item
+}
+
+/// Says of an answer of bytes that it is one, and that it may be kept as it is, whatever its type of media.
+fn name_bytes(response: &mut RefOr<Response>) {
+    let RefOr::T(response) = response else { return };
+    let is_list = |content: &RefOr<Content>| matches!(content, RefOr::T(it) if matches!(it.schema, Some(RefOr::T(Schema::Array(_)))));
+    if response.content.values().any(is_list) {
+        let bytes = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+        let bytes = RefOr::T(Content::new(Some(bytes)));
+        let opaque = "application/octet-stream".to_owned();
+        response
+            .content
+            .values_mut()
+            .for_each(|it| *it = bytes.clone());
+        response.content.insert(opaque, bytes);
+    }
 }
 
 fn error(description: &str, example: Option<Explained>) -> Response {
