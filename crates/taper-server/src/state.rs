@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use taper_experiments::Experiments;
 use taper_scheduler::Scheduler;
 use taper_store::{KeyCounts, Store};
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use crate::config::ServerConfig;
 pub struct AppState {
     pub(crate) store: Store,
     pub(crate) scheduler: Scheduler,
+    pub(crate) experiments: Experiments,
     pub(crate) config: Arc<ServerConfig>,
     /// Fires when the server is to end; open streams end then.
     pub(crate) shutdown: CancellationToken,
@@ -20,10 +22,16 @@ pub struct AppState {
 }
 
 impl AppState {
-    pub fn new(store: Store, scheduler: Scheduler, config: ServerConfig) -> Self {
+    pub fn new(
+        store: Store,
+        scheduler: Scheduler,
+        experiments: Experiments,
+        config: ServerConfig,
+    ) -> Self {
         Self {
             store,
             scheduler,
+            experiments,
             config: Arc::new(config),
             shutdown: CancellationToken::new(),
             key_changes: watch::Sender::default(),

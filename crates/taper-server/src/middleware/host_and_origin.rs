@@ -8,6 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use taper_core::ErrorCode;
 
 use crate::{config::ServerConfig, wire::error::ApiError};
 
@@ -40,7 +41,7 @@ fn check_host(config: &ServerConfig, request: &Request) -> Result<(), ApiError> 
         return Ok(());
     }
     let message = "this server does not go by the name in the Host header; call it as localhost, or start it with --allow-host NAME";
-    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).coded("host_not_allowed"))
+    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).coded(ErrorCode::HostNotAllowed))
 }
 
 fn is_allowed(config: &ServerConfig, host: &str) -> bool {
@@ -82,7 +83,7 @@ fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = "the Origin header names another site; only the server's own page may call it from a browser";
-    Err(ApiError::new(StatusCode::FORBIDDEN, message).coded("origin_not_allowed"))
+    Err(ApiError::new(StatusCode::FORBIDDEN, message).coded(ErrorCode::OriginNotAllowed))
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {

@@ -2,6 +2,7 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
+use taper_core::ErrorCode;
 use taper_store::Job;
 
 use super::named::Named;
@@ -35,7 +36,7 @@ pub(crate) async fn download_archive(named: Named) -> Result<Response, ApiError>
             "job {} is {}; its adapter can be downloaded once it has succeeded",
             job.id, job.state
         );
-        return Err(ApiError::bad_request(message).coded("invalid_state"));
+        return Err(ApiError::bad_request(message).coded(ErrorCode::InvalidState));
     }
     let headers = [
         (

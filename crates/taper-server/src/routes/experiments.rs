@@ -53,22 +53,18 @@ pub(crate) async fn create_experiment(
     Query(query): Query<Submission>,
     new: Create<JsonBody<MAX_BODY_BYTES>>,
 ) -> Answer<SubmittedExperiment> {
-    let (scheduler, scope) = (&state.scheduler, &new.caller.scope);
+    let (experiments, scope) = (&state.experiments, &new.caller.scope);
     if query.dry_run {
         let request = parsed(new.body.0).await?;
-        return answer(scheduler.plan_experiment(&scope.home(), request).await?);
+        return answer(experiments.plan(&scope.home(), request).await?);
     }
-    let find = async |id: String| Ok(scheduler.experiment(scope, &id).await.ok());
+    let find = async |id: String| Ok(experiments.find(scope, &id).await.ok());
     if let Some(view) = new.made_before(&state, find).await? {
         return answer(view);
     }
     let project = new.project();
     let request = parsed(new.body.0).await?;
-    answer(
-        scheduler
-            .submit_experiment(project, request, new.once)
-            .await?,
-    )
+    answer(experiments.submit(project, request, new.once).await?)
 }
 
 /// Each of its configurations is read as a job is, which takes longer than a thread of the server may be held.
@@ -93,10 +89,7 @@ pub(crate) async fn list_experiments(
     Query(query): Query<Paged<20>>,
 ) -> Answer<List<ExperimentObject>> {
     let (after, limit) = (query.after.as_deref(), query.limit.min(MAX_PAGE));
-    let page = state
-        .scheduler
-        .experiments(&caller.scope, after, limit)
-        .await?;
+    let page = state.experiments.list(&caller.scope, after, limit).await?;
     Ok(Json(List::page(page, ExperimentObject::from, |it| &it.id)))
 }
 
@@ -111,12 +104,8 @@ pub(crate) async fn list_experiments(
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn find_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let scheduler = &experiment.state.scheduler;
-    answer(
-        scheduler
-            .experiment(experiment.scope(), &experiment.id)
-            .await?,
-    )
+    let experiments = &experiment.state.experiments;
+    answer(experiments.find(experiment.scope(), &experiment.id).await?)
 }
 
 /// Cancel an experiment
@@ -131,10 +120,10 @@ pub(crate) async fn find_experiment(experiment: Named) -> Answer<ExperimentObjec
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn cancel_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let scheduler = &experiment.state.scheduler;
+    let experiments = &experiment.state.experiments;
     answer(
-        scheduler
-            .cancel_experiment(experiment.scope(), &experiment.id)
+        experiments
+            .cancel(experiment.scope(), &experiment.id)
             .await?,
     )
 }
@@ -150,10 +139,10 @@ pub(crate) async fn cancel_experiment(experiment: Named) -> Answer<ExperimentObj
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn pause_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let scheduler = &experiment.state.scheduler;
+    let experiments = &experiment.state.experiments;
     answer(
-        scheduler
-            .pause_experiment(experiment.scope(), &experiment.id)
+        experiments
+            .pause(experiment.scope(), &experiment.id)
             .await?,
     )
 }
@@ -169,10 +158,10 @@ pub(crate) async fn pause_experiment(experiment: Named) -> Answer<ExperimentObje
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
 pub(crate) async fn resume_experiment(experiment: Named) -> Answer<ExperimentObject> {
-    let scheduler = &experiment.state.scheduler;
+    let experiments = &experiment.state.experiments;
     answer(
-        scheduler
-            .resume_experiment(experiment.scope(), &experiment.id)
+        experiments
+            .resume(experiment.scope(), &experiment.id)
             .await?,
     )
 }
@@ -188,9 +177,9 @@ pub(crate) async fn resume_experiment(experiment: Named) -> Answer<ExperimentObj
     responses((status = 200, description = "It is gone", body = DeletedExperiment)),
 )]
 pub(crate) async fn delete_experiment(experiment: Named) -> Answer<DeletedExperiment> {
-    let scheduler = &experiment.state.scheduler;
-    scheduler
-        .delete_experiment(experiment.scope(), &experiment.id)
+    let experiments = &experiment.state.experiments;
+    experiments
+        .delete(experiment.scope(), &experiment.id)
         .await?;
     Ok(Json(DeletedExperiment {
         id: experiment.id,
@@ -297,9 +286,9 @@ pub(crate) async fn find_table(
     experiment: Named,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, ApiError> {
-    let scheduler = &experiment.state.scheduler;
-    let view = scheduler
-        .whole_experiment(experiment.scope(), &experiment.id)
+    let experiments = &experiment.state.experiments;
+    let view = experiments
+        .find_whole(experiment.scope(), &experiment.id)
         .await?;
     let (kind, text) = match query.format {
         TableFormat::Json => return Ok(Json(ExperimentTable::from(view)).into_response()),
