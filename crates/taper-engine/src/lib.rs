@@ -22,6 +22,7 @@ mod models;
 mod ops;
 mod optim;
 mod param;
+mod parameters;
 mod prepare;
 mod random;
 mod tape;

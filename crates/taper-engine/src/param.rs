@@ -1,8 +1,8 @@
-//! The weights of a model: which are trained, and where their gradients gather.
+//! The weights of a model as operations take them, and where their gradients gather.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
 
-use crate::{Result, methods::Group};
+use crate::{Result, parameters::Parameters};
 
 /// Names a trained parameter: its place in [`Parameters`].
 pub(crate) type ParamId = usize;
@@ -18,103 +18,6 @@ pub(crate) struct Param {
 impl Param {
     pub(crate) fn frozen(tensor: Tensor) -> Self {
         Self { tensor, id: None }
-    }
-}
-
-/// A parameter that training changes.
-pub(crate) struct Trainable {
-    /// The name in the exported file.
-    pub(crate) name: String,
-    pub(crate) var: Var,
-    /// Number of its values.
-    pub(crate) elements: usize,
-    /// Whether weight decay applies: not to biases and norms, as in transformers.
-    pub(crate) decays: bool,
-    pub(crate) zero: ZeroGradient,
-    pub(crate) group: Group,
-}
-
-/// When a parameter's gradient is zero by mathematics, so that a zero is no sign of a defect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ZeroGradient {
-    Never,
-    /// LoRA's A, as long as B has not moved from zero.
-    BeforeFirstUpdate,
-    /// A key bias without rotary positions: softmax ignores a constant added to all keys.
-    Always,
-}
-
-/// The trained parameters of a model, in a fixed order.
-#[derive(Default)]
-pub(crate) struct Parameters {
-    pub(crate) list: Vec<Trainable>,
-    /// Only what there is to train is noted; the variables have no memory.
-    outlined: bool,
-}
-
-impl Parameters {
-    /// Parameters of a model that is never run.
-    pub(crate) fn outlined() -> Self {
-        Self {
-            outlined: true,
-            ..Self::default()
-        }
-    }
-
-    /// Takes a parameter in and returns its handle for the model.
-    pub(crate) fn add(&mut self, name: &str, value: Tensor) -> Result<Param> {
-        let (var, tensor) = if self.outlined {
-            (
-                Var::zeros((), value.dtype(), value.device())?,
-                value.clone(),
-            )
-        } else {
-            let var = Var::from_tensor(&value)?;
-            let tensor = var.as_tensor().clone();
-            (var, tensor)
-        };
-        let lower = name.to_ascii_lowercase();
-        // GPT-2 calls its norms ln_1, ln_2 and ln_f.
-        let norm = lower.contains("norm") || lower.contains(".ln_");
-        let decays = !lower.ends_with("bias") && !norm;
-        self.list.push(Trainable {
-            name: name.to_owned(),
-            var,
-            elements: value.elem_count(),
-            decays,
-            zero: ZeroGradient::Never,
-            group: Group::of(name),
-        });
-        Ok(Param {
-            tensor,
-            id: Some(self.list.len() - 1),
-        })
-    }
-
-    /// Notes when the gradient of a parameter is rightly zero.
-    pub(crate) fn expect_zero(&mut self, param: &Param, zero: ZeroGradient) {
-        if let Some(id) = param.id {
-            self.list[id].zero = zero;
-        }
-    }
-
-    /// Number of trained values.
-    pub(crate) fn count(&self) -> u64 {
-        self.list.iter().map(|p| p.elements as u64).sum()
-    }
-
-    /// Number of values of the largest one.
-    pub(crate) fn largest(&self) -> u64 {
-        let sizes = self.list.iter().map(|p| p.elements as u64);
-        sizes.max().unwrap_or(0)
-    }
-
-    /// Every parameter's tensor by name.
-    pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
-        self.list
-            .iter()
-            .map(|p| (p.name.clone(), p.var.as_tensor().clone()))
-            .collect()
     }
 }
 

@@ -16,7 +16,8 @@ use taper_kernels::Numbers;
 use crate::{
     Result,
     estimate::Counter,
-    param::{Gradients, Param, ParamId, Parameters},
+    param::{Gradients, Param, ParamId},
+    parameters::Parameters,
 };
 
 /// How operations are carried out.

@@ -26,7 +26,8 @@ use crate::{
     export::Logged,
     model_folder::{Weights, write_safetensors},
     optim::AdamW,
-    param::{Parameters, update},
+    param::update,
+    parameters::Parameters,
 };
 
 const PARAMETERS: &str = "parameters.safetensors";

@@ -12,7 +12,8 @@ use crate::{
     methods::{LayerRates, LoraPlan},
     model_folder::{Frozen, ModelFolder, Weights},
     ops,
-    param::{Parameters, update},
+    param::update,
+    parameters::Parameters,
     tape::Value,
 };
 
@@ -110,7 +111,7 @@ impl Model {
     /// Logits of every sequence, `[sequences, classes]`.
     pub(crate) fn logits(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
         match &self.network {
-            Network::Encoder(encoder) => encoder.forward(pass, batch),
+            Network::Encoder(encoder) => encoder.classify(pass, batch),
             Network::Decoder(decoder) => decoder.classify(pass, batch),
         }
     }
@@ -208,10 +209,7 @@ pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
     match method {
         Method::Full => Ok(()),
         Method::Lora(lora) => {
-            let (linears, modules) = match arch {
-                Arch::Encoder(config) => Encoder::paths(config),
-                Arch::Decoder(config) => Decoder::paths(config),
-            };
+            let (linears, modules) = arch.paths();
             let defaults = taper_core::TargetModules::Names(arch.default_target_modules());
             let resolved = taper_core::Lora {
                 target_modules: lora.target_modules.clone().or(Some(defaults)),

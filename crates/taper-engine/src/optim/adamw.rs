@@ -7,7 +7,8 @@ use taper_kernels::{Parameter, Update};
 
 use crate::{
     Error, Result,
-    param::{Gradients, Parameters, update},
+    param::{Gradients, update},
+    parameters::Parameters,
 };
 
 /// Those of PyTorch and of `TrainingArguments`.
@@ -90,7 +91,7 @@ impl AdamW {
             let Some(change) = change else { continue };
             let change = Update {
                 learning_rate: change.learning_rate,
-                weight_decay: if parameter.decays {
+                weight_decay: if parameter.kind.decays() {
                     self.weight_decay
                 } else {
                     0.0

@@ -182,12 +182,13 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
     };
     let (folder, classes) = (&opened.folder, rows.classes.len());
     let model = Model::outline(folder, &opened.weights, &Method::Full, rows.task, classes)?;
-    let names: Vec<_> = model.parameters.list.into_iter().map(|p| p.name).collect();
+    let parameters = model.parameters.list;
+    let names: Vec<_> = parameters.iter().map(|p| p.name.clone()).collect();
     let rates = LayerRates::new(layerwise, folder.arch.layers())?;
     let param = "tuning.learning_rates";
     let Some(key) = rates.unmatched(&names).first().copied() else {
-        for name in &names {
-            if rates.trains(name)? {
+        for parameter in &parameters {
+            if rates.trains(&parameter.name, parameter.group)? {
                 return Ok(());
             }
         }

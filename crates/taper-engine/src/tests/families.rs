@@ -13,29 +13,13 @@ use super::{gradients_of, relative_difference};
 use crate::{
     data::{Batch, Encoded, Targets},
     export::read_adapter,
+    families::{Description, Family},
     model_folder::{ModelFolder, Weights},
     models::{Model, Pass},
     tape::{Path as ComputePath, Tape},
 };
 
-const ENCODERS: [&str; 5] = [
-    "bert",
-    "bert-no-pooler",
-    "roberta",
-    "xlm-roberta",
-    "distilbert",
-];
-const DECODERS: [&str; 7] = [
-    "llama",
-    "llama-rope3",
-    "llama-linear",
-    "qwen2",
-    "qwen3",
-    "mistral",
-    "gpt2",
-];
-
-fn golden() -> PathBuf {
+pub(super) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
@@ -228,31 +212,33 @@ impl Case {
     }
 }
 
-#[test]
-fn encoders_equal_transformers_and_peft() {
-    for family in ENCODERS {
-        for method in ["full", "lora", "prompt"] {
-            Case::new(family, TaskType::SeqCls, method).check();
+/// Whatever a family says of itself, under every task that it can be tuned for.
+fn every_method(task: TaskType, of: impl Fn(&Description) -> bool) {
+    for family in Family::ALL.map(Family::describe) {
+        assert!(!family.golden.is_empty(), "{}", family.model_type);
+        for golden in family.golden.iter().filter(|_| of(family)) {
+            for method in ["full", "lora", "prompt"] {
+                Case::new(golden, task, method).check();
+            }
         }
     }
+}
+
+#[test]
+fn encoders_equal_transformers_and_peft() {
+    every_method(TaskType::SeqCls, |family| family.causal_lm_class.is_none());
 }
 
 #[test]
 fn decoders_as_classifiers_equal_transformers_and_peft() {
-    for family in DECODERS {
-        for method in ["full", "lora", "prompt"] {
-            Case::new(family, TaskType::SeqCls, method).check();
-        }
-    }
+    every_method(TaskType::SeqCls, |family| family.causal_lm_class.is_some());
 }
 
 #[test]
 fn causal_language_models_equal_transformers_and_peft() {
-    for family in DECODERS {
-        for method in ["full", "lora", "prompt"] {
-            Case::new(family, TaskType::CausalLm, method).check();
-        }
-    }
+    every_method(TaskType::CausalLm, |family| {
+        family.causal_lm_class.is_some()
+    });
 }
 
 #[test]

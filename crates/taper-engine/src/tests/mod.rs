@@ -5,6 +5,7 @@ mod checkpoints;
 mod families;
 mod gradients;
 mod names;
+mod parameters;
 mod parity;
 mod resume;
 mod rungs;

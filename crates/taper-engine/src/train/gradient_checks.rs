@@ -2,7 +2,8 @@
 
 use crate::{
     Error, Result,
-    param::{Gradients, Parameters, ZeroGradient},
+    param::Gradients,
+    parameters::{Parameters, ZeroGradient},
 };
 
 const ADVICE: &str = "lower training.learning_rate, or look for broken rows in the data";
