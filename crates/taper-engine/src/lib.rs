@@ -26,6 +26,7 @@ mod parameters;
 mod prepare;
 mod random;
 mod tape;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod train;

@@ -59,11 +59,12 @@ pub(crate) struct Progress {
 /// Sums since the last log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Window {
-    /// Sum over the answers.
+    /// Sum over the targets.
     pub(crate) loss: f64,
-    /// Answers: rows with a class, or tokens that the loss covers.
-    pub(crate) answers: u64,
-    /// Tokens foretold rightly.
+    /// Rows with a class, or tokens that the loss covers.
+    #[serde(rename = "answers")]
+    pub(crate) targets: u64,
+    /// Those predicted rightly, where the task counts them.
     pub(crate) correct: u64,
     pub(crate) rows: u64,
     pub(crate) tokens: u64,
@@ -127,7 +128,7 @@ pub(crate) fn write(dir: &Path, attempt: u32, snapshot: &Snapshot<'_>) -> Result
 /// Brings a checkpoint to the disk with its sums; it is there whole or not at all.
 ///
 /// # Errors
-/// A wish to stop at once: who has given the run up meanwhile may have begun another.
+/// A wish to stop at once: who has abandoned the run meanwhile may have begun another.
 pub(crate) fn complete(written: Filled, control: &Control) -> Result<()> {
     let finish = |dir: &Path| {
         let mut sums = BTreeMap::new();

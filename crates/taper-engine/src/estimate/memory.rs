@@ -1,4 +1,4 @@
-use taper_core::{Memory, RunSpec};
+use taper_core::{Memory, RunSpec, TaskType};
 
 use super::ledger::{F32, Peak, Work};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     methods::Rates,
     models::{Model, Noise, Pass},
     tape::{Path, Tape},
+    tasks::task,
 };
 
 /// The program itself, its threads and its allocator.
@@ -41,13 +42,14 @@ fn grown(bytes: u64, factor: f64) -> u64 {
 /// Memory at the run's peak, which is that of its heaviest pass unless loading, evaluating, saving or exporting takes more.
 pub(crate) fn memory(
     run: &RunSpec,
+    kind: TaskType,
     model: &Model,
     layers: usize,
     heaviest: (&Encoded, &[usize]),
     around: Surroundings,
 ) -> Result<Memory> {
     let (data, rows) = heaviest;
-    let (pass, _) = train_pass(run, model, layers, (data, rows))?;
+    let (pass, _) = train_pass(run, kind, model, layers, (data, rows))?;
     let trained = model.parameters.count() * F32;
     let weights = model.weight_bytes();
     let activations = grown(pass.activations, ALLOCATOR);
@@ -67,7 +69,7 @@ pub(crate) fn memory(
         overhead: 0,
     };
     let state = weights + 2 * trained;
-    let (evaluation, _) = evaluation_pass(model, &evaluation_batch(data, rows))?;
+    let (evaluation, _) = evaluation_pass(kind, model, &evaluation_batch(data, rows))?;
     let others = [
         state + evaluation.total(),
         // One tensor is written at a time.
@@ -83,6 +85,7 @@ pub(crate) fn memory(
 /// One forward and backward pass at the end of the run, when most is trained.
 pub(crate) fn train_pass(
     run: &RunSpec,
+    kind: TaskType,
     model: &Model,
     layers: usize,
     (data, rows): (&Encoded, &[usize]),
@@ -90,7 +93,7 @@ pub(crate) fn train_pass(
     let rates = Rates::new(&run.spec.tuning.method, &model.parameters, layers)?;
     let tape = Tape::recording(Path::Fused, Some(rates.active(u64::MAX))).counting();
     let noise = Some(Noise { seed: 0, pass: 0 });
-    counted(model, tape, noise, &Batch::of(data, rows))
+    counted(kind, model, tape, noise, &Batch::of(data, rows))
 }
 
 /// A batch of an evaluation, made of these rows.
@@ -106,12 +109,22 @@ pub(crate) fn evaluation_batch(data: &Encoded, rows: &[usize]) -> Batch {
 }
 
 /// One batch of an evaluation.
-pub(crate) fn evaluation_pass(model: &Model, batch: &Batch) -> Result<(Peak, Work)> {
+pub(crate) fn evaluation_pass(
+    kind: TaskType,
+    model: &Model,
+    batch: &Batch,
+) -> Result<(Peak, Work)> {
     let tape = Tape::idle(Path::Fused).counting();
-    counted(model, tape, None, batch)
+    counted(kind, model, tape, None, batch)
 }
 
-fn counted(model: &Model, tape: Tape, noise: Option<Noise>, batch: &Batch) -> Result<(Peak, Work)> {
-    model.loss(&Pass { tape: &tape, noise }, batch, 1)?;
+fn counted(
+    kind: TaskType,
+    model: &Model,
+    tape: Tape,
+    noise: Option<Noise>,
+    batch: &Batch,
+) -> Result<(Peak, Work)> {
+    task(kind).loss(model, &Pass { tape: &tape, noise }, batch, 1)?;
     Ok(tape.counter.unwrap_or_default().finish())
 }

@@ -17,7 +17,6 @@ mod rope;
 mod xlm_roberta;
 
 use serde_json::Value;
-use taper_core::TaskType;
 
 use crate::{Error, Result};
 
@@ -182,23 +181,6 @@ impl Arch {
         match self {
             Self::Encoder(_) => false,
             Self::Decoder(config) => config.modules.layout == taper_kernels::Layout::InOut,
-        }
-    }
-
-    /// Tells whether the model can be tuned for a task.
-    pub(crate) fn can(&self, task: TaskType) -> bool {
-        match task {
-            TaskType::SeqCls => true,
-            TaskType::CausalLm => self.family().causal_lm_class.is_some(),
-        }
-    }
-
-    /// The class of transformers that loads the tuned model.
-    pub(crate) fn architecture(&self, task: TaskType) -> String {
-        let family = self.family();
-        match task {
-            TaskType::SeqCls => format!("{}ForSequenceClassification", family.class_prefix),
-            TaskType::CausalLm => family.causal_lm_class.unwrap_or_default().to_owned(),
         }
     }
 

@@ -1,6 +1,6 @@
-use super::{LinearLayer, LinearShape, Loader, Part, Pass, Place};
+use super::{Head, LinearLayer, LinearShape, Loader, Part, Pass, Place};
 use crate::{
-    Result,
+    Error, Result,
     data::Batch,
     families::{EncoderConfig, LinearRole},
     ops::{self, Activation, Heads, Norm},
@@ -14,7 +14,7 @@ pub(crate) struct Encoder {
     config: EncoderConfig,
     embeddings: Embeddings,
     layers: Vec<Layer>,
-    head: Head,
+    classifier: Classifier,
 }
 
 struct Embeddings {
@@ -40,7 +40,7 @@ struct Layer {
 }
 
 /// From the first token of a sequence to its logits: `output(dropout(activation(hidden(x))))`.
-struct Head {
+struct Classifier {
     hidden: LinearLayer,
     activation: Activation,
     output: LinearLayer,
@@ -48,12 +48,16 @@ struct Head {
 }
 
 impl Encoder {
-    /// Loads the model for `classes` classes.
+    /// # Errors
+    /// A head that an encoder does not have.
     pub(crate) fn load(
         config: &EncoderConfig,
         loader: &mut Loader<'_>,
-        classes: usize,
+        head: Head,
     ) -> Result<Self> {
+        let Head::Classes(classes) = head else {
+            return Err(Error::model("an encoder does not continue texts"));
+        };
         loader.enter(Group::Embeddings);
         let embeddings = Embeddings::load(config, loader)?;
         let layers = (0..config.num_hidden_layers)
@@ -63,12 +67,12 @@ impl Encoder {
             })
             .collect::<Result<_>>()?;
         loader.enter(Group::Head);
-        let head = Head::load(config, loader, classes)?;
+        let classifier = Classifier::load(config, loader, classes)?;
         Ok(Self {
             config: config.clone(),
             embeddings,
             layers,
-            head,
+            classifier,
         })
     }
 
@@ -81,7 +85,7 @@ impl Encoder {
         }
         // With prompt tuning the first token is a virtual one, as in PEFT.
         let first = ops::select_rows(pass.tape, &hidden, batch.first_tokens())?;
-        self.head.forward(pass, &self.config, first)
+        self.classifier.forward(pass, &self.config, first)
     }
 }
 
@@ -116,7 +120,7 @@ impl Embeddings {
         let tape = pass.tape;
         let mut sum = ops::embedding(tape, &self.tokens, batch.ids.clone())?;
         if let Some(prompt) = &self.prompt {
-            sum = ops::prepend(tape, &sum, prompt, &batch.word_offsets)?;
+            sum = ops::prepend(tape, &sum, prompt, &batch.token_offsets)?;
         }
         let first = config.first_position as u32;
         let positions = batch.positions.iter().map(|place| place + first).collect();
@@ -197,7 +201,7 @@ impl Layer {
     }
 }
 
-impl Head {
+impl Classifier {
     fn load(config: &EncoderConfig, loader: &mut Loader<'_>, classes: usize) -> Result<Self> {
         let (names, width, std) = (
             &config.modules.head,

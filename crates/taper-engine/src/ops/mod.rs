@@ -19,6 +19,6 @@ pub(crate) use dropout::{Dropout, dropout};
 pub(crate) use elementwise::add;
 pub(crate) use embedding::{add_embedding, embedding};
 pub(crate) use linear::{Adapter, Linear, linear};
-pub(crate) use loss::{cross_entropy, lm_logits, lm_loss};
+pub(crate) use loss::{TokenLoss, cross_entropy, lm_logits, lm_loss};
 pub(crate) use norm::{Norm, add_layer_norm, norm};
 pub(crate) use rope::{RopeAngles, rope};

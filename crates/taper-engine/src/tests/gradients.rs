@@ -1,13 +1,13 @@
 //! The fused path against candle's autograd, with every kind of randomness on, and against finite differences.
 
 use candle_core::Device;
-use taper_core::{Layerwise, Lora, Method, TargetModules, TaskType};
+use taper_core::{Layerwise, Lora, Method, TargetModules};
 
 use super::{Fixture, classified, gradients_of, relative_difference};
 use crate::{
     data::Batch,
     model_folder::ModelFolder,
-    models::{Model, Noise},
+    models::{Head, Model, Noise},
     param::update,
     tape::Path,
 };
@@ -52,7 +52,7 @@ fn stir(model: &Model) {
 
 fn model(fixture: &Fixture, method: &Method) -> Model {
     let folder = ModelFolder::open(&fixture.model_dir()).unwrap();
-    let model = Model::load(&folder, method, TaskType::SeqCls, 3, &Device::Cpu, 1).unwrap();
+    let model = Model::load(&folder, method, Head::Classes(3), &Device::Cpu, 1).unwrap();
     stir(&model);
     model
 }

@@ -22,26 +22,21 @@ use std::{
 use candle_core::{Device, Tensor};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use taper_core::{CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec};
+use taper_core::{
+    CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec, TaskType,
+};
 
 use crate::{
     Result,
     cache::Cache,
-    data::{Answers, Batch, Encoded, Targets},
+    data::{Batch, Encoded, Targets},
     models::{Model, Noise, Pass},
     param::Gradients,
     prepare::Models,
     random::Stream,
     tape::{Path as ComputePath, Tape},
+    tasks::task,
 };
-
-/// Number of answers of a batch.
-fn answers(batch: &Batch) -> usize {
-    match &batch.answers {
-        Answers::Classes(classes) => classes.len(),
-        Answers::Tokens { words, .. } => words.len(),
-    }
-}
 
 /// Gradients by parameter name.
 pub(super) type Named = Vec<(String, Vec<f32>)>;
@@ -54,8 +49,14 @@ pub(super) fn gradients_of(
     noise: Option<Noise>,
 ) -> Result<(f64, Named)> {
     let tape = Tape::recording(path, None);
-    let loss = model
-        .loss(&Pass { tape: &tape, noise }, batch, answers(batch))?
+    // Only where each sequence has one target are there none for tokens.
+    let kind = match batch.targets.tokens[..] {
+        [] => TaskType::SeqCls,
+        [..] => TaskType::CausalLm,
+    };
+    let pass = Pass { tape: &tape, noise };
+    let loss = task(kind)
+        .loss(model, &pass, batch, batch.targets.ids.len())?
         .value;
     let value = f64::from(loss.tensor.to_scalar::<f32>()?);
     let mut gradients = Gradients::zeros(&model.parameters);

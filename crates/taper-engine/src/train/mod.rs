@@ -24,6 +24,7 @@ use crate::{
     param::Gradients,
     prepare::Prepared,
     tape::{Path, Tape},
+    tasks::task,
 };
 use gradient_checks::GradientChecks;
 use process_memory::Room;
@@ -145,7 +146,7 @@ impl<'a> Trainer<'a> {
             if self.is_at_rung() {
                 return Err(self.leave(Stop::Reached));
             }
-            self.obey()?;
+            self.check_control()?;
             let kept = self.keeper.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
             self.publish_checkpoint()?;
@@ -173,7 +174,7 @@ impl<'a> Trainer<'a> {
         rung.is_some_and(|rung| self.progress.step >= rung)
     }
 
-    fn obey(&mut self) -> Result<()> {
+    fn check_control(&mut self) -> Result<()> {
         self.control.check().map_err(|stop| self.leave(stop))
     }
 
@@ -195,10 +196,10 @@ impl<'a> Trainer<'a> {
         let units = self.units_of_step();
         let size = training.per_device_train_batch_size as usize;
         let batches: Vec<Vec<usize>> = units.chunks(size).map(|part| self.rows_of(part)).collect();
-        let answers = batches
+        let targets = batches
             .iter()
             .flatten()
-            .map(|row| self.data.training.answers(*row))
+            .map(|row| self.data.training.targets_of(*row))
             .sum::<u64>();
         let active = self.rates.active(self.progress.step);
         let before = self.progress.window.clone();
@@ -209,7 +210,7 @@ impl<'a> Trainer<'a> {
                 return Err(self.leave(stop));
             }
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
-            self.accumulate(rows, pass, answers, &active)?;
+            self.accumulate(rows, pass, targets, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
         let norm = self
@@ -226,18 +227,18 @@ impl<'a> Trainer<'a> {
         self.last_gradient_norm = norm;
         self.progress.step += 1;
         let window = &mut self.progress.window;
-        window.answers += answers;
+        window.targets += targets;
         window.steps += 1;
         window.seconds += began.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Adds a micro-batch's gradients of the mean over `answers`, those of the whole step.
+    /// Adds a micro-batch's gradients of the mean over `targets`, those of the whole step.
     fn accumulate(
         &mut self,
         rows: &[usize],
         pass: u64,
-        answers: u64,
+        targets: u64,
         active: &[bool],
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
@@ -246,17 +247,16 @@ impl<'a> Trainer<'a> {
             seed: self.run.spec.training.seed,
             pass,
         });
-        let loss = self
-            .model
-            .loss(&Pass { tape: &tape, noise }, &batch, answers as usize)?;
+        let pass = Pass { tape: &tape, noise };
+        let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;
         tape.backward(&loss.value, &self.model.parameters, &mut self.gradients)?;
         let window = &mut self.progress.window;
-        window.loss += value * answers as f64;
+        window.loss += value * targets as f64;
         window.correct += loss.correct;
         window.rows += rows.len() as u64;
-        window.tokens += batch.words() as u64;
+        window.tokens += batch.tokens() as u64;
         Ok(())
     }
 

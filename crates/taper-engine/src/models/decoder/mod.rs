@@ -2,9 +2,7 @@ mod layer;
 
 use std::sync::Arc;
 
-use taper_core::TaskType;
-
-use super::{LinearLayer, LinearShape, Loader, Part, Pass, Place};
+use super::{Head, LinearLayer, LinearShape, Loader, Part, Pass, Place};
 use crate::{
     Error, Result,
     data::Batch,
@@ -30,10 +28,10 @@ pub(crate) struct Decoder {
     part: Part,
     layers: Vec<Layer>,
     norm: Norm,
-    head: Head,
+    head: DecoderHead,
 }
 
-enum Head {
+enum DecoderHead {
     /// The output table, `[vocabulary, hidden]`; the embedding table itself where they are tied.
     Vocabulary(Param),
     Classes(LinearLayer),
@@ -48,12 +46,10 @@ fn load_norm(config: &DecoderConfig, loader: &mut Loader<'_>, path: &str) -> Res
 }
 
 impl Decoder {
-    /// Loads the model for a task; `classes` counts for classification only.
     pub(crate) fn load(
         config: &DecoderConfig,
         loader: &mut Loader<'_>,
-        task: TaskType,
-        classes: usize,
+        head: Head,
     ) -> Result<Self> {
         loader.enter(Group::Embeddings);
         let (names, width) = (config.modules, config.hidden_size);
@@ -85,14 +81,14 @@ impl Decoder {
             .collect::<Result<_>>()?;
         loader.enter(Group::Head);
         let norm = load_norm(config, loader, names.norm)?;
-        let head = match task {
-            TaskType::CausalLm if config.options.tied => Head::Vocabulary(tokens.clone()),
-            TaskType::CausalLm => Head::Vocabulary(
+        let head = match head {
+            Head::Vocabulary if config.options.tied => DecoderHead::Vocabulary(tokens.clone()),
+            Head::Vocabulary => DecoderHead::Vocabulary(
                 loader.output_table("lm_head.weight", &[config.vocab_size, width])?,
             ),
-            TaskType::SeqCls => {
+            Head::Classes(classes) => {
                 let shape = LinearShape::new(width, classes).with_bias(false);
-                Head::Classes(loader.class_head("score", shape, config.initializer_range)?)
+                DecoderHead::Classes(loader.class_head("score", shape, config.initializer_range)?)
             }
         };
         Ok(Self {
@@ -113,7 +109,7 @@ impl Decoder {
         let tape = pass.tape;
         let mut hidden = ops::embedding(tape, &self.tokens, batch.ids.clone())?;
         if let Some(prompt) = &self.prompt {
-            hidden = ops::prepend(tape, &hidden, prompt, &batch.word_offsets)?;
+            hidden = ops::prepend(tape, &hidden, prompt, &batch.token_offsets)?;
         }
         if let Some(places) = &self.places {
             hidden = ops::add_embedding(tape, hidden, places, batch.positions.clone())?;
@@ -132,7 +128,7 @@ impl Decoder {
 
     /// Logits of every sequence, `[sequences, classes]`, from its last token.
     pub(crate) fn classify(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
-        let Head::Classes(score) = &self.head else {
+        let DecoderHead::Classes(score) = &self.head else {
             return Err(Error::model("the model was loaded for another task"));
         };
         let batch = &batch.with_prompt(self.prompt.as_ref())?;
@@ -159,7 +155,7 @@ impl Decoder {
         batch: &Batch,
         choose: impl FnOnce(&Batch) -> Vec<u32>,
     ) -> Result<(Value, &Param)> {
-        let Head::Vocabulary(table) = &self.head else {
+        let DecoderHead::Vocabulary(table) = &self.head else {
             return Err(Error::model("the model was loaded for another task"));
         };
         let batch = &batch.with_prompt(self.prompt.as_ref())?;
