@@ -2,17 +2,16 @@
 
 use std::fmt;
 
-use candle_core::{Tensor, Var};
+use candle_core::{Shape, Tensor};
+use taper_autodiff::{Gradients, Param};
 
-use crate::{Result, param::Param};
+use crate::Result;
 
 /// A parameter that training changes.
 pub(crate) struct Trainable {
     /// The name in the exported file.
     pub(crate) name: String,
-    pub(crate) var: Var,
-    /// Number of its values.
-    pub(crate) elements: usize,
+    pub(crate) tensor: Tensor,
     pub(crate) kind: Kind,
     pub(crate) zero: ZeroGradient,
     pub(crate) group: Group,
@@ -80,19 +79,9 @@ pub(crate) enum ZeroGradient {
 #[derive(Default)]
 pub(crate) struct Parameters {
     pub(crate) list: Vec<Trainable>,
-    /// Only what there is to train is noted; the variables have no memory.
-    outlined: bool,
 }
 
 impl Parameters {
-    /// Parameters of a model that is never run.
-    pub(crate) fn outlined() -> Self {
-        Self {
-            outlined: true,
-            ..Self::default()
-        }
-    }
-
     /// Takes a parameter in and returns its handle for the model.
     pub(crate) fn add(
         &mut self,
@@ -101,26 +90,15 @@ impl Parameters {
         group: Group,
         value: Tensor,
     ) -> Result<Param> {
-        let (var, tensor) = if self.outlined {
-            (
-                Var::zeros((), value.dtype(), value.device())?,
-                value.clone(),
-            )
-        } else {
-            let var = Var::from_tensor(&value)?;
-            let tensor = var.as_tensor().clone();
-            (var, tensor)
-        };
         self.list.push(Trainable {
             name: name.to_owned(),
-            var,
-            elements: value.elem_count(),
+            tensor: value.clone(),
             kind,
             zero: ZeroGradient::Never,
             group,
         });
         Ok(Param {
-            tensor,
+            tensor: value,
             id: Some(self.list.len() - 1),
         })
     }
@@ -134,20 +112,29 @@ impl Parameters {
 
     /// Number of trained values.
     pub(crate) fn count(&self) -> u64 {
-        self.list.iter().map(|p| p.elements as u64).sum()
+        self.elements().sum()
     }
 
     /// Number of values of the largest one.
     pub(crate) fn largest(&self) -> u64 {
-        let sizes = self.list.iter().map(|p| p.elements as u64);
-        sizes.max().unwrap_or(0)
+        self.elements().max().unwrap_or(0)
+    }
+
+    fn elements(&self) -> impl Iterator<Item = u64> {
+        self.list.iter().map(|p| p.tensor.elem_count() as u64)
+    }
+
+    /// Where their gradients gather.
+    pub(crate) fn gradients(&self) -> Gradients {
+        let shapes: Vec<Shape> = self.list.iter().map(|p| p.tensor.shape().clone()).collect();
+        Gradients::new(shapes)
     }
 
     /// Every parameter's tensor by name.
     pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
         self.list
             .iter()
-            .map(|p| (p.name.clone(), p.var.as_tensor().clone()))
+            .map(|p| (p.name.clone(), p.tensor.clone()))
             .collect()
     }
 }

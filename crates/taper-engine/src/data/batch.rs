@@ -1,5 +1,7 @@
+use taper_autodiff::Param;
+
 use super::{Encoded, Targets};
-use crate::{Result, param::Param};
+use crate::Result;
 
 /// Sequences laid end to end, without padding: the native layout of the engine.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@ use crate::{
     Result,
     data::{Batch, Encoded},
     models::{Model, Pass},
-    tape::{Path, Tape},
+    tape::Tape,
     tasks::{Means, Score, task},
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn evaluate(
     while scores.len() < data.len() {
         control.check()?;
         let rows = batch_from(data, scores.len());
-        let tape = Tape::idle(Path::of(&model.device));
+        let tape = Tape::idle(model.backend.clone());
         let pass = Pass {
             tape: &tape,
             noise: None,

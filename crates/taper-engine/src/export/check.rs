@@ -13,7 +13,7 @@ use crate::{
     model_folder::ModelFolder,
     models::{Model, Pass},
     prepare::Prepared,
-    tape::{Path as ComputePath, Tape},
+    tape::Tape,
     tasks::task,
 };
 
@@ -107,7 +107,7 @@ impl<'a> Check<'a> {
 fn says(model: &Model, data: &Prepared) -> Result<Vec<f32>> {
     let encoded = data.validation.as_ref().unwrap_or(&data.training);
     let rows: Vec<usize> = (0..encoded.len().min(ROWS)).collect();
-    let tape = Tape::idle(ComputePath::of(&model.device));
+    let tape = Tape::idle(model.backend.clone());
     let (pass, batch) = (
         Pass {
             tape: &tape,

@@ -1,10 +1,11 @@
+use taper_autodiff::Param;
+
 use super::{Head, LinearLayer, LinearShape, Loader, Part, Pass, Place};
 use crate::{
     Error, Result,
     data::Batch,
     families::{EncoderConfig, LinearRole},
     ops::{self, Activation, Heads, Norm},
-    param::Param,
     parameters::{Group, ZeroGradient},
     tape::Value,
 };
@@ -130,7 +131,7 @@ impl Embeddings {
         }
         let normed = ops::norm(tape, &sum, &self.norm)?;
         let dropout = pass.dropout(config.hidden_dropout, self.part, Place::Hidden);
-        ops::dropout(tape, normed, dropout)
+        Ok(ops::dropout(tape, normed, dropout)?)
     }
 }
 
@@ -197,7 +198,13 @@ impl Layer {
         let wide = ops::activation(tape, pass.linear(&x, &self.widen)?, Activation::Gelu)?;
         let narrow = pass.linear(&wide, &self.narrow)?;
         let behind = dropout(config.hidden_dropout, Place::Output);
-        ops::add_layer_norm(tape, narrow, behind, x, &self.output_norm)
+        Ok(ops::add_layer_norm(
+            tape,
+            narrow,
+            behind,
+            x,
+            &self.output_norm,
+        )?)
     }
 }
 

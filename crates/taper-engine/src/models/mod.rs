@@ -56,6 +56,6 @@ impl Pass<'_> {
         let adapter = layer.linear.adapter.as_ref();
         let p = adapter.map_or(0.0, |adapter| adapter.dropout);
         let dropout = self.dropout(p, layer.part, Place::Adapter(layer.role));
-        ops::linear(self.tape, x, &layer.linear, dropout)
+        Ok(ops::linear(self.tape, x, &layer.linear, dropout)?)
     }
 }

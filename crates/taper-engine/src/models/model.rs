@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use taper_autodiff::{Backend, backend_of};
 use taper_core::{FieldError, Method};
 
 use super::{Decoder, Encoder, Loader, Pass};
@@ -11,7 +12,6 @@ use crate::{
     methods::{LayerRates, LoraPlan},
     model_folder::{Frozen, ModelFolder, Weights},
     ops::{self, TokenLoss},
-    param::update,
     parameters::Parameters,
     tape::Value,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Model {
     /// Modules that have a LoRA adapter.
     pub(crate) adapted: Vec<String>,
     pub(crate) device: Device,
+    /// What computes on it.
+    pub(crate) backend: Arc<dyn Backend>,
 }
 
 pub(super) enum Network {
@@ -93,6 +95,7 @@ impl Model {
             frozen,
             modules_to_save,
             adapted,
+            backend: backend_of(&device),
             device,
         })
     }
@@ -115,7 +118,8 @@ impl Model {
         let decoder = self.decoder()?;
         let targets = &batch.targets;
         let (states, table) = decoder.states(pass, batch, |batch| batch.before(&targets.tokens))?;
-        ops::lm_loss(pass.tape, &states, table, &targets.ids, mean_over)
+        let (tape, ids) = (pass.tape, &targets.ids);
+        Ok(ops::lm_loss(tape, &states, table, ids, mean_over)?)
     }
 
     pub(super) fn decoder(&self) -> Result<&Decoder> {
@@ -138,7 +142,7 @@ impl Model {
                 .collect()
         };
         let (states, table) = self.decoder()?.states(pass, batch, own)?;
-        ops::lm_logits(pass.tape, &states, table)
+        Ok(ops::lm_logits(pass.tape, &states, table)?)
     }
 
     /// Gives every trained parameter the value of the tensor of its name.
@@ -154,10 +158,10 @@ impl Model {
                 .1
                 .flatten_all()?
                 .to_vec1()?;
-            if values.len() != parameter.var.elem_count() {
+            if values.len() != parameter.tensor.elem_count() {
                 return Err(refuse("has another size"));
             }
-            update(&parameter.var, |target| target.copy_from_slice(&values))?;
+            taper_autodiff::assign(&parameter.tensor, values)?;
         }
         Ok(())
     }

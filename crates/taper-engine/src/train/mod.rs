@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use taper_core::{Control, Interval, Outcome, RunSink, RunSpec, Stop};
 
+use taper_autodiff::Gradients;
+
 use crate::{
     Error, Result,
     checkpoint::{self, Fingerprint, Keeper, Progress},
@@ -21,9 +23,8 @@ use crate::{
     methods::Rates,
     models::{Model, Noise, Pass},
     optim::{AdamW, Change, clip_factor},
-    param::Gradients,
     prepare::Prepared,
-    tape::{Path, Tape},
+    tape::Tape,
     tasks::task,
 };
 use gradient_checks::GradientChecks;
@@ -92,7 +93,7 @@ impl<'a> Trainer<'a> {
         let fingerprint = Fingerprint::of(run, &data.folder, control)?;
         let model = data.model(run, &device::open(run.device)?, control)?;
         let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
-        let mut optimizer = AdamW::new(&model.parameters, training);
+        let mut optimizer = AdamW::new(&model.parameters, training)?;
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
             (Progress::default(), Vec::new(), Keeper::new(training));
@@ -110,7 +111,7 @@ impl<'a> Trainer<'a> {
             keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
         }
         Ok(Self {
-            gradients: Gradients::zeros(&model.parameters),
+            gradients: model.parameters.gradients(),
             order: (u64::MAX, Vec::new()),
             rates: Rates::new(
                 &run.spec.tuning.method,
@@ -213,11 +214,12 @@ impl<'a> Trainer<'a> {
             self.accumulate(rows, pass, targets, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
-        let norm = self
-            .checks
-            .gradients(parameters, &self.gradients, &active, step)?;
+        let backend = &*self.model.backend;
+        let squares = self.gradients.sums_of_squares(backend)?;
+        let norm = self.checks.gradients(parameters, &squares, &active, step)?;
         let changes = self.changes(&active);
         self.optimizer.update(
+            backend,
             parameters,
             &mut self.gradients,
             &changes,
@@ -242,7 +244,7 @@ impl<'a> Trainer<'a> {
         active: &[bool],
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
-        let tape = Tape::recording(Path::of(&self.model.device), Some(active.to_vec()));
+        let tape = Tape::recording(self.model.backend.clone(), Some(active.to_vec()));
         let noise = Some(Noise {
             seed: self.run.spec.training.seed,
             pass,
@@ -251,7 +253,7 @@ impl<'a> Trainer<'a> {
         let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;
-        tape.backward(&loss.value, &self.model.parameters, &mut self.gradients)?;
+        tape.backward(&loss.value, &mut self.gradients)?;
         let window = &mut self.progress.window;
         window.loss += value * targets as f64;
         window.correct += loss.correct;

@@ -210,7 +210,7 @@ impl Layer {
             }
         };
         let behind = dropout(config.options.residual_dropout, Place::Output);
-        ops::add(tape, x, narrow, behind)
+        Ok(ops::add(tape, x, narrow, behind)?)
     }
 
     /// Queries, keys and values, normalised and turned as the model has it.
@@ -223,20 +223,20 @@ impl Layer {
     ) -> Result<[Value; 3]> {
         let tape = pass.tape;
         let projections = match &self.attention {
-            Attention::Fused(all) => return ops::split_columns(tape, &pass.linear(x, all)?),
+            Attention::Fused(all) => return Ok(ops::split_columns(tape, &pass.linear(x, all)?)?),
             Attention::Separate(projections) => projections.as_ref(),
         };
         let [query_norm, key_norm] = match &projections.head_norms {
             Some([query, key]) => [Some(query), Some(key)],
             None => [None, None],
         };
-        let turned = |x: Value, norm: Option<&Norm>| {
+        let turned = |x: Value, norm: Option<&Norm>| -> Result<Value> {
             let x = match norm {
                 Some(norm) => ops::norm(tape, &x, norm)?,
                 None => x,
             };
             match &model.angles {
-                Some(angles) => ops::rope(tape, x, angles, &batch.positions),
+                Some(angles) => Ok(ops::rope(tape, x, angles, &batch.positions)?),
                 None => Ok(x),
             }
         };

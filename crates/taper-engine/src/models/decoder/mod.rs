@@ -2,13 +2,14 @@ mod layer;
 
 use std::sync::Arc;
 
+use taper_autodiff::Param;
+
 use super::{Head, LinearLayer, LinearShape, Loader, Part, Pass, Place};
 use crate::{
     Error, Result,
     data::Batch,
     families::{DecoderConfig, DecoderNorm, LONGEST, Positions},
     ops::{self, Norm, RopeAngles},
-    param::Param,
     parameters::Group,
     tape::Value,
 };
@@ -68,7 +69,8 @@ impl Decoder {
                 let angles = RopeAngles::new(
                     &rope.frequencies(config.head_dim),
                     config.max_position_embeddings.min(LONGEST),
-                );
+                    loader.device,
+                )?;
                 (None, Some(Arc::new(angles)))
             }
         };
@@ -123,7 +125,7 @@ impl Decoder {
         for layer in &self.layers {
             hidden = layer.forward(pass, self, hidden, batch)?;
         }
-        ops::norm(tape, &hidden, &self.norm)
+        Ok(ops::norm(tape, &hidden, &self.norm)?)
     }
 
     /// Logits of every sequence, `[sequences, classes]`, from its last token.
