@@ -16,6 +16,7 @@ mod export;
 mod families;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod history;
 mod methods;
 mod model_folder;
 mod models;

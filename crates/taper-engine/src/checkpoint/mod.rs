@@ -5,7 +5,7 @@ mod fingerprint;
 mod retention;
 
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use retention::{Keeper, Kept};
+pub(crate) use retention::{CheckpointRetention, Kept};
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::{
     Error, Result,
     atomic_folder::{Filled, fill},
     error::Doing,
-    export::Logged,
+    history::Logged,
     model_folder::{Weights, write_safetensors},
     optim::AdamW,
     parameters::Parameters,
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkpoint_of_a_run_that_was_given_up_leaves_that_of_the_next_alone() {
+    fn the_checkpoint_of_an_abandoned_run_leaves_that_of_the_next_alone() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("step-00000001");
         let written = |attempt, content: &str| {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use taper_core::{Metrics, RunSpec};
 
-use super::{Export, Logged, rows::validation_rows, write_text};
+use super::{Export, rows::validation_rows, write_text};
 use crate::{Result, evaluation::Evaluation, tasks::task};
 
 pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {

@@ -13,13 +13,12 @@ pub(crate) use check::Check;
 
 use std::{fs, path::Path};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use taper_core::{Metrics, RunSpec, Sample};
+use taper_core::{Metrics, RunSpec};
 
 use crate::{
-    Result, error::Doing, evaluation::Evaluation, model_folder::ModelFolder, models::Model,
-    prepare::Prepared,
+    Result, error::Doing, evaluation::Evaluation, history::Logged, model_folder::ModelFolder,
+    models::Model, prepare::Prepared,
 };
 
 /// Everything that goes into the artifacts of a run.
@@ -33,15 +32,6 @@ pub(crate) struct Export<'a> {
     pub(crate) history: &'a [Logged],
     /// Of the validation rows, by the weights that are published.
     pub(crate) evaluation: Option<&'a Evaluation>,
-}
-
-/// Figures, or texts that the model has written, with the time at which they were logged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Logged {
-    pub(crate) unix_seconds: f64,
-    pub(crate) metrics: Metrics,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) samples: Vec<Sample>,
 }
 
 impl Export<'_> {
