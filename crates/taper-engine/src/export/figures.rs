@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path};
 use taper_core::{Metrics, RunSpec};
 
 use super::{Export, rows::validation_rows, write_text};
-use crate::{Result, evaluation::Evaluation, tasks::task};
+use crate::{Result, evaluation::Evaluation, history::Logged, tasks::task};
 
 pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
     let names: BTreeSet<&str> = export

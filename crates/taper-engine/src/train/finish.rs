@@ -145,7 +145,7 @@ impl TrainingLoop<'_> {
             drop(model);
             check.read_back(dir)
         });
-        // Who has given the run up meanwhile may have begun another.
+        // Who has abandoned the run meanwhile may have begun another.
         let named = filled
             .and_then(|filled| filled.complete(|_| Ok(()), || Ok(control.check_cancelled()?)));
         named.map_err(|error| match error {
