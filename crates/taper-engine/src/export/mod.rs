@@ -1,6 +1,5 @@
 //! What a finished run leaves behind: adapter or model, card, figures, predictions.
 
-mod adapter;
 mod card;
 mod check;
 mod figures;
@@ -8,7 +7,6 @@ mod model;
 mod rows;
 mod tensorboard;
 
-pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
 
 use std::{fs, path::Path};
@@ -17,8 +15,15 @@ use serde_json::{Value, json};
 use taper_core::{Metrics, RunSpec};
 
 use crate::{
-    Result, error::Doing, evaluation::Evaluation, history::Logged, model_folder::ModelFolder,
-    models::Model, prepare::Prepared,
+    Result,
+    adapter::{Tuned, write_adapter},
+    error::Doing,
+    evaluation::Evaluation,
+    history::Logged,
+    model_folder::ModelFolder,
+    models::Model,
+    prepare::Prepared,
+    text_file::{write_json, write_text},
 };
 
 /// Everything that goes into the artifacts of a run.
@@ -41,7 +46,13 @@ impl Export<'_> {
         let target = dir.join(if adapts { "adapter" } else { "model" });
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
         if adapts {
-            adapter::write_adapter(self, &target)?
+            let tuned = Tuned {
+                run: self.run,
+                arch: &self.folder().arch,
+                task: self.data.task,
+                model: self.model,
+            };
+            write_adapter(&tuned, &target)?
         } else {
             model::write_model(self, &target)?
         }
@@ -89,17 +100,4 @@ impl Export<'_> {
             "metrics": self.metrics.to_json(),
         })
     }
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_text(path, &format!("{}\n", serde_json::to_string_pretty(value)?))
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).doing(|| {
-        format!(
-            "cannot write {}",
-            path.file_name().unwrap_or_default().to_string_lossy()
-        )
-    })
 }
