@@ -4,21 +4,32 @@ use std::{fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
-use taper_core::{Lora, Method, PromptTuning, TargetModules, TaskType};
+use taper_core::{Lora, Method, PromptTuning, RunSpec, TargetModules, TaskType};
 
-use super::{Export, write_json};
 use crate::{
     Error, Result,
     error::Doing,
+    families::Arch,
     methods::{LoraPlan, PROMPT, layer_of},
     model_folder::{Weights, write_safetensors},
+    models::Model,
+    tasks::task,
+    text_file::write_json,
 };
 
-/// Heads that PEFT saves with every sequence classifier.
+/// Heads that PEFT saves with every sequence classifier, whatever else is saved.
 const HEADS: [&str; 2] = ["classifier", "score"];
 /// The file of an adapter's weights.
 pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 const PEFT_VERSION: &str = "0.21.2";
+
+/// What a run has made of a model, as far as an adapter tells of it.
+pub(crate) struct Tuned<'a> {
+    pub(crate) run: &'a RunSpec,
+    pub(crate) arch: &'a Arch,
+    pub(crate) task: TaskType,
+    pub(crate) model: &'a Model,
+}
 
 /// PEFT's name of a tensor of the tuned model. Virtual tokens have no prefix, and the heads beside them a shorter one.
 fn stored_name(method: &Method, name: &str) -> String {
@@ -29,17 +40,17 @@ fn stored_name(method: &Method, name: &str) -> String {
     }
 }
 
-pub(super) fn write_adapter(export: &Export<'_>, dir: &Path) -> Result<()> {
-    let method = &export.run.spec.tuning.method;
+pub(crate) fn write_adapter(tuned: &Tuned<'_>, dir: &Path) -> Result<()> {
+    let method = &tuned.run.spec.tuning.method;
     let config = match method {
-        Method::Lora(lora) => lora_config(export, lora)?,
-        Method::PromptTuning(prompt) => prompt_config(export, prompt),
+        Method::Lora(lora) => lora_config(tuned, lora)?,
+        Method::PromptTuning(prompt) => prompt_config(tuned, prompt),
         Method::Full | Method::Layerwise(_) => {
             return Err(refuse(dir, "the method has no adapter"));
         }
     };
     write_json(&dir.join("adapter_config.json"), &config)?;
-    let tensors = export.model.parameters.tensors();
+    let tensors = tuned.model.parameters.tensors();
     let tensors: Vec<_> = tensors
         .into_iter()
         .map(|(name, t)| (stored_name(method, &name), t))
@@ -48,13 +59,9 @@ pub(super) fn write_adapter(export: &Export<'_>, dir: &Path) -> Result<()> {
 }
 
 /// What PEFT calls `modules_to_save`: the heads of a classifier, and what the run trained beside them.
-fn modules_to_save(export: &Export<'_>, asked: &[String]) -> Value {
-    let heads: &[&str] = if export.data.task == TaskType::SeqCls {
-        &HEADS
-    } else {
-        &[]
-    };
-    let own = export
+fn modules_to_save(tuned: &Tuned<'_>, asked: &[String]) -> Value {
+    let heads = task(tuned.task).heads();
+    let own = tuned
         .model
         .modules_to_save
         .iter()
@@ -74,7 +81,7 @@ fn modules_to_save(export: &Export<'_>, asked: &[String]) -> Value {
 
 /// `adapter_config.json` as `LoraConfig.save_pretrained` writes it. Rank-stabilised scaling is written as plain LoRA with the alpha
 /// that has the same effect, since other readers know only that.
-fn lora_config(export: &Export<'_>, lora: &Lora) -> Result<Value> {
+fn lora_config(tuned: &Tuned<'_>, lora: &Lora) -> Result<Value> {
     let plan = LoraPlan::new(lora)?;
     let effective = |r: usize, alpha: f64| {
         if lora.use_rslora {
@@ -85,7 +92,7 @@ fn lora_config(export: &Export<'_>, lora: &Lora) -> Result<Value> {
     };
     let default = effective(lora.r, lora.lora_alpha);
     let (mut ranks, mut alphas) = (Map::new(), Map::new());
-    for path in &export.model.adapted {
+    for path in &tuned.model.adapted {
         let Some(shape) = plan.adapter(path) else {
             continue;
         };
@@ -102,24 +109,24 @@ fn lora_config(export: &Export<'_>, lora: &Lora) -> Result<Value> {
         Some(TargetModules::Pattern(word))
             if word == TargetModules::ALL_LINEAR || lora.layers_to_transform.is_some() =>
         {
-            json!(export.model.adapted)
+            json!(tuned.model.adapted)
         }
         other => json!(other),
     };
     let pattern = lora
         .layers_to_transform
         .as_ref()
-        .and_then(|_| layers_pattern(export.model.adapted.first()?));
+        .and_then(|_| layers_pattern(tuned.model.adapted.first()?));
     Ok(json!({
         "alora_invocation_tokens": null, "alpha_pattern": alphas, "arrow_config": null, "auto_mapping": null,
-        "base_model_name_or_path": export.run.spec.model, "bias": lora.bias, "corda_config": null, "ensure_weight_tying": false,
-        "eva_config": null, "exclude_modules": null, "fan_in_fan_out": export.folder().arch.is_conv1d(), "inference_mode": true,
+        "base_model_name_or_path": tuned.run.spec.model, "bias": lora.bias, "corda_config": null, "ensure_weight_tying": false,
+        "eva_config": null, "exclude_modules": null, "fan_in_fan_out": tuned.arch.is_conv1d(), "inference_mode": true,
         "init_lora_weights": true, "kasa_config": null, "layer_replication": null, "layers_pattern": pattern,
         "layers_to_transform": lora.layers_to_transform, "loftq_config": {}, "lora_alpha": number(default), "lora_bias": false,
         "lora_dropout": lora.lora_dropout, "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core",
-        "modules_to_save": modules_to_save(export, lora.modules_to_save.as_deref().unwrap_or_default()), "monteclora_config": null,
+        "modules_to_save": modules_to_save(tuned, lora.modules_to_save.as_deref().unwrap_or_default()), "monteclora_config": null,
         "peft_type": "LORA", "peft_version": PEFT_VERSION, "qalora_group_size": 16, "r": lora.r, "rank_pattern": ranks, "revision": null,
-        "target_modules": targets, "target_parameters": null, "task_type": export.data.task.as_str(), "trainable_token_indices": null,
+        "target_modules": targets, "target_parameters": null, "task_type": tuned.task.as_str(), "trainable_token_indices": null,
         "use_bdlora": null, "use_dora": false, "use_qalora": false, "use_rslora": false, "velora_config": null,
     }))
 }
@@ -133,19 +140,19 @@ fn layers_pattern(path: &str) -> Option<&str> {
 }
 
 /// `adapter_config.json` as `PromptTuningConfig.save_pretrained` writes it.
-fn prompt_config(export: &Export<'_>, prompt: &PromptTuning) -> Value {
-    let arch = &export.folder().arch;
+fn prompt_config(tuned: &Tuned<'_>, prompt: &PromptTuning) -> Value {
+    let arch = tuned.arch;
     // With the text PEFT also wants to know a tokenizer; while it only loads, it does not open it.
     let tokenizer = prompt
         .prompt_tuning_init_text
         .as_ref()
-        .map(|_| &export.run.spec.model);
+        .map(|_| &tuned.run.spec.model);
     json!({
-        "auto_mapping": null, "base_model_name_or_path": export.run.spec.model, "inference_mode": true,
-        "modules_to_save": modules_to_save(export, &[]), "num_attention_heads": arch.heads(), "num_layers": arch.layers(),
+        "auto_mapping": null, "base_model_name_or_path": tuned.run.spec.model, "inference_mode": true,
+        "modules_to_save": modules_to_save(tuned, &[]), "num_attention_heads": arch.heads(), "num_layers": arch.layers(),
         "num_transformer_submodules": 1, "num_virtual_tokens": prompt.num_virtual_tokens, "peft_type": "PROMPT_TUNING",
         "peft_version": PEFT_VERSION, "prompt_tuning_init": prompt.prompt_tuning_init.as_str(),
-        "prompt_tuning_init_text": prompt.prompt_tuning_init_text, "revision": null, "task_type": export.data.task.as_str(),
+        "prompt_tuning_init_text": prompt.prompt_tuning_init_text, "revision": null, "task_type": tuned.task.as_str(),
         "token_dim": arch.hidden_size(), "tokenizer_kwargs": null, "tokenizer_name_or_path": tokenizer,
     })
 }

@@ -1,19 +1,68 @@
-//! The weights of a model: which are trained, and where their gradients gather.
+//! The parameters that a run trains: what they are, and to which part of the model they belong.
+
+use std::fmt;
 
 use candle_core::{Shape, Tensor};
-pub(crate) use taper_autodiff::{Gradients, Param};
+use taper_autodiff::{Gradients, Param};
 
-use crate::{Result, methods::Group};
+use crate::Result;
 
 /// A parameter that training changes.
 pub(crate) struct Trainable {
     /// The name in the exported file.
     pub(crate) name: String,
     pub(crate) tensor: Tensor,
-    /// Whether weight decay applies: not to biases and norms, as in transformers.
-    pub(crate) decays: bool,
+    pub(crate) kind: Kind,
     pub(crate) zero: ZeroGradient,
     pub(crate) group: Group,
+}
+
+/// What a parameter is; said where it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Weight,
+    Bias,
+    /// Weight or bias of a norm.
+    Norm,
+    Embedding,
+    /// The weight of a layer above the base: a classifier's, or the output table.
+    Head,
+}
+
+impl Kind {
+    /// Whether weight decay applies: not to biases and norms, as in transformers.
+    pub(crate) fn decays(self) -> bool {
+        match self {
+            Self::Weight | Self::Embedding | Self::Head => true,
+            Self::Bias | Self::Norm => false,
+        }
+    }
+}
+
+/// The part of a model that a parameter belongs to, by which learning rates are set and reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    Embeddings,
+    /// Counted from the embeddings up.
+    Layer(usize),
+    /// Everything above the layers.
+    Head,
+    LoraA,
+    LoraB,
+    Prompt,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embeddings => f.write_str("embeddings"),
+            Self::Layer(i) => write!(f, "layer.{i}"),
+            Self::Head => f.write_str("head"),
+            Self::LoraA => f.write_str("lora_A"),
+            Self::LoraB => f.write_str("lora_B"),
+            Self::Prompt => f.write_str("prompt"),
+        }
+    }
 }
 
 /// When a parameter's gradient is zero by mathematics, so that a zero is no sign of a defect.
@@ -34,17 +83,19 @@ pub(crate) struct Parameters {
 
 impl Parameters {
     /// Takes a parameter in and returns its handle for the model.
-    pub(crate) fn add(&mut self, name: &str, value: Tensor) -> Result<Param> {
-        let lower = name.to_ascii_lowercase();
-        // GPT-2 calls its norms ln_1, ln_2 and ln_f.
-        let norm = lower.contains("norm") || lower.contains(".ln_");
-        let decays = !lower.ends_with("bias") && !norm;
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        group: Group,
+        value: Tensor,
+    ) -> Result<Param> {
         self.list.push(Trainable {
             name: name.to_owned(),
             tensor: value.clone(),
-            decays,
+            kind,
             zero: ZeroGradient::Never,
-            group: Group::of(name),
+            group,
         });
         Ok(Param {
             tensor: value,
