@@ -1,17 +1,18 @@
 use axum::{
-    extract::State,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
+use taper_core::ErrorCode;
 use taper_store::Job;
 
+use super::named::Named;
 use crate::{
-    archive::{Entry, zip},
-    auth::Caller,
-    download::attachment,
-    error::ApiError,
-    extract::Path,
-    state::{AppState, wrong_state},
+    state::AppState,
+    wire::{
+        error::ApiError,
+        file_download::attachment,
+        zip_stream::{Entry, zip},
+    },
 };
 
 /// Where an adapter lies in a job's output.
@@ -30,13 +31,9 @@ const MODEL: &str = "model/";
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The zip", body = Vec<u8>, content_type = "application/zip")),
 )]
-pub(crate) async fn download_archive(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
-    archive(&state, &job, &[ADAPTER, MODEL], "adapter").await
+pub(crate) async fn download_archive(named: Named) -> Result<Response, ApiError> {
+    let job = named.job().await?;
+    archive(&named.state, &job, &[ADAPTER, MODEL], "adapter").await
 }
 
 /// Download the model
@@ -49,19 +46,16 @@ pub(crate) async fn download_archive(
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The zip", body = Vec<u8>, content_type = "application/zip")),
 )]
-pub(crate) async fn download_model(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
+pub(crate) async fn download_model(named: Named) -> Result<Response, ApiError> {
+    let job = named.job().await?;
     if job.spec.tuning.method.is_adapter() {
         let message = format!(
-            "job {id} makes an adapter and not a whole model; download its adapter.zip instead"
+            "job {} makes an adapter and not a whole model; download its adapter.zip instead",
+            job.id
         );
-        return Err(ApiError::bad_request(message).coded("invalid_state"));
+        return Err(ApiError::bad_request(message).coded(ErrorCode::InvalidState));
     }
-    archive(&state, &job, &[MODEL], "model").await
+    archive(&named.state, &job, &[MODEL], "model").await
 }
 
 /// A zip of what lies in some folders of a job's output; `what` is what people call it.
@@ -71,11 +65,13 @@ async fn archive(
     folders: &[&str],
     what: &str,
 ) -> Result<Response, ApiError> {
-    let id = &job.id;
     let entries = entries(state, job, folders).await?;
     if entries.is_empty() {
-        let wish = format!("its {what} can be downloaded once it has succeeded");
-        return Err(wrong_state(id, job.state, &wish));
+        let message = format!(
+            "job {} is {}; its {what} can be downloaded once it has succeeded",
+            job.id, job.state
+        );
+        return Err(ApiError::bad_request(message).coded(ErrorCode::InvalidState));
     }
     let headers = [
         (
@@ -84,7 +80,7 @@ async fn archive(
         ),
         (
             header::CONTENT_DISPOSITION,
-            attachment(&format!("{id}.zip")),
+            attachment(&format!("{}.zip", job.id)),
         ),
     ];
     Ok((headers, zip(entries)).into_response())
