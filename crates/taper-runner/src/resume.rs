@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taper_core::{CheckpointRefused, Control, RunSpec, TrainError};
-use taper_store::{Checkpoint, Job, StoreError};
+use taper_store::{Job, StoreError};
 
 use crate::{runner::Shared, settle::unkept, validation::internal};
 
@@ -26,7 +26,8 @@ impl Shared {
         let known = self.store.checkpoints(job, None, ALL).await;
         let mut refused = Vec::new();
         for checkpoint in known.map_err(failed)?.data {
-            match self.verify(run, &checkpoint, control).await? {
+            let dir = self.store.local(&checkpoint.key).await.map_err(failed)?;
+            match self.verify(run, &dir, control).await? {
                 Err(CheckpointRefused::Damaged(reason)) => refused.push((checkpoint, reason)),
                 Err(CheckpointRefused::Unusable(reason)) => {
                     return Err(unusable(checkpoint.step, &reason));
@@ -36,7 +37,7 @@ impl Shared {
                         let told = self.store.refuse_checkpoints(&job.id, job.attempt, refused);
                         told.await.map_err(failed)?;
                     }
-                    return Ok(Some(checkpoint.dir));
+                    return Ok(Some(dir));
                 }
             }
         }
@@ -49,10 +50,10 @@ impl Shared {
     async fn verify(
         &self,
         run: &RunSpec,
-        checkpoint: &Checkpoint,
+        dir: &Path,
         control: &Control,
     ) -> Result<Result<(), CheckpointRefused>, TrainError> {
-        let (trainer, run, dir) = (self.trainer.clone(), run.clone(), checkpoint.dir.clone());
+        let (trainer, run, dir) = (self.trainer.clone(), run.clone(), dir.to_owned());
         let line = control.clone();
         let verified = tokio::task::spawn_blocking(move || trainer.verify(&run, &dir, &line)).await;
         // Who is told to stop has found nothing out.

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use sqlx::SqliteConnection;
 use taper_core::JobState;
 
-use crate::{Job, StoreError, store::now};
+use crate::{Job, StoreError, ground::now};
 
 /// Places in the queue up to which a start is foretold; further down it would be a guess, and cost a walk along the whole queue.
 const FORETOLD: u64 = 500;

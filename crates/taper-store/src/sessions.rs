@@ -3,12 +3,7 @@
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 
-use crate::{
-    ApiKey, Store, StoreError,
-    keys::random_hex,
-    store::now,
-    writer::{Command, Tx},
-};
+use crate::{ApiKey, Store, StoreError, ground::now, keys::random_hex, writer::Tx};
 
 /// A session that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +15,7 @@ pub struct Session {
 }
 
 /// A session that is to be known.
-pub(crate) struct NewSession {
+struct NewSession {
     id: String,
     key: Option<String>,
     expires_at: i64,
@@ -49,7 +44,7 @@ impl Store {
             key: key.map(|key| key.id.clone()),
             expires_at,
         };
-        self.write(|reply| Command::OpenSession(new, reply)).await?;
+        self.write(|tx| Box::pin(tx.open_session(new))).await?;
         let key = key.cloned();
         Ok((word, Session { key, expires_at }))
     }
@@ -85,7 +80,7 @@ impl Store {
     /// Ends the session of a cookie, if there is one.
     pub async fn close_session(&self, word: &str, environment: &[u8]) -> Result<(), StoreError> {
         let ids = vec![id(word, &[]), id(word, environment)];
-        self.write(|reply| Command::CloseSession(ids, reply)).await
+        self.write(|tx| Box::pin(tx.close_session(ids))).await
     }
 }
 
@@ -96,22 +91,22 @@ fn id(word: &str, environment: &[u8]) -> String {
     format!("{:x}", hash.finalize())
 }
 
-impl Tx<'_> {
-    pub(crate) async fn open_session(&mut self, new: &NewSession) -> Result<(), StoreError> {
+impl Tx {
+    async fn open_session(&mut self, new: NewSession) -> Result<(), StoreError> {
         sqlx::query("insert into sessions (id, key, expires_at) values (?, ?, ?)")
             .bind(&new.id)
             .bind(&new.key)
             .bind(new.expires_at)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }
 
-    pub(crate) async fn close_session(&mut self, ids: &[String]) -> Result<(), StoreError> {
+    async fn close_session(&mut self, ids: Vec<String>) -> Result<(), StoreError> {
         for id in ids {
             sqlx::query("delete from sessions where id = ?")
                 .bind(id)
-                .execute(&mut *self.connection)
+                .execute(&mut self.connection)
                 .await?;
         }
         Ok(())
@@ -121,7 +116,7 @@ impl Tx<'_> {
     pub(crate) async fn forget_sessions(&mut self) -> Result<(), StoreError> {
         sqlx::query("delete from sessions where expires_at <= ?")
             .bind(now())
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }

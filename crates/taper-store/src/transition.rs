@@ -1,15 +1,12 @@
 use taper_core::{JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish};
 
 use crate::{
-    Artifact, FileRecord, Job, Store, StoreError, jobs,
-    jobs::to_json,
-    store::now,
-    tuned::Span,
-    writer::{Command, Tx},
+    Artifact, FileRecord, Job, Store, StoreError,
+    ground::{now, to_json},
+    job,
+    tuned_models::Span,
+    writer::Tx,
 };
-
-/// Deaths of the server in a row after which a job is no longer tried.
-const MOST_CRASHES: u32 = 3;
 
 /// A change of a job's state, with what must hold for it to happen.
 #[derive(Debug, Clone)]
@@ -76,13 +73,6 @@ impl Transition {
     }
 }
 
-/// What became of the jobs under which the last server ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
-    pub queued: Vec<String>,
-    pub failed: Vec<String>,
-}
-
 impl Store {
     /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen. A user's wish that waits for the
     /// job to leave its worker is followed instead; result files that a cancel has overtaken go.
@@ -95,7 +85,7 @@ impl Store {
         let laid_by = result.flat_map(|result| &result.result_files);
         let laid_by: Vec<_> = laid_by.map(|file| file.id.clone()).collect();
         let settled = self
-            .write(|reply| Command::Transition(Box::new(transition), reply))
+            .write(|tx| Box::pin(async move { tx.transition(&transition).await }))
             .await?;
         if settled
             .as_ref()
@@ -105,17 +95,12 @@ impl Store {
         }
         Ok(settled)
     }
-
-    /// Puts the jobs that were running when the last server ended back into the queue, or lets them fail after three crashes.
-    pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        self.write(Command::Recover).await
-    }
 }
 
-impl Tx<'_> {
+impl Tx {
     pub(crate) async fn transition(&mut self, it: &Transition) -> Result<Option<Job>, StoreError> {
         debug_assert!(it.from.iter().all(|from| from.can_become(it.to)));
-        let Some(job) = jobs::find(self.connection, &it.job).await? else {
+        let Some(job) = job::find(&mut self.connection, &it.job).await? else {
             return Ok(None);
         };
         let current = it.attempt.is_none_or(|attempt| attempt == job.attempt);
@@ -147,7 +132,7 @@ impl Tx<'_> {
         }
         let event = NewEvent::state(it.to, attempt, it.level, it.message.clone());
         self.log(&key, &[event]).await?;
-        jobs::find(self.connection, &it.job).await
+        job::find(&mut self.connection, &it.job).await
     }
 
     /// The guarded update; false = the job has moved on.
@@ -179,7 +164,7 @@ impl Tx<'_> {
         .bind(&job.id)
         .bind(job.state.as_str())
         .bind(job.attempt)
-        .execute(&mut *self.connection)
+        .execute(&mut self.connection)
         .await?;
         Ok(updated.rows_affected() == 1)
     }
@@ -196,79 +181,9 @@ impl Tx<'_> {
         .bind(result.trained_tokens as i64)
         .bind(to_json(&files))
         .bind(job.row)
-        .execute(&mut *self.connection)
+        .execute(&mut self.connection)
         .await?;
         self.merge_metrics(&job.key(), &result.metrics).await?;
         self.add_artifacts(&job.key(), &result.artifacts).await
-    }
-
-    pub(crate) async fn recover(&mut self) -> Result<Recovered, StoreError> {
-        let running: Vec<String> =
-            sqlx::query_scalar("select id from jobs where state = 'running' order by row")
-                .fetch_all(&mut *self.connection)
-                .await?;
-        let mut recovered = Recovered::default();
-        for id in running {
-            let crashes: u32 = sqlx::query_scalar(
-                "update jobs set crashes = crashes + 1 where id = ? returning crashes",
-            )
-            .bind(&id)
-            .fetch_one(&mut *self.connection)
-            .await?;
-            let transition = if crashes >= MOST_CRASHES {
-                recovered.failed.push(id.clone());
-                crashed(id, crashes)
-            } else {
-                recovered.queued.push(id.clone());
-                self.requeued(id).await?
-            };
-            self.transition(&transition).await?;
-        }
-        Ok(recovered)
-    }
-
-    async fn requeued(&mut self, job: String) -> Result<Transition, StoreError> {
-        let row = sqlx::query_scalar("select row from jobs where id = ?")
-            .bind(&job)
-            .fetch_one(&mut *self.connection)
-            .await?;
-        let from = match self.last_step(row).await? {
-            (0, _) => "the start".to_owned(),
-            (step, _) => format!("step {step}"),
-        };
-        Ok(Transition {
-            job,
-            from: &[JobState::Running],
-            attempt: None,
-            to: JobState::Queued,
-            level: Level::Warn,
-            message: format!(
-                "The server ended while this job was running; it will go on from {from}"
-            ),
-            change: Change::default(),
-        })
-    }
-}
-
-fn crashed(job: String, crashes: u32) -> Transition {
-    let message = format!(
-        "The server ended {crashes} times in a row under this job without a new checkpoint; it is no longer tried"
-    );
-    Transition {
-        job,
-        from: &[JobState::Running],
-        attempt: None,
-        to: JobState::Failed,
-        level: Level::Error,
-        message: message.clone(),
-        change: Change {
-            error: Some(JobError {
-                code: "crashed".to_owned(),
-                message,
-                param: None,
-                step: None,
-            }),
-            ..Change::default()
-        },
     }
 }

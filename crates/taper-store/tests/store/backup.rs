@@ -89,13 +89,15 @@ async fn a_backup_of_a_store_in_use_is_a_whole_data_directory() {
     let running = job(&restored, &running).await;
     let checkpoint = restored.checkpoints(&running, None, 1).await.unwrap();
     let checkpoint = &checkpoint.data[0];
-    assert!(checkpoint.dir.join("state.json").is_file());
+    let dir = restored.local(&checkpoint.key).await.unwrap();
+    assert!(dir.join("state.json").is_file());
     let done = job(&restored, &done).await;
-    let (artifact, path) = restored
+    let artifact = restored
         .artifact(&done, "adapter/adapter_model.safetensors")
         .await
         .unwrap()
         .unwrap();
+    let path = restored.local(&artifact.key(&done)).await.unwrap();
     assert_eq!(fs::metadata(path).unwrap().len(), artifact.bytes);
     assert_eq!(job(&store, &done.id).await, done);
 }

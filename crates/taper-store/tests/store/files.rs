@@ -5,7 +5,7 @@ use taper_store::{
     FileFilter, FileRecord, NewFile, NewUpload, Order, Scope, Store, StoreError, UploadState,
 };
 
-use crate::{create, spec, startup::with_database, store, to, upload};
+use crate::{create, file_path, spec, startup::with_database, store, to, upload};
 
 fn names(dir: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(dir.join("files")).unwrap();
@@ -40,7 +40,7 @@ async fn what_has_expired_goes_unless_a_job_needs_it() {
     store.expire().await.unwrap();
     let is_there = async |file: &FileRecord| {
         let known = store.file(&Scope::All, &file.id).await.unwrap().is_some();
-        assert_eq!(store.file_path(&file.id).exists(), known);
+        assert_eq!(file_path(&store, &file.id).await.exists(), known);
         known
     };
     let mut found = Vec::new();
@@ -80,7 +80,7 @@ async fn an_upload_that_has_ended_is_forgotten_when_nobody_asks_for_it_any_more(
 async fn a_file_that_is_gone_from_the_disk_can_be_deleted() {
     let (_dir, store) = store().await;
     let file = upload(&store, b"{}").await;
-    fs::remove_file(store.file_path(&file.id)).unwrap();
+    fs::remove_file(file_path(&store, &file.id).await).unwrap();
     assert!(store.delete_file(&Scope::All, &file.id).await.unwrap());
     assert!(!store.delete_file(&Scope::All, &file.id).await.unwrap());
 }
@@ -128,7 +128,7 @@ async fn an_upload_is_kept_whole_and_private() {
         store.file(&Scope::All, &file.id).await.unwrap().as_ref(),
         Some(&file)
     );
-    let path = store.file_path(&file.id);
+    let path = file_path(&store, &file.id).await;
     assert_eq!(fs::read(&path).unwrap(), b"hello world");
     for (path, mode) in [
         (path.as_path(), 0o600),
@@ -165,7 +165,7 @@ async fn files_are_listed_by_page_although_their_times_are_equal() {
     let project = Project::default();
     let result = store.keep_result_file(&project, "step_metrics.csv", &table);
     let result = result.await.unwrap();
-    assert_eq!(fs::read(store.file_path(&result.id)).unwrap(), b"step\n");
+    assert_eq!(fs::read(file_path(&store, &result.id).await).unwrap(), b"step\n");
     // It becomes known with the end of its job.
     assert_eq!(store.file(&Scope::All, &result.id).await.unwrap(), None);
     for order in [Order::Asc, Order::Desc] {

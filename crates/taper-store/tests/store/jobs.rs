@@ -7,7 +7,7 @@ use taper_store::{
     StoreError, Transition,
 };
 
-use crate::{create, enqueue, run, store, to};
+use crate::{create, enqueue, file_path, run, store, to};
 
 fn artifact() -> Artifact {
     Artifact {
@@ -51,8 +51,10 @@ async fn artifacts_and_models_are_looked_up_by_what_success_wrote() {
     store.transition(success(&job)).await.unwrap().unwrap();
     assert_eq!(store.artifacts(&job).await.unwrap(), vec![artifact()]);
     let found = store.artifact(&job, &artifact().path).await.unwrap();
-    let lies = store.run_dir(&job.id).join("output").join(artifact().path);
-    assert_eq!(found, Some((artifact(), lies)));
+    assert_eq!(found, Some(artifact()));
+    let lies = store.local(&artifact().key(&job)).await.unwrap();
+    let output = store.run_dir(&job.id).join("output");
+    assert_eq!(lies, output.join(artifact().path));
     for path in ["", "../output/adapter", "adapter", "/etc/passwd"] {
         assert_eq!(store.artifact(&job, path).await.unwrap(), None);
     }
@@ -81,8 +83,8 @@ async fn a_cancel_that_overtakes_a_result_takes_its_files_along() {
     store.wish(&job, Wish::Cancel).await.unwrap().unwrap();
     let ended = store.transition(success).await.unwrap().unwrap();
     assert_eq!(ended.state, JobState::Cancelled);
-    assert!(!store.file_path(&kept.id).exists());
-    assert!(store.file_path(&job.spec.training_file).exists());
+    assert!(!file_path(&store, &kept.id).await.exists());
+    assert!(file_path(&store, &job.spec.training_file).await.exists());
 }
 
 #[tokio::test]
@@ -323,7 +325,9 @@ async fn checkpoints_are_published_and_superseded() {
     publish(1, 30, &[10, 20]).await.unwrap();
     let page = store.checkpoints(&job, None, 5).await.unwrap();
     assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [30]);
-    assert!(!first.dir.exists() && !second.dir.exists());
+    for gone in [first, second] {
+        assert!(!store.local(&gone.key).await.unwrap().exists());
+    }
     assert!(matches!(
         publish(2, 40, &[]).await,
         Err(StoreError::StaleAttempt { attempt: 2, .. })

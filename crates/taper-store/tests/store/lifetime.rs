@@ -4,7 +4,7 @@ use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions}
 use taper_core::{CheckpointFiles, Event, JobState, Metrics};
 use taper_store::{CurveQuery, Recovered, Scope, Store, StoreError};
 
-use crate::{create, run, step, store, to, upload};
+use crate::{create, file_path, run, step, store, to, upload};
 
 /// Opens the directory anew after a store was dropped without being closed, as a killed server leaves it.
 async fn reopen(dir: &std::path::Path) -> Store {
@@ -139,7 +139,7 @@ async fn leftovers_are_swept_at_the_start() {
     }
     let store = reopen(dir.path()).await;
     assert_eq!(fs::read_dir(&files).unwrap().count(), 3);
-    assert!(store.file_path(&kept.id).exists());
+    assert!(file_path(&store, &kept.id).await.exists());
     assert!(!run_dir.join("output.tmp").exists());
     // Without its job's end nobody knows of a result.
     assert!(!run_dir.join("output").exists());

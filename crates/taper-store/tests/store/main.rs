@@ -12,9 +12,11 @@ mod lifetime;
 mod model;
 mod startup;
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, RunEvent};
-use taper_store::{Change, FileRecord, Job, NewFile, Store, Transition};
+use taper_store::{Change, FileRecord, Job, NewFile, ObjectKey, Store, Transition};
 use tempfile::TempDir;
 
 /// A store in a directory of its own.
@@ -24,8 +26,13 @@ async fn store() -> (TempDir, Store) {
     (dir, store)
 }
 
+/// Where the bytes of a file lie.
+async fn file_path(store: &Store, id: &str) -> PathBuf {
+    store.local(&ObjectKey::file(id)).await.unwrap()
+}
+
 /// Removes whatever lies at `path`.
-fn remove(path: &std::path::Path) {
+fn remove(path: &Path) {
     if path.is_dir() {
         std::fs::remove_dir_all(path).unwrap();
     } else {
