@@ -140,7 +140,7 @@ impl Store {
         let deleted = self.write(|tx| Box::pin(async move { tx.delete_file(&id).await }));
         let deleted = deleted.await?;
         if deleted {
-            self.remove_unlisted([key]).await;
+            self.remove_unlisted(vec![key]).await;
         }
         Ok(deleted)
     }

@@ -123,10 +123,11 @@ impl Upload {
             let lifetime = new.expires_after.unwrap_or_default().to_string();
             once.asking(&[&file.filename, &file.purpose, &lifetime, &file.sha256])
         });
-        let write = move |tx: &mut Tx| -> Work<'_, FileRecord> {
-            Box::pin(async move { tx.add_file(file, once.as_ref()).await })
-        };
-        whole.list(write, |known| Some(&known.id)).await
+        let write = whole.list(
+            |tx| Box::pin(async move { tx.add_file(file, once.as_ref()).await }),
+            |known| Some(&known.id),
+        );
+        write.await
     }
 
     /// Makes the bytes durable under the name that they are to have.
@@ -150,8 +151,8 @@ impl Unlisted {
         id: impl FnOnce(&T) -> Option<&String>,
     ) -> Result<T, StoreError> {
         let written = self.store.write(write).await;
-        let known = written.as_ref().ok().and_then(id);
-        if known != Some(&self.id) {
+        let is_known = written.as_ref().ok().and_then(id) == Some(&self.id);
+        if !is_known {
             self.store.remove_files(&[self.id]).await;
         }
         written

@@ -47,9 +47,9 @@ impl Store {
             return Ok(false);
         }
         // Only those: a job that is tried again meanwhile may have new ones.
-        let folders = gone.iter();
-        self.remove_unlisted(folders.map(|folder| ObjectKey::checkpoint(job, folder)))
-            .await;
+        let gone = gone.iter();
+        let keys = gone.map(|folder| ObjectKey::checkpoint(job, folder));
+        self.remove_unlisted(keys.collect()).await;
         Ok(true)
     }
 }

@@ -55,7 +55,7 @@ impl Store {
 
     /// Removes all that a job has left whose row has gone.
     pub(crate) async fn remove_run(&self, job: &str) {
-        self.remove_unlisted([ObjectKey::job(job)]).await;
+        self.remove_unlisted(vec![ObjectKey::job(job)]).await;
         let dir = self.run_dir(job);
         let removed = blocking("cannot remove a run's folder", move || {
             filesystem::remove(&dir)

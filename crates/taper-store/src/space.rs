@@ -8,7 +8,7 @@ use std::{
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::{
-    Shortage, Space, Store, StoreError,
+    Limits, Shortage, Space, Store, StoreError,
     data_dir::DataDir,
     filesystem::{self, private_new},
     ground::blocking,

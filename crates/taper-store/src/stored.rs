@@ -38,7 +38,7 @@ impl Store {
 
     /// Removes what no row names any more. The change was committed by then and its caller must hear so: what cannot be removed is told
     /// to the log, and the next start sweeps it.
-    pub(crate) async fn remove_unlisted(&self, keys: impl IntoIterator<Item = ObjectKey>) {
+    pub(crate) async fn remove_unlisted(&self, keys: Vec<ObjectKey>) {
         for key in keys {
             if let Err(error) = self.objects().delete(&key).await {
                 tracing::error!(%key, %error, "the next start removes what is left");
@@ -48,7 +48,7 @@ impl Store {
 
     /// Removes files, or parts of uploads, whose rows have gone.
     pub(crate) async fn remove_files(&self, ids: &[String]) {
-        self.remove_unlisted(ids.iter().map(|id| ObjectKey::file(id)))
-            .await;
+        let keys = ids.iter().map(|id| ObjectKey::file(id));
+        self.remove_unlisted(keys.collect()).await;
     }
 }

@@ -6,9 +6,5 @@ pub(crate) mod key;
 mod object_store;
 mod staged;
 
-pub(crate) use self::{
-    disk::DiskObjects,
-    object_store::{Answer, Object, ObjectStore},
-    staged::Staged,
-};
+pub(crate) use self::{disk::DiskObjects, object_store::ObjectStore, staged::Staged};
 pub use self::{key::ObjectKey, object_store::ObjectReader};
