@@ -43,7 +43,7 @@ impl Store {
         job: &str,
         control: &Control,
     ) -> Result<Vec<Artifact>, StoreError> {
-        let output = self.run_dir(job).join("output");
+        let (prefix, output) = (ObjectKey::output(job), self.run_dir(job).join("output"));
         let (dir, control) = (output.clone(), control.clone());
         let surveyed = blocking("cannot read a run's output", move || {
             let mut found = Vec::new();
@@ -52,7 +52,7 @@ impl Store {
             Ok(found)
         });
         let found = surveyed.await?;
-        let kept = self.objects().put_folder(&ObjectKey::output(job), &output);
+        let kept = self.objects().put_folder(&prefix, &output);
         kept.await
             .map_err(StoreError::io("cannot keep a run's output"))?;
         Ok(found)

@@ -117,3 +117,22 @@ fn bytes_under(dir: &Path) -> io::Result<u64> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::contract::{check, check_folder},
+        *,
+    };
+
+    #[tokio::test]
+    async fn objects_on_the_disk_hold_the_contract() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["files", "jobs"] {
+            fs::create_dir(root.path().join(dir)).unwrap();
+        }
+        let objects = DiskObjects::new(root.path());
+        check(&objects).await;
+        check_folder(&objects, "job", &root.path().join("jobs/job")).await;
+    }
+}

@@ -325,7 +325,7 @@ async fn checkpoints_are_published_and_superseded() {
     publish(1, 30, &[10, 20]).await.unwrap();
     let page = store.checkpoints(&job, None, 5).await.unwrap();
     assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [30]);
-    for gone in [first, second] {
+    for gone in [&first, &second] {
         assert!(!store.local(&gone.key).await.unwrap().exists());
     }
     assert!(matches!(
