@@ -188,7 +188,10 @@ impl Shared {
         let mut tables = Tables::new();
         for job in jobs {
             let found = self.store.artifact(&job, RunSpec::VALIDATION_ROWS).await?;
-            tables.extend(found.map(|(_, path)| (job.id, path)));
+            if let Some(artifact) = found {
+                let path = self.store.local(&artifact.key(&job)).await?;
+                tables.insert(job.id, path);
+            }
         }
         Ok(tables)
     }

@@ -165,7 +165,10 @@ async fn files_are_listed_by_page_although_their_times_are_equal() {
     let project = Project::default();
     let result = store.keep_result_file(&project, "step_metrics.csv", &table);
     let result = result.await.unwrap();
-    assert_eq!(fs::read(file_path(&store, &result.id).await).unwrap(), b"step\n");
+    assert_eq!(
+        fs::read(file_path(&store, &result.id).await).unwrap(),
+        b"step\n"
+    );
     // It becomes known with the end of its job.
     assert_eq!(store.file(&Scope::All, &result.id).await.unwrap(), None);
     for order in [Order::Asc, Order::Desc] {
