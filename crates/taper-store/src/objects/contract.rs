@@ -55,7 +55,7 @@ pub(super) async fn check_folder(objects: &dyn ObjectStore, job: &str, folder: &
     tokio::fs::write(dir.join("weights"), "w").await.unwrap();
     assert_eq!(objects.put_folder(&prefix, &dir).await.unwrap(), 6);
     let names = objects.list(&ObjectKey::checkpoints(job)).await.unwrap();
-    assert_eq!(names, [prefix.clone()]);
+    assert_eq!(names.as_slice(), std::slice::from_ref(&prefix));
     let (bytes, text) = read(objects, &prefix.join("inner/state"), 0, 9).await;
     assert_eq!((bytes, text.as_str()), (5, "state"));
     let local = objects.local(&prefix).await.unwrap();
