@@ -1,11 +1,9 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use taper_core::{JobState, Project};
-use taper_store::{
-    FileFilter, FileRecord, NewFile, NewUpload, Order, Scope, Store, StoreError, UploadState,
-};
+use taper_store::{FileFilter, FileRecord, NewFile, Order, Scope, Store, StoreError, UploadState};
 
-use crate::{create, file_path, spec, startup::with_database, store, to, upload};
+use crate::{create, file_path, new_upload, spec, startup::with_database, store, to, upload};
 
 fn names(dir: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(dir.join("files")).unwrap();
@@ -57,13 +55,7 @@ async fn what_has_expired_goes_unless_a_job_needs_it() {
 #[tokio::test]
 async fn an_upload_that_has_ended_is_forgotten_when_nobody_asks_for_it_any_more() {
     let (dir, store) = store().await;
-    let new = NewUpload {
-        project: Project::default(),
-        bytes: 9,
-        filename: "rows.jsonl".to_owned(),
-        purpose: "fine-tune".to_owned(),
-        expires_after: None,
-    };
+    let new = new_upload(Project::default(), 9);
     let upload = store.create_upload(new, None).await.unwrap();
     store.cancel_upload(&upload).await.unwrap();
     let is_known = async || {
@@ -89,13 +81,7 @@ async fn a_file_that_is_gone_from_the_disk_can_be_deleted() {
 async fn what_is_committed_is_done_though_its_files_cannot_be_removed() {
     let (dir, store) = store().await;
     let file = upload(&store, b"{}").await;
-    let new = NewUpload {
-        project: Project::default(),
-        bytes: 2,
-        filename: "rows.jsonl".to_owned(),
-        purpose: "fine-tune".to_owned(),
-        expires_after: None,
-    };
+    let new = new_upload(Project::default(), 2);
     let chunked = store.create_upload(new, None).await.unwrap();
     let mut part = store.begin_part().await.unwrap();
     part.write(b"{}").await.unwrap();

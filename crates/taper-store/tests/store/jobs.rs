@@ -7,7 +7,7 @@ use taper_store::{
     StoreError, Transition,
 };
 
-use crate::{create, enqueue, file_path, run, store, to};
+use crate::{checkpoint, create, enqueue, file_path, run, store, to};
 
 fn artifact() -> Artifact {
     Artifact {
@@ -301,17 +301,13 @@ async fn checkpoints_are_published_and_superseded() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
     let publish = async |attempt, step: u64, superseded: &[u64]| {
-        let dir = store
-            .run_dir(&job.id)
-            .join(format!("checkpoints/step-{step:08}"));
-        fs::create_dir_all(dir.join("inner")).unwrap();
-        fs::write(dir.join("inner/state"), vec![0; 10]).unwrap();
         let files = CheckpointFiles {
-            step,
-            dir,
             metrics: Metrics::from([("valid_loss", f64::NAN)]),
             superseded: superseded.to_vec(),
+            ..checkpoint(&store, &job.id, step)
         };
+        fs::create_dir_all(files.dir.join("inner")).unwrap();
+        fs::write(files.dir.join("inner/state"), vec![0; 10]).unwrap();
         store.publish_checkpoint(&job.id, attempt, files).await
     };
     let first = publish(1, 10, &[]).await.unwrap();
@@ -342,25 +338,15 @@ async fn checkpoints_are_published_and_superseded() {
 async fn a_checkpoint_is_known_whatever_becomes_of_those_before_it() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
-    let checkpoints = store.run_dir(&job.id).join("checkpoints");
-    let files = |step: u64, superseded: Vec<u64>| CheckpointFiles {
-        step,
-        dir: checkpoints.join(format!("step-{step}")),
-        metrics: Metrics::new(),
-        superseded,
+    let first = checkpoint(&store, &job.id, 1);
+    let second = CheckpointFiles {
+        superseded: vec![1],
+        ..checkpoint(&store, &job.id, 2)
     };
-    for step in 1..=2 {
-        fs::create_dir_all(checkpoints.join(format!("step-{step}"))).unwrap();
-    }
-    store
-        .publish_checkpoint(&job.id, 1, files(1, vec![]))
-        .await
-        .unwrap();
-    fs::remove_dir(checkpoints.join("step-1")).unwrap();
-    store
-        .publish_checkpoint(&job.id, 1, files(2, vec![1]))
-        .await
-        .unwrap();
+    let dir = first.dir.clone();
+    store.publish_checkpoint(&job.id, 1, first).await.unwrap();
+    fs::remove_dir(dir).unwrap();
+    store.publish_checkpoint(&job.id, 1, second).await.unwrap();
     let known = store.checkpoints(&job, None, 10).await.unwrap().data;
     let steps: Vec<_> = known.iter().map(|checkpoint| checkpoint.step).collect();
     assert_eq!(steps, [2]);
@@ -370,14 +356,7 @@ async fn a_checkpoint_is_known_whatever_becomes_of_those_before_it() {
 async fn a_job_is_not_tried_again_while_another_starts_from_its_checkpoint() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
-    let dir = store.run_dir(&job.id).join("checkpoints/step-5");
-    fs::create_dir_all(&dir).unwrap();
-    let files = CheckpointFiles {
-        step: 5,
-        dir,
-        metrics: Metrics::new(),
-        superseded: vec![],
-    };
+    let files = checkpoint(&store, &job.id, 5);
     store.publish_checkpoint(&job.id, 1, files).await.unwrap();
     let failed = to(&job, &[JobState::Running], JobState::Failed);
     store.transition(failed).await.unwrap().unwrap();
