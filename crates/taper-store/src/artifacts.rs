@@ -94,7 +94,7 @@ fn survey(
         }
         let mut hash = Sha256::new();
         let file = fs::File::open(entry.path())?;
-        let bytes = io::copy(&mut Beating { file, control }, &mut hash)?;
+        let bytes = io::copy(&mut HeartbeatReader { file, control }, &mut hash)?;
         found.push(Artifact {
             path,
             bytes,
@@ -105,12 +105,12 @@ fn survey(
 }
 
 /// A file whose reader shows with each piece that it is alive.
-struct Beating<'a> {
+struct HeartbeatReader<'a> {
     file: fs::File,
     control: &'a Control,
 }
 
-impl Read for Beating<'_> {
+impl Read for HeartbeatReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.control.beat();
         self.file.read(buffer)

@@ -214,7 +214,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes a job's curves and figures back to its last checkpoint, since what lies beyond will be made again.
+    /// Takes a job's curves and figures back to its last checkpoint, since what lies beyond will be recomputed.
     pub(crate) async fn rewind(&mut self, job: &JobKey) -> Result<(), StoreError> {
         let (step, place) = self.last_step(job.row).await?;
         self.cut_curves(job, step).await?;

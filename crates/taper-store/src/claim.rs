@@ -7,7 +7,7 @@ use crate::{Change, Job, Store, StoreError, Transition, job, writer::Tx};
 /// How the event of a job begins that waits for others to give memory back.
 const WAITING: &str = "Waiting for memory";
 /// How it ends where that may take until the end of the server.
-const GIVEN_UP: &str = "which a restart of the server frees";
+const ABANDONED: &str = "which a restart of the server frees";
 
 /// The memory that the next job may take.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ impl FreeMemory {
         match self.given_up {
             0 => told,
             bytes => format!(
-                "{told}; runs that were given up and have not ended hold {}, {GIVEN_UP}",
+                "{told}; runs that were given up and have not ended hold {}, {ABANDONED}",
                 Bytes(bytes)
             ),
         }
@@ -39,7 +39,7 @@ impl FreeMemory {
 
     /// Tells whether a message of a job's log says why it waits.
     fn is_told_by(self, message: &str) -> bool {
-        message.starts_with(WAITING) && (self.given_up == 0 || message.ends_with(GIVEN_UP))
+        message.starts_with(WAITING) && (self.given_up == 0 || message.ends_with(ABANDONED))
     }
 }
 

@@ -28,7 +28,7 @@ impl Counters {
     }
 
     /// Counts the end of a job.
-    pub(crate) fn heed(&self, event: &Event) {
+    pub(crate) fn count_end(&self, event: &Event) {
         let ended = match event.state() {
             Some(JobState::Succeeded) => &self.succeeded,
             Some(JobState::Failed) => &self.failed,

@@ -79,7 +79,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets what lies beyond a step, since it will be made again.
+    /// Forgets what lies beyond a step, since it will be recomputed.
     pub(crate) async fn cut_curves(&mut self, job: &JobKey, step: u64) -> Result<(), StoreError> {
         sqlx::query("delete from metrics where job = ? and step > ?")
             .bind(job.row)

@@ -5,7 +5,7 @@ use crate::{
     Job, Once, Page, Part, Scope, Store, StoreError,
     ground::{new_id, now, to_json},
     job::find,
-    queue::locate,
+    queue::add_queue_positions,
     writer::Tx,
 };
 
@@ -68,8 +68,8 @@ impl Store {
         let mut reader = self.reader().await?;
         let found = find(&mut reader, id).await?;
         let mut job = found.filter(|job| scope.holds(&job.project));
-        locate(&mut reader, job.as_mut_slice()).await?;
-        weigh(&mut reader, job.as_mut_slice()).await?;
+        add_queue_positions(&mut reader, job.as_mut_slice()).await?;
+        add_sizes(&mut reader, job.as_mut_slice()).await?;
         Ok(job)
     }
 
@@ -108,8 +108,8 @@ impl Store {
         let rows = query.build().fetch_all(&mut *reader).await?;
         let jobs: Result<_, _> = rows.iter().map(Job::read).collect();
         let mut page = Page::cut(jobs?, filter.limit);
-        locate(&mut reader, &mut page.data).await?;
-        weigh(&mut reader, &mut page.data).await?;
+        add_queue_positions(&mut reader, &mut page.data).await?;
+        add_sizes(&mut reader, &mut page.data).await?;
         Ok(page)
     }
 
@@ -124,7 +124,7 @@ impl Store {
 }
 
 /// Fills in what the jobs have on the disk, as far as it is listed.
-async fn weigh(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(), StoreError> {
+async fn add_sizes(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(), StoreError> {
     for job in jobs {
         let bytes: i64 = sqlx::query_scalar(
             "select (select coalesce(sum(bytes), 0) from checkpoints where job = ?1)

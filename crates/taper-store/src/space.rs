@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The time between two looks at the disk.
-const RHYTHM: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes kept for the database, so that jobs can be cancelled and deleted on a disk that somebody else has filled.
 const RESERVE: u64 = 16 << 20;
 
@@ -32,7 +32,7 @@ impl Store {
         self.inner().limits
     }
 
-    /// Looks at the disk now, and gives the reserve up or takes it back.
+    /// Looks at the disk now, and frees the reserve or takes it back.
     pub async fn look_at_disk(&self) -> Result<Option<Shortage>, StoreError> {
         let inner = self.inner();
         let was_short = self.shortage().is_some();
@@ -109,7 +109,7 @@ impl Store {
 /// Looks at the disk as long as anybody has the store.
 pub(crate) async fn watch(store: Weak<Inner>) {
     loop {
-        tokio::time::sleep(RHYTHM).await;
+        tokio::time::sleep(INTERVAL).await;
         let Some(inner) = store.upgrade() else { return };
         match Store::from_inner(inner).look_at_disk().await {
             Ok(_) => {}
@@ -119,13 +119,13 @@ pub(crate) async fn watch(store: Weak<Inner>) {
     }
 }
 
-/// Gives the reserve up on a disk that is full already: opening the database writes.
+/// Frees the reserve on a disk that is full already: opening the database writes.
 pub(crate) fn make_room(data_dir: &DataDir) -> Result<(), StoreError> {
-    let given_up = free_bytes(data_dir.root()).and_then(|free| match free < RESERVE {
+    let freed = free_bytes(data_dir.root()).and_then(|free| match free < RESERVE {
         true => filesystem::remove(&data_dir.reserve()),
         false => Ok(()),
     });
-    given_up.map_err(StoreError::io("cannot give the reserve up"))
+    freed.map_err(StoreError::io("cannot give the reserve up"))
 }
 
 /// Makes the file that keeps the reserve, or removes it.

@@ -177,7 +177,7 @@ impl Writer {
             Ok((answers, events)) => {
                 self.counters.committed(begun.elapsed());
                 for event in events {
-                    self.counters.heed(&event);
+                    self.counters.count_end(&event);
                     // Nobody may be listening.
                     drop(self.events.send(Arc::new(event)));
                 }

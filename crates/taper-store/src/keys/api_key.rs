@@ -51,8 +51,8 @@ impl fmt::Debug for KeyDigest {
 }
 
 impl ApiKey {
-    /// Draws a new key; its text is told this once.
-    pub(super) fn draw(
+    /// Generates a new key; its text is told this once.
+    pub(super) fn generate(
         role: Role,
         scope: Scope,
         name: String,

@@ -46,7 +46,7 @@ impl KeyRing {
         scope: Scope,
         name: &str,
     ) -> Result<(ApiKey, String), StoreError> {
-        let (key, text) = ApiKey::draw(role, scope, name.to_owned())?;
+        let (key, text) = ApiKey::generate(role, scope, name.to_owned())?;
         sqlx::query(
             "insert into keys (id, digest, role, project, name, created_at) values (?, ?, ?, ?, ?, ?)",
         )

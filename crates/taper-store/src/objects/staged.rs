@@ -8,7 +8,7 @@ use tokio::{
 use super::key::ObjectKey;
 
 /// Bytes that are written at once, however small the pieces are in which they come.
-const GATHERED: usize = 64 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// A local file that takes the bytes of an object to be. Dropped before it was put, it leaves nothing behind.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Staged {
     pub(super) fn new(key: ObjectKey, file: fs::File, path: PathBuf) -> Self {
         Self {
             key,
-            file: BufWriter::with_capacity(GATHERED, File::from_std(file)),
+            file: BufWriter::with_capacity(BUFFER_BYTES, File::from_std(file)),
             leftover: Leftover(Some(path)),
         }
     }
