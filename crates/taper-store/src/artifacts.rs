@@ -112,7 +112,7 @@ struct HeartbeatReader<'a> {
 
 impl Read for HeartbeatReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.control.beat();
+        self.control.heartbeat();
         self.file.read(buffer)
     }
 }

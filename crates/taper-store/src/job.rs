@@ -1,5 +1,5 @@
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use taper_core::{JobError, JobSpec, JobState, Metrics, Plan, Project, Reason, Wish};
+use taper_core::{JobError, JobSpec, JobState, Metrics, Plan, Project, Reason, RequestedAction};
 
 use crate::{
     StoreError,
@@ -24,7 +24,7 @@ pub struct Job {
     /// Higher runs first.
     pub priority: i32,
     /// What a user has asked for and has not happened yet.
-    pub wish: Option<Wish>,
+    pub requested: Option<RequestedAction>,
     pub spec: JobSpec,
     /// The place in its experiment, if it belongs to one.
     pub part: Option<Part>,
@@ -96,8 +96,8 @@ impl Job {
             attempt: row.try_get("attempt")?,
             crashes: row.try_get("crashes")?,
             priority: row.try_get("priority")?,
-            wish: optional("wish")?
-                .map(|wish| from_word(what, &wish))
+            requested: optional("wish")?
+                .map(|action| from_word(what, &action))
                 .transpose()?,
             spec: from_json(what, &text("spec")?)?,
             part: part(row)?,

@@ -1,6 +1,6 @@
 //! What happens to jobs under which a server has ended.
 
-use taper_core::{JobError, JobState, Level};
+use taper_core::{ErrorCode, JobError, JobState, Level};
 
 use crate::{Change, Store, StoreError, Transition, writer::Tx};
 
@@ -12,23 +12,35 @@ const MOST_CRASHES: u32 = 3;
 pub struct Recovered {
     pub queued: Vec<String>,
     pub failed: Vec<String>,
+    /// Under an executor that outlives the server.
+    pub running: Vec<String>,
 }
 
 impl Store {
     /// Puts the jobs that were running when the last server ended back into the queue, or lets them fail after three crashes.
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        self.write(|tx| Box::pin(tx.recover())).await
+        self.recover_unseen(Vec::new()).await
+    }
+
+    /// As [`Store::recover`], but jobs of which the current attempt was seen running are left alone.
+    pub async fn recover_unseen(&self, seen: Vec<(String, u32)>) -> Result<Recovered, StoreError> {
+        self.write(|tx| Box::pin(tx.recover(seen))).await
     }
 }
 
 impl Tx {
-    async fn recover(&mut self) -> Result<Recovered, StoreError> {
-        let running: Vec<String> =
-            sqlx::query_scalar("select id from jobs where state = 'running' order by row")
+    async fn recover(&mut self, seen: Vec<(String, u32)>) -> Result<Recovered, StoreError> {
+        let running: Vec<(String, u32)> =
+            sqlx::query_as("select id, attempt from jobs where state = 'running' order by row")
                 .fetch_all(&mut self.connection)
                 .await?;
         let mut recovered = Recovered::default();
-        for id in running {
+        for attempt in running {
+            if seen.contains(&attempt) {
+                recovered.running.push(attempt.0);
+                continue;
+            }
+            let (id, _) = attempt;
             let crashes: u32 = sqlx::query_scalar(
                 "update jobs set crashes = crashes + 1 where id = ? returning crashes",
             )
@@ -82,12 +94,7 @@ fn crashed(job: String, crashes: u32) -> Transition {
         level: Level::Error,
         message: message.clone(),
         change: Change {
-            error: Some(JobError {
-                code: "crashed".to_owned(),
-                message,
-                param: None,
-                step: None,
-            }),
+            error: Some(JobError::new(ErrorCode::Crashed, message)),
             ..Change::default()
         },
     }

@@ -1,4 +1,6 @@
-use taper_core::{JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish};
+use taper_core::{
+    JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, RequestedAction,
+};
 
 use crate::{
     Artifact, FileRecord, Job, Store, StoreError,
@@ -53,28 +55,28 @@ pub struct JobResult {
 }
 
 impl Transition {
-    /// What a user's wish makes of the transition; `None` = nothing else.
-    fn heeding(&self, wish: Option<Wish>) -> Option<Self> {
-        let to = wish?.redirect(self.to)?;
-        let mut heeding = Self {
+    /// What a user's request makes of the transition; `None` = nothing else.
+    fn redirected(&self, requested: Option<RequestedAction>) -> Option<Self> {
+        let to = requested?.redirect(self.to)?;
+        let mut redirected = Self {
             to,
             level: Level::Info,
             message: format!("The job was {to}"),
             ..self.clone()
         };
         if to == JobState::Cancelled {
-            heeding.change = Change {
+            redirected.change = Change {
                 // Their folders have gone.
                 drop_checkpoints: self.change.drop_checkpoints,
                 ..Change::default()
             };
         }
-        Some(heeding)
+        Some(redirected)
     }
 }
 
 impl Store {
-    /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen. A user's wish that waits for the
+    /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen. A user's request that waits for the
     /// job to leave its worker is followed instead; result files that a cancel has overtaken go.
     ///
     /// # Errors
@@ -82,8 +84,8 @@ impl Store {
     /// an open job starts from what it has made.
     pub async fn transition(&self, transition: Transition) -> Result<Option<Job>, StoreError> {
         let result = transition.change.result.iter();
-        let laid_by = result.flat_map(|result| &result.result_files);
-        let laid_by: Vec<_> = laid_by.map(|file| file.id.clone()).collect();
+        let files = result.flat_map(|result| &result.result_files);
+        let files: Vec<_> = files.map(|file| file.id.clone()).collect();
         let settled = self
             .write(|tx| Box::pin(async move { tx.transition(&transition).await }))
             .await?;
@@ -91,7 +93,7 @@ impl Store {
             .as_ref()
             .is_some_and(|job| job.state == JobState::Cancelled)
         {
-            self.remove_files(&laid_by).await;
+            self.remove_files(&files).await;
         }
         Ok(settled)
     }
@@ -113,8 +115,8 @@ impl Tx {
             let model = job.tuned_model_name();
             self.require_unused(&model, Span::Checkpoints).await?;
         }
-        let heeding = it.heeding(job.wish);
-        let it = heeding.as_ref().unwrap_or(it);
+        let redirected = it.redirected(job.requested);
+        let it = redirected.as_ref().unwrap_or(it);
         let attempt = job.attempt + u32::from(it.to == JobState::Running);
         if !self.update_state(&job, it, attempt).await? {
             return Ok(None);
@@ -155,7 +157,7 @@ impl Tx {
         .bind(it.change.spec.as_ref().map(to_json))
         .bind(it.change.pause_at_step.map(|step| step as i64))
         // Who has paused a run that comes to its rung wants to let it go on himself.
-        .bind(it.change.reason.filter(|_| job.wish.is_none()).map(Reason::as_str))
+        .bind(it.change.reason.filter(|_| job.requested.is_none()).map(Reason::as_str))
         .bind(it.change.error.as_ref().map(to_json))
         // A user who wants it tried again has done something about it.
         .bind(job.state.is_terminal())
