@@ -26,7 +26,7 @@ use crate::{
     export::Logged,
     model_folder::{Weights, write_safetensors},
     optim::AdamW,
-    param::{Parameters, update},
+    param::Parameters,
 };
 
 const PARAMETERS: &str = "parameters.safetensors";
@@ -269,10 +269,10 @@ fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
             .get(&parameter.name, &Device::Cpu)?
             .flatten_all()?
             .to_vec1()?;
-        if values.len() != parameter.var.elem_count() {
+        if values.len() != parameter.tensor.elem_count() {
             return Err(Error::model(format!("{} has another size", parameter.name)));
         }
-        update(&parameter.var, |target| target.copy_from_slice(&values))?;
+        taper_autodiff::assign(&parameter.tensor, values)?;
     }
     Ok(())
 }
