@@ -48,7 +48,7 @@ pub(crate) async fn download_archive(
             attachment(&format!("{id}.zip")),
         ),
     ];
-    Ok((headers, zip(entries)).into_response())
+    Ok((headers, zip(state.store, entries)).into_response())
 }
 
 async fn entries(state: &AppState, job: &Job) -> Result<Vec<Entry>, ApiError> {
@@ -58,11 +58,9 @@ async fn entries(state: &AppState, job: &Job) -> Result<Vec<Entry>, ApiError> {
             .iter()
             .find_map(|folder| artifact.path.strip_prefix(folder));
         let Some(name) = name else { continue };
-        let found = state.store.artifact(job, &artifact.path).await?;
-        let (_, path) = found.ok_or_else(|| ApiError::no_artifact(&job.id, &artifact.path))?;
         entries.push(Entry {
             name: name.to_owned(),
-            path,
+            key: artifact.key(job),
             bytes: artifact.bytes,
         });
     }

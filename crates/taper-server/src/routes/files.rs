@@ -132,12 +132,12 @@ pub(crate) async fn download_file(
 ) -> Result<Response, ApiError> {
     let file = state.file(&caller.scope, &id).await?;
     let download = Download {
-        path: state.store.file_path(&file.id),
+        key: file.key(),
         name: file.filename,
         bytes: file.bytes,
         sha256: file.sha256,
     };
-    download.answer(&headers).await
+    download.answer(&state.store, &headers).await
 }
 
 /// Delete a file
