@@ -22,6 +22,18 @@ pub fn router() -> Router {
         .fallback(get(index))
 }
 
+/// Tells whether a path is that of a file of the page.
+pub fn is_file(path: &str) -> bool {
+    path.starts_with("/assets/")
+}
+
+/// Tells whether a path is that of one of the page's views, as `web/src/router.svelte.ts` has them.
+pub fn is_view(path: &str) -> bool {
+    matches!(path, "/" | "/experiments" | "/compare")
+        || path.starts_with("/jobs/")
+        || path.starts_with("/experiments/")
+}
+
 /// A file's name holds a hash of its content, so a browser may keep it for ever.
 async fn asset(Path(path): Path<String>, request: HeaderMap) -> Response {
     let path = format!("assets/{path}");

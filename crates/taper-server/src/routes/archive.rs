@@ -1,17 +1,18 @@
 use axum::{
-    extract::State,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
+use taper_core::ErrorCode;
 use taper_store::Job;
 
+use super::named::Named;
 use crate::{
-    archive::{Entry, zip},
-    auth::Caller,
-    download::attachment,
-    error::ApiError,
-    extract::Path,
-    state::{AppState, wrong_state},
+    state::AppState,
+    wire::{
+        error::ApiError,
+        file_download::attachment,
+        zip_stream::{Entry, zip},
+    },
 };
 
 /// The folders of a job's output that hold something to be loaded; a job fills one of them.
@@ -27,16 +28,15 @@ const FOLDERS: [&str; 2] = ["adapter/", "model/"];
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The zip", body = Vec<u8>, content_type = "application/zip")),
 )]
-pub(crate) async fn download_archive(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
-    let entries = entries(&state, &job).await?;
+pub(crate) async fn download_archive(named: Named) -> Result<Response, ApiError> {
+    let job = named.job().await?;
+    let entries = entries(&named.state, &job).await?;
     if entries.is_empty() {
-        let wish = "its adapter can be downloaded once it has succeeded";
-        return Err(wrong_state(&id, job.state, wish));
+        let message = format!(
+            "job {} is {}; its adapter can be downloaded once it has succeeded",
+            job.id, job.state
+        );
+        return Err(ApiError::bad_request(message).coded(ErrorCode::InvalidState));
     }
     let headers = [
         (
@@ -45,7 +45,7 @@ pub(crate) async fn download_archive(
         ),
         (
             header::CONTENT_DISPOSITION,
-            attachment(&format!("{id}.zip")),
+            attachment(&format!("{}.zip", job.id)),
         ),
     ];
     Ok((headers, zip(state.store, entries)).into_response())

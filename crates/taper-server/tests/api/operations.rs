@@ -28,6 +28,8 @@ async fn the_figures_follow_the_jobs() {
         value(&text, "taper_jobs_ended_total{state=\"succeeded\"} "),
         1.0
     );
+    let step = format!("taper_job_step{{job_id=\"{waiting}\"}} ");
+    assert!(value(&text, &step) >= 0.0);
     assert_eq!(value(&text, "taper_runs_given_up "), 0.0);
     assert!(value(&text, "taper_commits_total ") >= 4.0);
     assert!(value(&text, "taper_commit_seconds_total ") > 0.0);
