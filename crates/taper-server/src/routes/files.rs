@@ -119,7 +119,7 @@ pub(crate) async fn download_file(named: Named, headers: HeaderMap) -> Result<Re
         bytes: file.bytes,
         sha256: file.sha256,
     };
-    download.answer(&state.store, &headers).await
+    download.answer(&named.state.store, &headers).await
 }
 
 /// Delete a file

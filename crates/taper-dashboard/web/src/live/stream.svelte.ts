@@ -1,4 +1,5 @@
-import type { StreamEvent } from './types'
+import { streamed } from '../client'
+import type { StreamEvent } from '../types'
 
 export interface Follower {
   event(event: StreamEvent): void
@@ -23,10 +24,6 @@ class EventStream {
   #lastRow = 0
   #follow: { path: string; follower: Follower } | undefined
 
-  constructor() {
-    document.addEventListener('visibilitychange', () => this.#visibilityChanged())
-  }
-
   /** Follows the stream at `path` until the returned function is called; a new follower takes the place of the last. */
   follow(path: string, follower: Follower): () => void {
     this.#close()
@@ -39,9 +36,21 @@ class EventStream {
     }
   }
 
-  /** Nothing more will come on the stream that is followed. */
-  finish(): void {
-    this.#stop('finished')
+  /** Nothing more will come for this follower, which may have left its place to another. */
+  finish(follower: Follower): void {
+    if (this.#follow?.follower === follower) this.#stop('finished')
+  }
+
+  /** Has to be called when the tab is hidden or shown. */
+  visibilityChanged(): void {
+    if (this.#follow === undefined) return
+    window.clearTimeout(this.#timer)
+    if (document.hidden) {
+      this.#timer = window.setTimeout(() => this.#close(), hiddenPause)
+    } else if (this.#source === undefined) {
+      this.state = 'reconnecting'
+      this.#open()
+    }
   }
 
   #stop(state: 'idle' | 'finished'): void {
@@ -65,7 +74,7 @@ class EventStream {
       if (!opened || this.#lastRow === 0) follower.reload()
       opened = true
     }
-    source.onmessage = (message) => this.#received(message, follower)
+    source.onmessage = (message: MessageEvent<string>) => this.#received(message, follower)
     source.addEventListener('reset', () => {
       this.#lastRow = 0
       follower.reload()
@@ -83,24 +92,13 @@ class EventStream {
     const row = Number(message.lastEventId)
     if (row <= this.#lastRow) return
     this.#lastRow = row
-    follower.event(JSON.parse(message.data) as StreamEvent)
+    follower.event(streamed(message.data))
   }
 
   #openLater(): void {
     this.#close()
     this.#timer = window.setTimeout(() => this.#open(), this.#pause * (0.75 + Math.random() / 2))
     this.#pause = Math.min(this.#pause * 2, longestPause)
-  }
-
-  #visibilityChanged(): void {
-    if (this.#follow === undefined) return
-    window.clearTimeout(this.#timer)
-    if (document.hidden) {
-      this.#timer = window.setTimeout(() => this.#close(), hiddenPause)
-    } else if (this.#source === undefined) {
-      this.state = 'reconnecting'
-      this.#open()
-    }
   }
 
   #close(): void {

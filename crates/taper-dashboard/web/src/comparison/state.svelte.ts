@@ -1,16 +1,16 @@
 import type { ComparisonRow, Objective } from '../types'
-import { look, mostAtOnce, type Look } from './look'
+import { appearance, mostAtOnce, type Appearance } from './appearance'
 import { ranked } from './row'
 import type { LiveRuns } from './runs.svelte'
 
 /** A configuration of a comparison, and how it is drawn. */
-export interface Contestant {
+export interface Configuration {
   row: ComparisonRow
-  look: Look
+  appearance: Appearance
 }
 
 /** What is compared, and what of it somebody wants to see. */
-export class Contest {
+export class ComparisonState {
   rows: ComparisonRow[] = $state.raw([])
   objective: Objective = $state.raw({ metric: 'valid_loss', direction: 'min' })
   /** The configuration with the best figure. */
@@ -19,26 +19,26 @@ export class Contest {
   emphasis: number | undefined = $state()
   readonly runs: LiveRuns
   /** What was asked for by hand; the others are seen as long as they are among the best. */
-  #wishes: ReadonlyMap<number, boolean> = $state.raw(new Map())
+  #chosen: ReadonlyMap<number, boolean> = $state.raw(new Map())
 
-  readonly all: Contestant[] = $derived(this.rows.map((row) => ({ row, look: look(row.configuration) })))
+  readonly all: Configuration[] = $derived(this.rows.map((row) => ({ row, appearance: appearance(row.configuration) })))
   readonly ranked: ComparisonRow[] = $derived(ranked(this.rows, this.objective, this.best))
   readonly #leaders = $derived(new Set(this.ranked.slice(0, mostAtOnce).map(({ configuration }) => configuration)))
-  readonly shown: Contestant[] = $derived(this.all.filter(({ row }) => this.isShown(row)))
+  readonly shown: Configuration[] = $derived(this.all.filter(({ row }) => this.isShown(row)))
 
   constructor(runs: LiveRuns) {
     this.runs = runs
   }
 
   isShown({ configuration }: ComparisonRow): boolean {
-    return this.#wishes.get(configuration) ?? this.#leaders.has(configuration)
+    return this.#chosen.get(configuration) ?? this.#leaders.has(configuration)
   }
 
   toggle(row: ComparisonRow): void {
-    this.#wishes = new Map(this.#wishes).set(row.configuration, !this.isShown(row))
+    this.#chosen = new Map(this.#chosen).set(row.configuration, !this.isShown(row))
   }
 
   showAll(shown: boolean): void {
-    this.#wishes = new Map(this.rows.map(({ configuration }) => [configuration, shown]))
+    this.#chosen = new Map(this.rows.map(({ configuration }) => [configuration, shown]))
   }
 }
