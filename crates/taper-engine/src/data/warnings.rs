@@ -7,7 +7,7 @@ use std::{
 
 use taper_core::{Warning, WarningCode};
 
-use super::{Classes, Content, Row};
+use super::{Classes, Content, MaxLength, Row};
 
 /// A class with so many times the rows of another outweighs it.
 const IMBALANCE: u64 = 4;
@@ -29,10 +29,16 @@ pub(crate) fn warnings(training: &[Row], validation: &[Row], classes: &Classes) 
 }
 
 /// What is to be said of rows that were cut.
-pub(crate) fn truncated(cut: u64, rows: usize, max_length: usize) -> Option<Warning> {
+pub(crate) fn truncated(cut: u64, rows: usize, max_length: MaxLength) -> Option<Warning> {
     let message = || {
+        let (most, way) = if max_length.raisable {
+            ("", "raise training.max_length")
+        } else {
+            (", the most that the model takes,", "shorten or split them")
+        };
         format!(
-            "{cut} of {rows} rows are longer than {max_length} tokens and are cut there; raise training.max_length if what matters may stand at their end"
+            "{cut} of {rows} rows are longer than {} tokens{most} and are cut there; {way} if what matters may stand at their end",
+            max_length.tokens
         )
     };
     (cut > 0).then(|| Warning::new(WarningCode::TruncatedRows, message()))
@@ -100,7 +106,10 @@ fn text(row: &Row) -> Option<Cow<'_, str>> {
         Content::Completion { prompt, completion } => {
             Some(format!("{}\u{0}{}", prompt.trim(), completion.trim()).into())
         }
-        Content::Chat { messages, .. } => serde_json::to_string(messages).ok().map(Cow::from),
+        Content::Chat { messages, .. } => {
+            let messages: Vec<_> = messages.iter().map(|message| &message.fields).collect();
+            serde_json::to_string(&messages).ok().map(Cow::from)
+        }
         Content::Text(text) => Some(text.trim().into()).filter(|_| text.len() >= SHORTEST_TEXT),
     }
 }
@@ -196,12 +205,17 @@ mod tests {
 
     #[test]
     fn only_cut_rows_are_told() {
-        assert_eq!(truncated(0, 9, 128), None);
-        let warning = truncated(2, 9, 128).unwrap();
+        let told = |cut, raisable| {
+            let tokens = 128;
+            truncated(cut, 9, MaxLength { tokens, raisable }).map(|warning| warning.message)
+        };
+        assert_eq!(told(0, true), None);
+        let message = told(2, true).unwrap();
         assert!(
-            warning
-                .message
-                .starts_with("2 of 9 rows are longer than 128")
+            message.starts_with("2 of 9 rows are longer than 128 tokens and are cut"),
+            "{message}"
         );
+        let message = told(2, false).unwrap();
+        assert!(!message.contains("raise"), "{message}");
     }
 }

@@ -11,7 +11,7 @@ mod memory;
 mod operations;
 mod time;
 
-pub(crate) use batches::{heaviest, longest, text_bytes};
+pub(crate) use batches::{heaviest, longest};
 pub(crate) use disk::disk;
 pub(crate) use ledger::{Counter, Work, outline};
 pub(crate) use memory::{Surroundings, evaluation_batch, evaluation_pass, memory, train_pass};
