@@ -10,10 +10,9 @@ use taper_core::{CheckpointFiles, Control, Level, Metrics, PublishRefused, RunEv
 use super::Trainer;
 use crate::{
     Error, Result,
+    atomic_folder::{self, Filled},
+    checkpoint::{self, Kept, Snapshot},
     error::Doing,
-    folder::{self, Filled},
-    keeper::Kept,
-    state::{self, Snapshot},
 };
 
 /// The checkpoint that is on its way to the disk, if there is one.
@@ -53,7 +52,7 @@ impl Saver {
         let control = control.clone();
         let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
-            .spawn(move || state::complete(written, &control))
+            .spawn(move || checkpoint::complete(written, &control))
             .doing(|| "cannot start a thread".to_owned())?;
         self.pending = Some(Pending {
             files,
@@ -105,7 +104,7 @@ impl Trainer<'_> {
             history: &self.history,
             kept: &kept,
         };
-        let written = state::write(&dir, self.run.attempt, &snapshot)?;
+        let written = checkpoint::write(&dir, self.run.attempt, &snapshot)?;
         let files = CheckpointFiles {
             step,
             dir,
@@ -159,7 +158,7 @@ impl Trainer<'_> {
                 self.tell_unsaved(step, &reason);
                 // By now it may be another attempt's.
                 self.control.check_cancelled()?;
-                folder::remove(&dir)?;
+                atomic_folder::remove(&dir)?;
             }
             Err(stale) => return Err(Error::Refused(stale)),
         }

@@ -7,8 +7,8 @@ use taper_core::Control;
 use crate::{
     Result,
     cache::Cache,
-    checkpoint::{ModelFolder, Weights},
     data::TokenizerSetup,
+    model_folder::{ModelFolder, Weights},
 };
 
 /// Folders kept; jobs of one time name few.

@@ -6,14 +6,12 @@ use taper_core::{
     Level, Metrics, OVERFITTING_FROM, RunEvent, Sample, TaskType, UNSTABLE_FROM, Warning,
 };
 
-use super::{Trainer, watch};
+use super::{Trainer, process_memory, watch};
 use crate::{
     Error, Result,
-    evaluate::{Evaluation, evaluate},
+    checkpoint::Best,
+    evaluation::{Evaluation, evaluate, samples},
     export::Logged,
-    memory,
-    samples::samples,
-    state::Best,
 };
 
 impl Trainer<'_> {
@@ -43,7 +41,7 @@ impl Trainer<'_> {
             "eta_seconds",
             self.progress.train_seconds / self.progress.step as f64 * remaining,
         );
-        if let Some(bytes) = memory::peak_bytes() {
+        if let Some(bytes) = process_memory::peak_bytes() {
             metrics.set("peak_memory_bytes", bytes as f64);
         }
         self.remember(&metrics, Vec::new());

@@ -1,5 +1,11 @@
 //! What a run needs before its first step: rows, classes, tokens, the plan.
 
+mod model_cache;
+mod plan;
+
+pub(crate) use model_cache::{Models, OpenModel};
+pub(crate) use plan::{memory_bound, plan};
+
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -11,16 +17,15 @@ use taper_core::{
 use crate::{
     Error, Result,
     cache::Cache,
-    checkpoint::ModelFolder,
+    checkpoint,
     data::{
         Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode, hold_out,
         longest_row, read_rows, truncated, units, warnings,
     },
     export::read_adapter,
     methods::LayerRates,
+    model_folder::ModelFolder,
     models::{Model, check_method},
-    opened::{Models, OpenModel},
-    state,
 };
 
 /// Tokens of a block of plain text where the job does not say, and of rows that are packed.
@@ -380,6 +385,6 @@ impl Prepared {
 fn begin_with(model: &Model, weights: &StartWeights, control: &Control) -> Result<()> {
     match weights {
         StartWeights::Adapter(dir) => model.set(&read_adapter(dir)?.1),
-        StartWeights::Checkpoint(dir) => state::begin_with(dir, &model.parameters, control),
+        StartWeights::Checkpoint(dir) => checkpoint::begin_with(dir, &model.parameters, control),
     }
 }

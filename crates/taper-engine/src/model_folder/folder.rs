@@ -10,11 +10,11 @@ use taper_core::Control;
 use tokenizers::Tokenizer;
 
 use super::{
-    Arch, Base, Weights,
+    Base, Weights,
     digest::{digest, digest_of_all},
     weights::{INDEX, SINGLE},
 };
-use crate::{Error, Result, error::Doing};
+use crate::{Error, Result, error::Doing, families::Arch};
 
 /// Files beside weights, tokenizer and templates that a run's numbers follow from.
 const CONFIG_FILES: [&str; 2] = ["config.json", "generation_config.json"];

@@ -1,6 +1,8 @@
 //! The training loop.
 
 mod finish;
+mod gradient_checks;
+mod process_memory;
 mod report;
 mod saver;
 mod watch;
@@ -9,25 +11,23 @@ use std::time::Instant;
 
 use taper_core::{Control, Interval, Outcome, RunSink, RunSpec, Stop};
 
-use self::saver::Saver;
 use crate::{
     Error, Result,
-    checks::Checks,
+    checkpoint::{self, Fingerprint, Keeper, Progress},
     data::{Batch, epoch_order},
     device,
-    evaluate::Evaluation,
+    evaluation::Evaluation,
     export::Logged,
-    fingerprint::Fingerprint,
-    keeper::Keeper,
-    memory::{self, Room},
     methods::Rates,
     models::{Model, Noise, Pass},
     optim::{AdamW, Change, clip_factor},
     param::Gradients,
     prepare::Prepared,
-    state::{self, Progress},
     tape::{Path, Tape},
 };
+use gradient_checks::GradientChecks;
+use process_memory::Room;
+use saver::Saver;
 
 /// Trains a job to its end and writes its artifacts.
 pub(crate) fn train(
@@ -59,7 +59,7 @@ struct Trainer<'a> {
     progress: Progress,
     history: Vec<Logged>,
     rates: Rates,
-    checks: Checks,
+    checks: GradientChecks,
     keeper: Keeper,
     saver: Saver,
     _room: Room,
@@ -85,7 +85,7 @@ impl<'a> Trainer<'a> {
         sink: &'a mut dyn RunSink,
         control: &'a Control,
     ) -> Result<Self> {
-        memory::reset_peak();
+        process_memory::reset_peak();
         let training = &run.spec.training;
         // Before the model is there, since the files are in memory while they are hashed.
         let fingerprint = Fingerprint::of(run, &data.folder, control)?;
@@ -96,7 +96,7 @@ impl<'a> Trainer<'a> {
         let (mut progress, mut history, mut keeper) =
             (Progress::default(), Vec::new(), Keeper::new(training));
         if let Some(dir) = &run.resume_from {
-            let restored = state::restore(
+            let restored = checkpoint::restore(
                 &fingerprint,
                 dir,
                 &model.parameters,
@@ -116,7 +116,7 @@ impl<'a> Trainer<'a> {
                 &model.parameters,
                 data.folder.arch.layers(),
             )?,
-            checks: Checks::new(&model.parameters),
+            checks: GradientChecks::new(&model.parameters),
             last_evaluation: None,
             last_gradient_norm: 0.0,
             run,
@@ -250,7 +250,7 @@ impl<'a> Trainer<'a> {
             .model
             .loss(&Pass { tape: &tape, noise }, &batch, answers as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
-        Checks::loss(value, self.progress.step + 1)?;
+        GradientChecks::loss(value, self.progress.step + 1)?;
         tape.backward(&loss.value, &self.model.parameters, &mut self.gradients)?;
         let window = &mut self.progress.window;
         window.loss += value * answers as f64;

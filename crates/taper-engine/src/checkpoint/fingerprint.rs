@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use taper_core::{Control, RunSpec, StartFrom, StartWeights, Training, Tuning};
 
+use super::PARAMETERS;
 use crate::{
     Result,
-    checkpoint::{ModelFolder, Weights},
     export::ADAPTER_WEIGHTS,
-    state::PARAMETERS,
+    model_folder::{ModelFolder, Weights},
 };
 
 /// Hashes of settings, data, base model and the weights that the run began with; hex.

@@ -4,12 +4,12 @@ use std::{fs, path::Path};
 
 use taper_core::{CheckpointRefused, Level, Metrics, Outcome, RunEvent};
 
-use super::Trainer;
+use super::{Trainer, process_memory};
 use crate::{
     Error, Result,
+    atomic_folder::fill,
+    checkpoint,
     export::{Check, Export},
-    folder::fill,
-    memory, state,
 };
 
 impl Trainer<'_> {
@@ -58,7 +58,7 @@ impl Trainer<'_> {
     fn put_back(&mut self, step: u64) -> Result<bool> {
         let dir = self.run.checkpoint_dir(step);
         let parameters = &self.model.parameters;
-        match state::restore_best(&self.fingerprint, &dir, parameters, self.control) {
+        match checkpoint::restore_best(&self.fingerprint, &dir, parameters, self.control) {
             Err(Error::Checkpoint {
                 refused: refused @ CheckpointRefused::Damaged(_),
                 ..
@@ -109,7 +109,7 @@ impl Trainer<'_> {
         metrics.set("trained_tokens", self.progress.tokens as f64);
         metrics.set("trainable_parameters", self.model.parameters.count() as f64);
         metrics.set("total_parameters", self.model.total_parameters() as f64);
-        if let Some(bytes) = memory::peak_bytes() {
+        if let Some(bytes) = process_memory::peak_bytes() {
             metrics.set("peak_memory_bytes", bytes as f64);
         }
         metrics

@@ -8,14 +8,14 @@ use crate::{
 const ADVICE: &str = "lower training.learning_rate, or look for broken rows in the data";
 
 /// The checks of a run and how far they have come.
-pub(crate) struct Checks {
+pub(crate) struct GradientChecks {
     /// Whether each parameter has shown a gradient.
     shown: Vec<bool>,
     /// An update with a rate above 0 has been made.
     moved: bool,
 }
 
-impl Checks {
+impl GradientChecks {
     pub(crate) fn new(parameters: &Parameters) -> Self {
         Self {
             shown: vec![false; parameters.list.len()],

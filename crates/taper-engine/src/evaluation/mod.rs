@@ -1,3 +1,9 @@
+//! What a model makes of the validation rows.
+
+mod samples;
+
+pub(crate) use samples::samples;
+
 use taper_core::{Control, Metrics};
 
 use crate::{

@@ -4,6 +4,7 @@ use std::fs;
 
 use taper_core::{Control, Memory, Plan, RunSpec, TaskType};
 
+use super::{OpenModel, Prepared, RowCache, Rows, max_length_in_force, virtual_tokens};
 use crate::{
     Result,
     data::{Content, Encoded, Part, Row, Source, encode},
@@ -12,8 +13,6 @@ use crate::{
         memory, seconds, train_pass,
     },
     models::Model,
-    opened::OpenModel,
-    prepare::{Prepared, RowCache, Rows, max_length_in_force, virtual_tokens},
 };
 
 /// Passes of which the time of a run is worked out.
