@@ -180,7 +180,10 @@ impl JobSpec {
         let rate = self.tuning.method.default_learning_rate(task) * self.learning_rate_multiplier;
         self.training.learning_rate.get_or_insert(rate);
         let limit = defaults.model_max_length;
-        let max_length = *self.training.max_length.get_or_insert(limit.min(defaults.default_max_length));
+        let max_length = *self
+            .training
+            .max_length
+            .get_or_insert(limit.min(defaults.default_max_length));
         if max_length > limit {
             let message = format!(
                 "'training.max_length' is {max_length}, but the model takes at most {limit} tokens; lower it"
@@ -447,7 +450,12 @@ mod tests {
         let columns = json!({"text": "review", "label": "stars", "system": null});
         let spec = JobSpec::parse(&with(json!({"columns": columns}))).unwrap();
         let wanted = [("label", "stars"), ("text", "review")];
-        assert!(spec.columns.iter().map(|(f, c)| (f.as_str(), c.as_str())).eq(wanted));
+        assert!(
+            spec.columns
+                .iter()
+                .map(|(f, c)| (f.as_str(), c.as_str()))
+                .eq(wanted)
+        );
         let stored = serde_json::to_value(&spec).unwrap();
         assert_eq!(serde_json::from_value::<JobSpec>(stored).unwrap(), spec);
         for columns in [

@@ -79,6 +79,7 @@ impl Message {
     }
 
     /// What the message says; nothing where it only calls tools.
+    #[cfg(test)]
     pub(crate) fn content(&self) -> &str {
         let content = self.fields.get("content");
         content.and_then(Value::as_str).unwrap_or_default()

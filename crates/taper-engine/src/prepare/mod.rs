@@ -19,8 +19,8 @@ use crate::{
     cache::Cache,
     checkpoint,
     data::{
-        Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode, hold_out,
-        longest_row, read_rows, truncated, units, warnings,
+        Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode,
+        hold_out, longest_row, read_rows, truncated, units, warnings,
     },
     export::read_adapter,
     methods::LayerRates,
@@ -78,7 +78,9 @@ pub(crate) fn key(opened: &OpenModel, run: &RunSpec) -> String {
         "{} {} {:?} {held_out:?} {:?} {} {virtual_tokens}",
         opened.stamp,
         rows_key(&run.training_file, spec),
-        run.validation_file.as_ref().map(|file| rows_key(file, spec)),
+        run.validation_file
+            .as_ref()
+            .map(|file| rows_key(file, spec)),
         training.max_length,
         training.packing,
     )
@@ -94,7 +96,13 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn of(cache: &RowCache, run: &RunSpec, control: &Control) -> Result<Self> {
-        let training = rows_of(cache, &run.training_file, &run.spec, Part::Training, control)?;
+        let training = rows_of(
+            cache,
+            &run.training_file,
+            &run.spec,
+            Part::Training,
+            control,
+        )?;
         let task = training.first().map_or(TaskType::SeqCls, Row::task_type);
         let classes = match task {
             TaskType::SeqCls => Classes::of(&training)?,
@@ -233,7 +241,12 @@ pub(crate) fn virtual_tokens(method: &Method) -> u64 {
 /// Tokens to which rows are cut.
 pub(crate) fn max_length_in_force(folder: &ModelFolder, run: &RunSpec) -> MaxLength {
     let limit = max_length(folder, &run.spec.tuning.method);
-    let tokens = run.spec.training.max_length.unwrap_or(USUAL_BLOCK).min(limit);
+    let tokens = run
+        .spec
+        .training
+        .max_length
+        .unwrap_or(USUAL_BLOCK)
+        .min(limit);
     MaxLength {
         tokens: tokens as usize,
         raisable: tokens < limit,

@@ -29,10 +29,16 @@ pub(super) fn conversations(list: &Value, row: &Fields) -> Result<Content, Strin
 }
 
 /// A prompt and a completion that are lists of messages: only the completion is trained.
-pub(super) fn prompted(prompt: &Value, completion: &Value, row: &Fields) -> Result<Content, String> {
-    let mut messages = read(prompt, "prompt", as_they_are)
-        .map_err(|problem| format!("'prompt', {problem}"))?;
-    messages.iter_mut().for_each(|message| message.trained = false);
+pub(super) fn prompted(
+    prompt: &Value,
+    completion: &Value,
+    row: &Fields,
+) -> Result<Content, String> {
+    let mut messages =
+        read(prompt, "prompt", as_they_are).map_err(|problem| format!("'prompt', {problem}"))?;
+    messages
+        .iter_mut()
+        .for_each(|message| message.trained = false);
     let completion = read(completion, "completion", as_they_are)
         .map_err(|problem| format!("'completion', {problem}"))?;
     messages.extend(completion);
@@ -275,7 +281,11 @@ mod tests {
     #[test]
     fn calls_of_tools_stand_in_for_content() {
         let call = |arguments: Value| json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}});
-        let calls = json!([call(json!("{\"x\": 1}")), call(json!({"x": 1})), call(json!(""))]);
+        let calls = json!([
+            call(json!("{\"x\": 1}")),
+            call(json!({"x": 1})),
+            call(json!(""))
+        ]);
         let chat =
             read(json!([{"role": "assistant", "content": null, "tool_calls": calls}])).unwrap();
         assert_eq!(chat[0].fields.get("content"), None);
@@ -371,17 +381,18 @@ mod tests {
             let problem = read_in(list.clone(), row.clone()).unwrap_err();
             assert!(problem.contains(told), "{row}: {problem}");
         }
-        let system = json!([{"role": "system", "content": "x"}, {"role": "assistant", "content": "a"}]);
+        let system =
+            json!([{"role": "system", "content": "x"}, {"role": "assistant", "content": "a"}]);
         let problem = read_in(system, json!({"system": "y"})).unwrap_err();
         assert!(problem.contains("a system message, too"), "{problem}");
     }
 
     #[test]
     fn only_the_completion_of_a_prompted_chat_is_trained() {
-        let prompt = json!([{"role": "assistant", "content": "a"}, {"role": "user", "content": "u"}]);
+        let prompt =
+            json!([{"role": "assistant", "content": "a"}, {"role": "user", "content": "u"}]);
         let completion = json!([{"role": "assistant", "content": "b"}]);
-        let Content::Chat { messages, .. } =
-            prompted(&prompt, &completion, &Map::new()).unwrap()
+        let Content::Chat { messages, .. } = prompted(&prompt, &completion, &Map::new()).unwrap()
         else {
             panic!("no chat");
         };

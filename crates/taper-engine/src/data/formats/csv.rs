@@ -85,7 +85,13 @@ fn separator(bytes: &[u8], reading: &Reading) -> u8 {
     let known = |separator: &u8| {
         let names = header.split(|b| b == separator);
         let names: Vec<_> = names
-            .map(|name| String::from_utf8_lossy(name).trim().trim_matches('"').trim().to_owned())
+            .map(|name| {
+                String::from_utf8_lossy(name)
+                    .trim()
+                    .trim_matches('"')
+                    .trim()
+                    .to_owned()
+            })
             .collect();
         columns(&names, reading).is_ok() && (names.len() > 1 || !header.contains(&b','))
     };
@@ -241,9 +247,18 @@ mod tests {
                 "text,label\na,x\n\"b\nc\"d,y\n",
                 "line 4: has text behind the quote",
             ),
-            ("text,label\na,x\nb, \"y\"\n", "line 3: has a blank before the quote"),
-            ("text,label\na,x,y\n", "line 2: has 3 cells, but the header names 2"),
-            ("text,label\na\n", "line 2: has 1 cells, but the header names 2"),
+            (
+                "text,label\na,x\nb, \"y\"\n",
+                "line 3: has a blank before the quote",
+            ),
+            (
+                "text,label\na,x,y\n",
+                "line 2: has 3 cells, but the header names 2",
+            ),
+            (
+                "text,label\na\n",
+                "line 2: has 1 cells, but the header names 2",
+            ),
             (
                 "text,label,label\na,x,y\n",
                 "line 1: the header names the column 'label' twice",
@@ -256,7 +271,9 @@ mod tests {
         assert!(message.starts_with("line 2: is not UTF-8"), "{message}");
         let inch = rows(b"text,label\n5\" wide,x\n\"a \"\"b\"\"\",y\n");
         assert_eq!(inch.problems.message(), None);
-        assert!(matches!(&inch.rows[1].content, Content::Labelled { text, .. } if text == "a \"b\""));
+        assert!(
+            matches!(&inch.rows[1].content, Content::Labelled { text, .. } if text == "a \"b\"")
+        );
     }
 
     #[test]

@@ -46,20 +46,24 @@ fn read_spread(bytes: &[u8], mut place: usize, reading: &mut Reading) {
         counted = place;
         match bytes.get(place) {
             None if array => {
-                let problem = "the array that the file begins with is never closed: the file is cut off";
+                let problem =
+                    "the array that the file begins with is never closed: the file is cut off";
                 return reading.problems.add(line, problem);
             }
             None => return,
             Some(b']') if array => {
                 let rest = &bytes[place + 1..];
                 if !rest.iter().all(u8::is_ascii_whitespace) {
-                    reading.problems.add(line, "text stands behind the array's end");
+                    reading
+                        .problems
+                        .add(line, "text stands behind the array's end");
                 }
                 return;
             }
             Some(_) => {}
         }
-        let mut values = serde_json::Deserializer::from_slice(&bytes[place..]).into_iter::<Strict>();
+        let mut values =
+            serde_json::Deserializer::from_slice(&bytes[place..]).into_iter::<Strict>();
         match values.next() {
             Some(Ok(Strict(Value::Object(object)))) => reading.take(line, object),
             Some(Ok(Strict(_))) => {
@@ -100,7 +104,10 @@ fn told(error: &serde_json::Error, text: &[u8], wanted: &str) -> String {
     for name in ["NaN", "Infinity", "-Infinity"] {
         let word = name.trim_start_matches('-').as_bytes();
         if rest.starts_with(word) || rest.starts_with(name.as_bytes()) {
-            return format!("is not JSON: {name} (column {}) is no number there", error.column());
+            return format!(
+                "is not JSON: {name} (column {}) is no number there",
+                error.column()
+            );
         }
     }
     format!("is not JSON ({what}, column {}); {wanted}", error.column())
@@ -147,7 +154,10 @@ mod tests {
                 b"{\"text\":\"a\",\"label\":1.5}",
                 "line 2: 'label' must be a string or an integer",
             ),
-            (b"{\"text\":\"a\",\"label\":null}", "line 2: 'label' is null"),
+            (
+                b"{\"text\":\"a\",\"label\":null}",
+                "line 2: 'label' is null",
+            ),
             (
                 b"{\"text\":\"a\",\"label\":NaN}",
                 "line 2: is not JSON: NaN (column 21) is no number",
@@ -204,7 +214,10 @@ mod tests {
         assert_eq!(lines(spread), (vec![1, 4], String::new()));
         for (text, told) in [
             ("[\n{\"text\": \"a\"},\n3]", "line 3: is not an object"),
-            ("[\n{\"text\": \"a\"},\n{\"text\": }]", "line 3: is not JSON"),
+            (
+                "[\n{\"text\": \"a\"},\n{\"text\": }]",
+                "line 3: is not JSON",
+            ),
             ("[\n{\"text\": \"a\"}", "line 2: the array"),
             ("[{\"text\": \"a\"}] x", "line 1: text stands behind"),
         ] {

@@ -1,5 +1,4 @@
 use serde_json::{Map, Value};
-use taper_core::DATA_FIELDS;
 
 use super::{chat, label, shown};
 use crate::data::Content;
@@ -209,6 +208,7 @@ fn alpaca_prompt(instruction: &str, input: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use taper_core::DATA_FIELDS;
 
     use super::*;
 
@@ -275,7 +275,10 @@ mod tests {
                 "has 'rejected'",
             ),
             (json!({"text": null}), "'text' is null"),
-            (json!({"prompt": "p", "completion": null}), "'completion' is null"),
+            (
+                json!({"prompt": "p", "completion": null}),
+                "'completion' is null",
+            ),
         ] {
             let problem = read(row.clone()).unwrap_err();
             assert!(problem.contains(told), "{row}: {problem}");

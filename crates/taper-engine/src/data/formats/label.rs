@@ -15,7 +15,9 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 pub(super) fn read(value: &Value) -> Result<String, String> {
     let refuse = |value: &Value| {
         let shown = shown(value);
-        Err(format!("'label' must be a string or an integer, not {shown}"))
+        Err(format!(
+            "'label' must be a string or an integer, not {shown}"
+        ))
     };
     let text = match value {
         Value::Null => return Err("'label' is null".to_owned()),
@@ -82,11 +84,22 @@ mod tests {
         for (name, ways) in [
             (
                 "1",
-                vec![json!(1), json!(1.0), json!("1"), json!("1.0"), json!("+1"), json!(" 1 "), json!("1e0")],
+                vec![
+                    json!(1),
+                    json!(1.0),
+                    json!("1"),
+                    json!("1.0"),
+                    json!("+1"),
+                    json!(" 1 "),
+                    json!("1e0"),
+                ],
             ),
             ("0", vec![json!(0), json!(-0.0), json!("-0"), json!("0.00")]),
             ("-3", vec![json!(-3), json!("-3.0")]),
-            ("true", vec![json!(true), json!("True"), json!("TRUE"), json!("true ")]),
+            (
+                "true",
+                vec![json!(true), json!("True"), json!("TRUE"), json!("true ")],
+            ),
             ("01", vec![json!("01")]),
             ("NA", vec![json!("NA")]),
             ("1.2.3", vec![json!("1.2.3")]),
@@ -100,10 +113,19 @@ mod tests {
         for (label, told) in [
             (json!(null), "'label' is null"),
             (json!(" "), "'label' is empty"),
-            (json!(1.5), "'label' must be a string or an integer, not the number 1.5"),
-            (json!("1.5"), "'label' must be a string or an integer, not \"1.5\""),
+            (
+                json!(1.5),
+                "'label' must be a string or an integer, not the number 1.5",
+            ),
+            (
+                json!("1.5"),
+                "'label' must be a string or an integer, not \"1.5\"",
+            ),
             (json!(1e300), "'label' must be"),
-            (json!([1]), "'label' must be a string or an integer, not a list"),
+            (
+                json!([1]),
+                "'label' must be a string or an integer, not a list",
+            ),
         ] {
             let problem = read(&label).unwrap_err();
             assert!(problem.starts_with(told), "{problem}");

@@ -26,8 +26,11 @@ pub(super) fn message(mut fields: Map<String, Value>) -> Result<Message, String>
         }
         check_calls(calls)?;
     }
-    match fields.get_mut("content") {
-        Some(content) => *content = Value::from(text(content)?),
+    let content = fields.get("content").map(text).transpose()?;
+    match content {
+        Some(content) => {
+            fields.insert("content".to_owned(), Value::from(content));
+        }
         None if role == Role::Assistant && SAID.iter().any(|name| fields.contains_key(*name)) => {}
         None if null => return Err("'content' is null".to_owned()),
         None => return Err("has no 'content'".to_owned()),

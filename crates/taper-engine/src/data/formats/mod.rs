@@ -230,8 +230,7 @@ impl Reading {
         let (kind, first) = match self.kind {
             Some(known) => known,
             None => {
-                let own =
-                    own.ok_or_else(|| nothing_known(object))?;
+                let own = own.ok_or_else(|| nothing_known(object))?;
                 *self.kind.insert((own, line))
             }
         };
@@ -267,7 +266,9 @@ mod tests {
 
     fn refused(name: &str, content: &[u8]) -> String {
         let (_dir, file) = file(name, content);
-        read_rows(&file, &BTreeMap::new(), Part::Training).unwrap_err().to_string()
+        read_rows(&file, &BTreeMap::new(), Part::Training)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -295,7 +296,12 @@ mod tests {
         assert!(refused("a.csv", b"PK\x03\x04....").contains("compressed"));
         assert!(refused("a.jsonl", b"%PDF-1.7").contains("PDF"));
         assert!(refused("a.parquet", b"{\"text\":1}").contains("Parquet"));
-        for utf16 in [&b"\xff\xfe{\0\"\0"[..], b"\xfe\xff\0{", b"{\0\"\0", b"\0t\0e"] {
+        for utf16 in [
+            &b"\xff\xfe{\0\"\0"[..],
+            b"\xfe\xff\0{",
+            b"{\0\"\0",
+            b"\0t\0e",
+        ] {
             for name in ["a.jsonl", "a.csv"] {
                 assert!(refused(name, utf16).ends_with("is UTF-16 text; save it as UTF-8"));
             }

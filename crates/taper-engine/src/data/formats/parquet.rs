@@ -37,7 +37,10 @@ fn rows(file: File, reading: &mut Reading) -> Result<(), ParquetError> {
     let reader = SerializedFileReader::new(file)?;
     let schema = reader.metadata().file_metadata().schema();
     let all = schema.get_fields();
-    let names: Vec<_> = all.iter().map(|column| format!("'{}'", column.name())).collect();
+    let names: Vec<_> = all
+        .iter()
+        .map(|column| format!("'{}'", column.name()))
+        .collect();
     let there = |column: &str| all.iter().any(|field| field.name() == column);
     reading
         .check_mapping(there, &names)

@@ -45,10 +45,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 }
 
 fn raise_exception(message: Value) -> Result<Value, Error> {
-    Err(Error::new(
-        ErrorKind::InvalidOperation,
-        message.to_string(),
-    ))
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
 }
 
 /// The date that Llama's templates fall back to, instead of today's: a run that goes on tomorrow must make the same tokens.
@@ -112,7 +109,8 @@ fn tojson(
     options: Kwargs,
 ) -> Result<String, Error> {
     if !rest.is_empty() {
-        let message = "tojson takes its options by name: ensure_ascii, indent, separators, sort_keys";
+        let message =
+            "tojson takes its options by name: ensure_ascii, indent, separators, sort_keys";
         return Err(Error::new(ErrorKind::TooManyArguments, message));
     }
     let text = Dump::of(&options)?.text(&value)?;

@@ -214,7 +214,11 @@ mod tests {
     use crate::data::{Message, Role};
 
     fn render(source: &str) -> Result<String, String> {
-        let special = SpecialTokens([("bos_token".to_owned(), json!("<s>"))].into_iter().collect());
+        let special = SpecialTokens(
+            [("bos_token".to_owned(), json!("<s>"))]
+                .into_iter()
+                .collect(),
+        );
         ChatTemplate::parse(source, special).unwrap().render(
             &[
                 Message::of(Role::User, "hi <b>").fields,

@@ -69,9 +69,8 @@ impl ChatTemplates {
 
 fn in_files(dir: &Path) -> Result<BTreeMap<String, String>> {
     let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|error| {
-            Error::model(format!("{} cannot be read: {error}", path.display()))
-        })
+        fs::read_to_string(path)
+            .map_err(|error| Error::model(format!("{} cannot be read: {error}", path.display())))
     };
     let mut sources = BTreeMap::new();
     let file = dir.join(FILE);
@@ -101,9 +100,8 @@ fn in_files(dir: &Path) -> Result<BTreeMap<String, String>> {
 
 /// `chat_template` is the template, or named ones as a list or an object.
 fn in_config(config: &Value) -> BTreeMap<String, String> {
-    let named = |name: Option<&str>, source: &Value| {
-        Some((name?.to_owned(), source.as_str()?.to_owned()))
-    };
+    let named =
+        |name: Option<&str>, source: &Value| Some((name?.to_owned(), source.as_str()?.to_owned()));
     match config.get("chat_template") {
         Some(Value::String(source)) => [(DEFAULT.to_owned(), source.clone())].into(),
         Some(Value::Array(list)) => list

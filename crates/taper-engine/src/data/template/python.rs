@@ -136,8 +136,12 @@ fn split(text: &str, name: &str, arguments: &[Value]) -> Result<Value, Error> {
         return Ok(Value::from_iter(words(text, most, name == "rsplit")));
     };
     let mark = mark.as_str().filter(|mark| !mark.is_empty());
-    let mark =
-        mark.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "split takes a text to split at"))?;
+    let mark = mark.ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            "split takes a text to split at",
+        )
+    })?;
     Ok(if name == "split" {
         Value::from_iter(text.splitn(most, mark).map(Value::from))
     } else {

@@ -14,9 +14,8 @@ pub(super) fn masked(
     let mut trained = covered(&encoding, std::slice::from_ref(&(prompt.len()..text.len())));
     let last = ids.last().zip(encoding.get_offsets().last());
     // Those that the tokenizer adds itself have no place.
-    let ended = last.is_some_and(|(id, (start, end))| {
-        *id == eos && (start == end || *end > prompt.len())
-    });
+    let ended =
+        last.is_some_and(|(id, (start, end))| *id == eos && (start == end || *end > prompt.len()));
     if !ended {
         ids.push(eos);
         trained.push(true);

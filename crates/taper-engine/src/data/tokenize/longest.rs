@@ -12,7 +12,10 @@ const BYTES_PER_TOKEN: usize = 64;
 pub(crate) fn longest_row(setup: &TokenizerSetup, rows: &[Row], limit: usize) -> usize {
     let mut sizes: Vec<(usize, &Row)> = rows.iter().map(|row| (row.bytes(), row)).collect();
     sizes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-    if sizes.first().is_some_and(|(bytes, _)| *bytes > limit * BYTES_PER_TOKEN) {
+    if sizes
+        .first()
+        .is_some_and(|(bytes, _)| *bytes > limit * BYTES_PER_TOKEN)
+    {
         return limit;
     }
     let mut room = LOOKED_AT;

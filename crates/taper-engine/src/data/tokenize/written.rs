@@ -54,7 +54,10 @@ fn parts(chat: &Chat<'_>) -> Vec<Part> {
         if text("content").is_some_and(|text| !text.trim().is_empty()) {
             parts.push(Part::Content(i));
         }
-        if REASONING.iter().any(|name| message.get(*name).is_some_and(says)) {
+        if REASONING
+            .iter()
+            .any(|name| message.get(*name).is_some_and(says))
+        {
             parts.push(Part::Reasoning(i));
         }
         let reply = text("role") == Some(Role::Tool.name());
@@ -211,7 +214,9 @@ fn mark_value(value: &mut Value, mark: char) {
                 .map(|(name, value)| (mark_text(&name, mark), value))
                 .collect();
         }
-        Value::Object(object) => object.values_mut().for_each(|value| mark_value(value, mark)),
+        Value::Object(object) => object
+            .values_mut()
+            .for_each(|value| mark_value(value, mark)),
         Value::Null | Value::Bool(_) | Value::Number(_) => *value = Value::from(mark.to_string()),
     }
 }
@@ -221,7 +226,10 @@ fn mark_text(text: &str, mark: char) -> String {
     let lead = text.len() - text.trim_start().len();
     let body = text.trim();
     let middle = body.chars().count().div_ceil(2);
-    let place = body.char_indices().nth(middle).map_or(body.len(), |(i, _)| i);
+    let place = body
+        .char_indices()
+        .nth(middle)
+        .map_or(body.len(), |(i, _)| i);
     let (before, after) = text.split_at(lead + place);
     format!("{before}{mark}{after}")
 }
