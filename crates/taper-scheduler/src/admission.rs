@@ -31,6 +31,30 @@ pub(crate) fn admit(
     check(trainer, limit, run, &plan)
 }
 
+/// Makes a job that does not say how long its rows may be fit by shorter rows; as it was where that does not help.
+///
+/// # Errors
+/// As [`admit`], for the job as it was.
+pub(crate) fn shorten(
+    trainer: &dyn Trainer,
+    limit: Option<u64>,
+    run: &mut RunSpec,
+    control: &Control,
+) -> Result<(), SpecError> {
+    let refused = admit(trainer, limit, run, control);
+    let (Err(_), Some(limit)) = (&refused, limit) else {
+        return refused;
+    };
+    let mut shorter = run.clone();
+    while Cut::Length.apply(&mut shorter.spec.training) {
+        if needs(trainer, &shorter).is_some_and(|needs| needs <= limit) {
+            *run = shorter;
+            return Ok(());
+        }
+    }
+    refused
+}
+
 /// Refuses a plan that can never be carried out.
 ///
 /// # Errors

@@ -98,8 +98,13 @@ impl Shared {
         let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
         let control = control.clone();
         let inspected = blocking(move || {
+            let said = run.spec.training.max_length.is_some();
             run.spec = trainer.inspect(&run)?;
-            admission::admit(&*trainer, limit, &run, &control)?;
+            if said {
+                admission::admit(&*trainer, limit, &run, &control)?;
+            } else {
+                admission::shorten(&*trainer, limit, &mut run, &control)?;
+            }
             Ok::<_, SpecError>(run)
         });
         Ok(inspected.await??)

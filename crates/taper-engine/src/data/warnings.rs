@@ -61,7 +61,9 @@ fn similar(training: &[Row], classes: &Classes) -> Option<Warning> {
     }
     let told = |names: &Vec<&str>| {
         let form = |name: &&str| name.nfc().collect::<String>();
-        let same_letters = names.iter().any(|a| names.iter().any(|b| a != b && form(a) == form(b)));
+        let same_letters = names
+            .iter()
+            .any(|a| names.iter().any(|b| a != b && form(a) == form(b)));
         let named: Vec<_> = names
             .iter()
             .take(SHOWN)
@@ -89,8 +91,17 @@ fn similar(training: &[Row], classes: &Classes) -> Option<Warning> {
 /// What two ways to write one label have in common.
 fn likeness(name: &str) -> String {
     // Letters without width, which nobody sees.
-    let unseen = |c: &char| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}');
-    let folded: String = name.nfkc().filter(unseen).collect::<String>().to_lowercase();
+    let unseen = |c: &char| {
+        !matches!(
+            c,
+            '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'
+        )
+    };
+    let folded: String = name
+        .nfkc()
+        .filter(unseen)
+        .collect::<String>()
+        .to_lowercase();
     let folded: String = folded.nfkc().filter(|c| !c.is_whitespace()).collect();
     let digits = folded.trim_start_matches('+').trim_start_matches('0');
     if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -236,18 +247,28 @@ mod tests {
             let rows: Vec<_> = names.iter().map(|name| ("text", *name)).collect();
             let rows = labelled(&rows);
             let found = warnings(&rows, &[], &Classes::of(&rows).unwrap());
-            let mut similar = found.into_iter().filter(|w| w.code == WarningCode::SimilarLabels);
+            let mut similar = found
+                .into_iter()
+                .filter(|w| w.code == WarningCode::SimilarLabels);
             similar.next().map(|warning| warning.message)
         };
         let message = told(&["Spam", "ham", "spam", "ham"]).unwrap();
-        assert!(message.contains("'Spam' (line 1) and 'spam' (line 3)"), "{message}");
+        assert!(
+            message.contains("'Spam' (line 1) and 'spam' (line 3)"),
+            "{message}"
+        );
         let message = told(&["caf\u{e9}", "cafe\u{301}"]).unwrap();
         assert!(
             message.contains("'caf\\u{e9}' (line 1) and 'cafe\\u{301}' (line 2)")
                 || message.contains("'cafe\\u{301}' (line 2) and 'caf\\u{e9}' (line 1)"),
             "{message}"
         );
-        for pair in [["a b", "a  b"], ["01", "1"], ["a\u{200b}", "a"], ["\u{ff11}", "1"]] {
+        for pair in [
+            ["a b", "a  b"],
+            ["01", "1"],
+            ["a\u{200b}", "a"],
+            ["\u{ff11}", "1"],
+        ] {
             assert!(told(&pair).is_some(), "{pair:?}");
         }
         for pair in [["a", "b"], ["10", "1"], ["00", "1"], ["na", "n/a"]] {

@@ -10,6 +10,8 @@ use super::*;
 use crate::{Error, Result};
 
 mod cases;
+mod chats;
+mod families;
 
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
@@ -140,6 +142,51 @@ fn a_completion_is_learned_to_its_end() {
     assert_eq!((data.len(), data.lines.as_slice()), (2, &[1, 2][..]));
     assert_eq!((data.tokens(), data.label_tokens()), (5 + 6, 3 + 3));
     assert_eq!(data.truncated, 0);
+}
+
+#[test]
+fn prompt_and_completion_are_one_text() {
+    let setup = setup();
+    for (prompt, completion, wanted) in [
+        ("", "a", "[a<|im_end|>]"),
+        ("a", "", "a[<|im_end|>]"),
+        ("a", "b<|im_end|>", "a[b<|im_end|>]"),
+        ("a<|im_end|>", "", "a<|im_end|>[<|im_end|>]"),
+        ("a\n", "\nb", "a\n[\nb<|im_end|>]"),
+        ("a ", " b", "a [ b<|im_end|>]"),
+    ] {
+        let row = json!({"prompt": prompt, "completion": completion});
+        let data = encoded(&setup, &[row], 100).unwrap();
+        assert_eq!(shown(&setup.tokenizer, &data, 0), wanted);
+    }
+    let alpaca = json!({"instruction": "i", "output": "o"});
+    let data = encoded(&setup, &[alpaca], 1000).unwrap();
+    let text = shown(&setup.tokenizer, &data, 0);
+    assert!(text.ends_with("### Response:[o<|im_end|>]"), "{text}");
+}
+
+#[test]
+fn a_token_that_spans_the_border_is_the_answers() {
+    let mut file = json!(null);
+    let setup = setup();
+    file.clone_from(&serde_json::from_str(&setup.tokenizer.to_string(false).unwrap()).unwrap());
+    file["model"]["merges"] = json!([["\u{10a}", "\u{10a}"]]);
+    file["model"]["vocab"]["\u{10a}\u{10a}"] = json!(258);
+    file["pre_tokenizer"]["use_regex"] = json!(false);
+    let setup = TokenizerSetup {
+        tokenizer: file.to_string().parse().unwrap(),
+        ..setup
+    };
+    let rows = [
+        json!({"prompt": "Q:\n", "completion": "\nYes"}),
+        json!({"prompt": "Q:\n", "completion": "Yes"}),
+    ];
+    let data = encoded(&setup, &rows, 100).unwrap();
+    assert_eq!(data.ids[0][2], 258);
+    assert_eq!((data.answers(0), data.answers(1)), (5, 4));
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\nYes"}]});
+    let data = encoded(&setup, &[chat], 100).unwrap();
+    assert_eq!(data.label_tokens(), 6);
 }
 
 #[test]
