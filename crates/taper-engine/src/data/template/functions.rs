@@ -29,6 +29,9 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", string);
     environment.add_filter("trim", trim);
+    environment.add_filter("indent", indent);
+    environment.add_filter("int", int);
+    environment.add_filter("wordcount", wordcount);
     // As Jinja2 answers, and not as the engine does.
     environment.add_test("iterable", |value: &Value| {
         !value.is_none() && value.try_iter().is_ok()
@@ -133,6 +136,63 @@ fn trim(value: Value, letters: Option<String>) -> String {
             .map_or(python::is_space(c), |letters| letters.contains(c))
     };
     value.to_string().trim_matches(gone).to_owned()
+}
+
+/// Lines further to the right; a line feed at the end stays, as it does in Jinja2.
+fn indent(
+    state: &State<'_, '_>,
+    value: &str,
+    given: Rest<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
+    let option = |place: usize, name| {
+        let named = options.get::<Option<Value>>(name)?;
+        Ok::<_, Error>(given.get(place).cloned().or(named))
+    };
+    let width = option(0, "width")?.unwrap_or(Value::from(4));
+    let first = option(1, "first")?.is_some_and(|value| value.is_true());
+    let blank = option(2, "blank")?.is_some_and(|value| value.is_true());
+    options.assert_all_used()?;
+    let space = match (width.as_str(), width.as_usize()) {
+        (Some(text), _) => text.to_owned(),
+        (None, width) => " ".repeat(width.unwrap_or(4).min(256)),
+    };
+    let mut text = String::new();
+    for (place, line) in value.split('\n').enumerate() {
+        if place > 0 {
+            text.push('\n');
+        }
+        let moved = if place == 0 {
+            first
+        } else {
+            blank || !line.is_empty()
+        };
+        if moved {
+            text.push_str(&space);
+        }
+        text.push_str(line);
+        state.consume_fuel((space.len() + line.len()) as u64 / 64)?;
+    }
+    Ok(text)
+}
+
+/// A whole number, or the default where the value says none.
+fn int(value: Value, default: Option<i64>) -> Value {
+    let number = match (value.as_str(), f64::try_from(value.clone())) {
+        (Some(text), _) => text.trim().parse::<i64>().ok().or_else(|| {
+            let number: f64 = text.trim().parse().ok()?;
+            Some(number as i64)
+        }),
+        (None, Ok(number)) => Some(number as i64),
+        (None, Err(_)) => None,
+    };
+    Value::from(number.or(default).unwrap_or(0))
+}
+
+fn wordcount(text: &str) -> usize {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .count()
 }
 
 /// `'…' % value`, as Python formats it.

@@ -87,6 +87,10 @@ impl ChatTemplate {
         );
         functions::add(&mut environment);
         let translated = source::translated(source);
+        if source::escapes(&translated) {
+            let message = "the chat template adds texts to one that went through the filter 'safe', by which Jinja2 escapes them for HTML; that is not supported";
+            return Err(Error::model(message));
+        }
         let marks = translated.contains(&format!("filter {}", source::GENERATION));
         environment
             .add_template_owned(NAME, translated)
@@ -252,6 +256,76 @@ mod tests {
             render("{%- for m in messages %}{% generation %}{{ m.content }}{%- endgeneration -%} {% break %}{% endfor %}").unwrap(),
             "hi <b>"
         );
+    }
+
+    /// As jinja2 prints them in the environment of transformers.
+    #[test]
+    fn templates_write_what_python_writes() {
+        for (source, wanted) in [
+            (
+                "{{ {'b': 1.0, 'a': 1e-7} | tojson(sort_keys=true) }}",
+                r#"{"a": 1e-07, "b": 1.0}"#,
+            ),
+            (
+                "{{ {'b': [1, 2]} | tojson(separators=(',', ':')) }}",
+                r#"{"b":[1,2]}"#,
+            ),
+            ("{{ 'é\"' | tojson(ensure_ascii=true) }}", r#""\u00e9\"""#),
+            (
+                "{{ {'b': [], 'c': {}} | tojson(indent=2) }}",
+                "{\n  \"b\": [],\n  \"c\": {}\n}",
+            ),
+            (
+                "{{ 1e16 }} {{ 2.0 }} {{ 1e-5 | string }}",
+                "1e+16 2.0 1e-05",
+            ),
+            (
+                "{{ '%s=%03d' % ('a', 7) }} {{ '%.2f' % 1.5 }}",
+                "a=007 1.50",
+            ),
+            (
+                "{{ 'a-b'.partition('-')[2] }} {{ 'a=b=c'.rpartition('=') | list }}",
+                "b ['a=b', '=', 'c']",
+            ),
+            (
+                "{{ none is iterable }} {{ 'a' is iterable }} {{ {} is sequence }}",
+                "False True True",
+            ),
+            (
+                "{{ 'a\n\nb\n' | indent(2) }}|{{ 'x' | indent(1, first=true) }}",
+                "a\n\n  b\n| x",
+            ),
+            ("{{ 'x' | int }} {{ '3' | int }} {{ 2.9 | int }}", "0 3 2"),
+            (
+                "{{ ' a  b '.split() }} {{ 'a,b,c'.split(',', maxsplit=1) }} {{ 'a b'.rsplit(' ', 1)[1] }}",
+                "['a', 'b'] ['a', 'b,c'] b",
+            ),
+            (
+                "{{ '\x1c a '.strip() }}|{{ 'ab'.removeprefix('a') }}",
+                "a|b",
+            ),
+            (
+                "{% generation %}{{ messages[1].content }}{% endgeneration %}",
+                "yes",
+            ),
+        ] {
+            assert_eq!(render(source).as_deref(), Ok(wanted), "{source}");
+        }
+        for (source, told) in [
+            (
+                "{{ nothing | tojson }}",
+                "undefined cannot be written as JSON",
+            ),
+            ("{{ 1 | tojson(default=2) }}", "default"),
+            ("{{ 'a'.encode('utf-8') }}", "has no method 'encode' here"),
+            ("{{ 'a' | no_such_filter }}", "no_such_filter"),
+            ("{{ strftime_now('%Q') }}", "does not know '%Q'"),
+        ] {
+            let problem = render(source).unwrap_err();
+            assert!(problem.contains(told), "{source}: {problem}");
+        }
+        let escaping = ChatTemplate::parse("{{ 'a'|safe + 'b' }}", SpecialTokens::default());
+        assert!(escaping.unwrap_err().to_string().contains("'safe'"));
     }
 
     #[test]

@@ -30,6 +30,14 @@ pub(super) fn translated(source: &str) -> String {
     text
 }
 
+/// Whether something is added to a text that was called safe; Jinja2 escapes it then.
+pub(super) fn escapes(source: &str) -> bool {
+    source.match_indices("safe").any(|(place, word)| {
+        let behind = source[place + word.len()..].trim_start();
+        source[..place].trim_end().ends_with('|') && behind.starts_with(['+', '~'])
+    })
+}
+
 fn opening(text: &str) -> Option<usize> {
     ["{%", "{{", "{#"].iter().filter_map(|o| text.find(o)).min()
 }

@@ -2,6 +2,7 @@
 
 mod chat;
 mod completion;
+mod exchange;
 mod labelled;
 mod longest;
 mod spans;
