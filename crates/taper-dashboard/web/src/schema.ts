@@ -1116,7 +1116,7 @@ export interface components {
             early_stopping_patience?: number | null;
             /**
              * Format: int64
-             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
              * @default null
              */
             max_length?: number | null;
@@ -2115,7 +2115,7 @@ export interface components {
             early_stopping_patience: number | null;
             /**
              * Format: int64
-             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
              * @default null
              */
             max_length: number | null;
