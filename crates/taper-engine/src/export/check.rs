@@ -13,7 +13,7 @@ use crate::{
     model_folder::ModelFolder,
     models::{Model, Pass},
     prepare::Prepared,
-    tape::{Path as ComputePath, Tape},
+    tape::Tape,
 };
 
 const ROWS: usize = 8;
@@ -110,7 +110,7 @@ fn rows(data: &Prepared) -> &Encoded {
 /// What the model says of the first rows: their logits, or the losses of their tokens.
 fn says(model: &Model, data: &Encoded) -> Result<Vec<f32>> {
     let rows: Vec<usize> = (0..data.len().min(ROWS)).collect();
-    let tape = Tape::idle(ComputePath::of(&model.device));
+    let tape = Tape::idle(model.backend.clone());
     let (pass, batch) = (
         Pass {
             tape: &tape,
