@@ -165,11 +165,9 @@ impl<'a> Fields<'a> {
 
     /// Reports the fields that nobody asked for, the first hundred of them, and hands the findings over.
     pub fn finish(mut self) -> Vec<FieldError> {
-        // One that is null is absent: clients of OpenAI's send all fields that they know.
-        let given = self.object.into_iter().flatten();
-        let given = given.filter(|(_, value)| !value.is_null());
-        let unknown = given.filter(|(name, _)| !self.known.contains(&name.as_str()));
-        let unknown: Vec<&String> = unknown.map(|(name, _)| name).take(MOST_UNKNOWN).collect();
+        let names = self.object.into_iter().flat_map(Map::keys);
+        let unknown = names.filter(|name| !self.known.contains(&name.as_str()));
+        let unknown: Vec<&String> = unknown.take(MOST_UNKNOWN).collect();
         for name in unknown {
             let param = self.path_of(name);
             // The distance takes the product of the lengths.

@@ -172,13 +172,3 @@ fn priorities_that_there_are_not() {
         assert_eq!(error.first().param, "priority", "{priority}");
     }
 }
-
-#[test]
-fn a_field_that_is_null_is_absent() {
-    let body = with(
-        "method",
-        json!({"type": "supervised", "dpo": null, "supervised": {"x": null}}),
-    );
-    assert!(JobSpec::parse(&body).is_ok());
-    assert!(JobSpec::parse(&with("custom_llm_provider", Value::Null)).is_ok());
-}

@@ -116,8 +116,8 @@ async fn sizes_of_bodies() {
     let body = |bytes: usize| format!("{{\"model\": \"{}\"}}", "x".repeat(bytes - 13));
     // What the body of an experiment says may stand in many jobs.
     for (path, most) in [(JOBS, 1 << 20), ("/v1/experiments", 64 << 10)] {
-        let (status, param, _) = app.post_json(path, body(most)).await.error().await;
-        assert_eq!((status, param.as_str()), (400, "training_file"));
+        let (status, _, told) = app.post_json(path, body(most)).await.error().await;
+        assert_eq!((status, told.contains("missing")), (400, true), "{told}");
         let (status, _, told) = app.post_json(path, body(most + 1)).await.error().await;
         assert_eq!(status, 413);
         assert!(told.contains(&format!("{most} bytes")), "{told}");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use taper_server::Token;
-use taper_store::{Limits, ObjectKey};
+use taper_store::{Limits, ObjectKey, Scope};
 
 use crate::app::{JOBS, PURPOSE, ROWS, TestApp, get};
 
@@ -19,6 +19,11 @@ async fn the_figures_follow_the_jobs() {
     app.wait(&job).await;
     let waiting = app.submit(json!({"metadata": {"script": "wait"}})).await;
     app.reach(&waiting, "running").await;
+    let path = format!("{JOBS}/{waiting}");
+    let mut events = app.store.subscribe(&Scope::All);
+    while app.get(&path).await.json().await["metrics"]["step"] != 1 {
+        events.recv().await.unwrap();
+    }
     let answer = app.get("/metrics").await;
     assert!(answer.header("content-type").starts_with("text/plain"));
     let text = answer.text().await;
@@ -29,7 +34,7 @@ async fn the_figures_follow_the_jobs() {
         1.0
     );
     let step = format!("taper_job_step{{job_id=\"{waiting}\"}} ");
-    assert!(value(&text, &step) >= 0.0);
+    assert_eq!(value(&text, &step), 1.0);
     assert_eq!(value(&text, "taper_runs_given_up "), 0.0);
     assert!(value(&text, "taper_commits_total ") >= 4.0);
     assert!(value(&text, "taper_commit_seconds_total ") > 0.0);
