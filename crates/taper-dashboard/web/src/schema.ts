@@ -950,6 +950,10 @@ export interface components {
             training_file: string;
             /** @description Id of an uploaded file of purpose `fine-tune`; excludes `training.eval_split`. */
             validation_file?: string | null;
+            /** @description Which columns of the files are which fields of a row, where they have other names: `{"text": "review", "label": "stars"}`. */
+            columns?: {
+                [key: string]: string;
+            } | null;
             /** @description Your part of the tuned model's name: 1 to 64 letters, digits, `-`, `_`, `.` and blanks. */
             suffix?: string | null;
             /**
@@ -1127,7 +1131,7 @@ export interface components {
             early_stopping_patience?: number | null;
             /**
              * Format: int64
-             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
              * @default null
              */
             max_length?: number | null;
@@ -2204,7 +2208,7 @@ export interface components {
             early_stopping_patience: number | null;
             /**
              * Format: int64
-             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
              * @default null
              */
             max_length: number | null;
@@ -2436,7 +2440,7 @@ export interface components {
          * @description What a warning is about.
          * @enum {string}
          */
-        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "duplicate_rows" | "overfitting" | "unstable_learning_rate" | "cut_by_time";
+        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "similar_labels" | "duplicate_rows" | "overfitting" | "unstable_learning_rate" | "cut_by_time";
     };
     responses: never;
     parameters: never;

@@ -83,7 +83,7 @@ async fn archive(
             attachment(&format!("{}.zip", job.id)),
         ),
     ];
-    Ok((headers, zip(entries)).into_response())
+    Ok((headers, zip(state.store.clone(), entries)).into_response())
 }
 
 async fn entries(state: &AppState, job: &Job, folders: &[&str]) -> Result<Vec<Entry>, ApiError> {
@@ -93,11 +93,9 @@ async fn entries(state: &AppState, job: &Job, folders: &[&str]) -> Result<Vec<En
             .iter()
             .find_map(|folder| artifact.path.strip_prefix(folder));
         let Some(name) = name else { continue };
-        let found = state.store.artifact(job, &artifact.path).await?;
-        let (_, path) = found.ok_or_else(|| ApiError::no_artifact(&job.id, &artifact.path))?;
         entries.push(Entry {
             name: name.to_owned(),
-            path,
+            key: artifact.key(job),
             bytes: artifact.bytes,
         });
     }

@@ -1,5 +1,5 @@
 use std::{
-    fmt, io,
+    io,
     path::Path,
     sync::{Arc, PoisonError, Weak},
     time::Duration,
@@ -8,82 +8,17 @@ use std::{
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::{
-    Store, StoreError,
-    layout::{self, Layout, private_new},
-    store::{Inner, blocking},
+    Limits, Shortage, Space, Store, StoreError,
+    data_dir::DataDir,
+    filesystem::{self, private_new},
+    ground::blocking,
+    store::Inner,
 };
 
 /// The time between two looks at the disk.
-const RHYTHM: Duration = Duration::from_secs(1);
-/// Once short, the disk must have this share of the reserve on top of it, so that work does not flicker at the edge.
-const MARGIN: u64 = 8;
-
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes kept for the database, so that jobs can be cancelled and deleted on a disk that somebody else has filled.
 const RESERVE: u64 = 16 << 20;
-
-/// What the data directory may take.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of the disk that stay free; 0 = none.
-    pub min_free_bytes: u64,
-    /// The most bytes of files, checkpoints, results and database together.
-    pub max_bytes: Option<u64>,
-}
-
-/// Why nothing new may be written for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shortage {
-    /// The disk has fewer bytes left than are to stay free.
-    Disk { free: u64, wanted: u64 },
-    /// The data directory holds more bytes than it may.
-    Quota { used: u64, most: u64 },
-}
-
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Disk { free, wanted } => write!(
-                f,
-                "the disk of the data directory has {} MiB left, and {} MiB are to stay free",
-                free >> 20,
-                wanted >> 20
-            ),
-            Self::Quota { used, most } => write!(
-                f,
-                "the data directory holds {} MiB of the {} MiB that it may",
-                used >> 20,
-                most >> 20
-            ),
-        }
-    }
-}
-
-impl Limits {
-    fn judge(self, space: Space, was_short: bool) -> Option<Shortage> {
-        let margin = if was_short {
-            self.min_free_bytes / MARGIN
-        } else {
-            0
-        };
-        let wanted = self.min_free_bytes.saturating_add(margin);
-        if space.free < wanted {
-            let free = space.free;
-            return Some(Shortage::Disk { free, wanted });
-        }
-        let most = self.max_bytes.filter(|most| space.used > *most)?;
-        let used = space.used;
-        Some(Shortage::Quota { used, most })
-    }
-}
-
-/// Bytes on the disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Space {
-    /// Left for this process on the disk of the data directory, without the reserve.
-    pub free: u64,
-    /// Files, checkpoints, results and database.
-    pub used: u64,
-}
 
 impl Store {
     /// Why nothing new may be written, as of a second ago at most.
@@ -97,7 +32,7 @@ impl Store {
         self.inner().limits
     }
 
-    /// Looks at the disk now, and gives the reserve up or takes it back.
+    /// Looks at the disk now, and frees the reserve or takes it back.
     pub async fn look_at_disk(&self) -> Result<Option<Shortage>, StoreError> {
         let inner = self.inner();
         let was_short = self.shortage().is_some();
@@ -110,7 +45,7 @@ impl Store {
         let shortage = inner.limits.judge(Space { free, used }, was_short);
         if inner.limits.min_free_bytes > 0 {
             let (path, is_short) = (
-                self.layout().reserve(),
+                self.data_dir().reserve(),
                 matches!(shortage, Some(Shortage::Disk { .. })),
             );
             let kept = blocking("cannot keep the reserve", move || reserve(&path, !is_short));
@@ -142,7 +77,7 @@ impl Store {
     }
 
     async fn free_bytes(&self) -> Result<u64, StoreError> {
-        let (root, reserve) = (self.layout().root().to_owned(), self.layout().reserve());
+        let (root, reserve) = (self.data_dir().root().to_owned(), self.data_dir().reserve());
         let keeps_reserve = self.inner().limits.min_free_bytes > 0;
         let free = blocking("cannot measure the disk", move || {
             let spent = keeps_reserve && !reserve.exists();
@@ -160,7 +95,7 @@ impl Store {
         )
         .fetch_one(&mut *self.reader().await?)
         .await?;
-        Ok(known as u64 + self.layout().database_bytes())
+        Ok(known as u64 + self.data_dir().database_bytes())
     }
 
     pub(crate) fn require_space(&self) -> Result<(), StoreError> {
@@ -174,7 +109,7 @@ impl Store {
 /// Looks at the disk as long as anybody has the store.
 pub(crate) async fn watch(store: Weak<Inner>) {
     loop {
-        tokio::time::sleep(RHYTHM).await;
+        tokio::time::sleep(INTERVAL).await;
         let Some(inner) = store.upgrade() else { return };
         match Store::from_inner(inner).look_at_disk().await {
             Ok(_) => {}
@@ -184,19 +119,19 @@ pub(crate) async fn watch(store: Weak<Inner>) {
     }
 }
 
-/// Gives the reserve up on a disk that is full already: opening the database writes.
-pub(crate) fn make_room(layout: &Layout) -> Result<(), StoreError> {
-    let given_up = free_bytes(layout.root()).and_then(|free| match free < RESERVE {
-        true => layout::remove(&layout.reserve()),
+/// Frees the reserve on a disk that is full already: opening the database writes.
+pub(crate) fn make_room(data_dir: &DataDir) -> Result<(), StoreError> {
+    let freed = free_bytes(data_dir.root()).and_then(|free| match free < RESERVE {
+        true => filesystem::remove(&data_dir.reserve()),
         false => Ok(()),
     });
-    given_up.map_err(StoreError::io("cannot give the reserve up"))
+    freed.map_err(StoreError::io("cannot give the reserve up"))
 }
 
 /// Makes the file that keeps the reserve, or removes it.
 fn reserve(path: &Path, wanted: bool) -> io::Result<()> {
     if !wanted {
-        return layout::remove(path);
+        return filesystem::remove(path);
     }
     let file = match private_new(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -205,7 +140,7 @@ fn reserve(path: &Path, wanted: bool) -> io::Result<()> {
     let kept = fallocate(&file, FallocateFlags::empty(), 0, RESERVE);
     kept.map_err(|error| {
         // Half a reserve must not be taken for a whole one.
-        drop(layout::remove(path));
+        drop(filesystem::remove(path));
         error.into()
     })
 }
@@ -219,38 +154,4 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 /// Begins to watch.
 pub(crate) fn start_watching(inner: &Arc<Inner>) {
     tokio::spawn(watch(Arc::downgrade(inner)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shortage_ends_with_some_margin() {
-        let limits = Limits {
-            min_free_bytes: 80,
-            max_bytes: Some(100),
-        };
-        let space = |free, used| Space { free, used };
-        let short = limits.judge(space(79, 0), false);
-        assert_eq!(
-            short,
-            Some(Shortage::Disk {
-                free: 79,
-                wanted: 80
-            })
-        );
-        assert!(limits.judge(space(89, 0), true).is_some());
-        assert_eq!(limits.judge(space(90, 0), true), None);
-        assert_eq!(limits.judge(space(80, 100), false), None);
-        let full = limits.judge(space(80, 101), false);
-        assert_eq!(
-            full,
-            Some(Shortage::Quota {
-                used: 101,
-                most: 100
-            })
-        );
-        assert_eq!(Limits::default().judge(space(0, 9), true), None);
-    }
 }

@@ -1,6 +1,6 @@
 //! Rows to tokens, with a tiny tokenizer and with a real one.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
 use taper_core::{Control, DataFile, RequestedAction, Stop};
@@ -8,6 +8,10 @@ use tokenizers::Tokenizer;
 
 use super::*;
 use crate::{Error, Result};
+
+mod cases;
+mod chats;
+mod families;
 
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
@@ -71,7 +75,7 @@ fn rows(lines: &[Value]) -> Vec<Row> {
         path,
         sha256: String::new(),
     };
-    read_rows(&file, Part::Training).unwrap()
+    read_rows(&file, &BTreeMap::new(), Part::Training).unwrap()
 }
 
 fn encoded(setup: &TokenizerSetup, lines: &[Value], max_length: usize) -> Result<Encoded> {
@@ -84,9 +88,16 @@ fn encoded(setup: &TokenizerSetup, lines: &[Value], max_length: usize) -> Result
         setup,
         source,
         &Classes::of(&rows)?,
-        max_length,
+        to(max_length),
         &Control::new(),
     )
+}
+
+fn to(tokens: usize) -> MaxLength {
+    MaxLength {
+        tokens,
+        raisable: true,
+    }
 }
 
 fn told(result: Result<Encoded>) -> String {
@@ -126,11 +137,56 @@ fn a_completion_is_learned_to_its_end() {
         json!({"prompt": "ab ", "completion": "é"}),
     ];
     let data = encoded(&setup, &lines, 100).unwrap();
-    assert_eq!(shown(&setup.tokenizer, &data, 0), "ab\n[cd<|im_end|>]");
+    assert_eq!(shown(&setup.tokenizer, &data, 0), "ab[cd<|im_end|>]");
     assert_eq!(data.ids[1].last(), Some(&257));
     assert_eq!((data.len(), data.lines.as_slice()), (2, &[1, 2][..]));
-    assert_eq!((data.tokens(), data.label_tokens()), (6 + 6, 3 + 3));
+    assert_eq!((data.tokens(), data.label_tokens()), (5 + 6, 3 + 3));
     assert_eq!(data.truncated, 0);
+}
+
+#[test]
+fn prompt_and_completion_are_one_text() {
+    let setup = setup();
+    for (prompt, completion, wanted) in [
+        ("", "a", "[a<|im_end|>]"),
+        ("a", "", "a[<|im_end|>]"),
+        ("a", "b<|im_end|>", "a[b<|im_end|>]"),
+        ("a<|im_end|>", "", "a<|im_end|>[<|im_end|>]"),
+        ("a\n", "\nb", "a\n[\nb<|im_end|>]"),
+        ("a ", " b", "a [ b<|im_end|>]"),
+    ] {
+        let row = json!({"prompt": prompt, "completion": completion});
+        let data = encoded(&setup, &[row], 100).unwrap();
+        assert_eq!(shown(&setup.tokenizer, &data, 0), wanted);
+    }
+    let alpaca = json!({"instruction": "i", "output": "o"});
+    let data = encoded(&setup, &[alpaca], 1000).unwrap();
+    let text = shown(&setup.tokenizer, &data, 0);
+    assert!(text.ends_with("### Response:[o<|im_end|>]"), "{text}");
+}
+
+#[test]
+fn a_token_that_spans_the_border_is_the_answers() {
+    let mut file = json!(null);
+    let setup = setup();
+    file.clone_from(&serde_json::from_str(&setup.tokenizer.to_string(false).unwrap()).unwrap());
+    file["model"]["merges"] = json!([["\u{10a}", "\u{10a}"]]);
+    file["model"]["vocab"]["\u{10a}\u{10a}"] = json!(258);
+    file["pre_tokenizer"]["use_regex"] = json!(false);
+    let setup = TokenizerSetup {
+        tokenizer: file.to_string().parse().unwrap(),
+        ..setup
+    };
+    let rows = [
+        json!({"prompt": "Q:\n", "completion": "\nYes"}),
+        json!({"prompt": "Q:\n", "completion": "Yes"}),
+    ];
+    let data = encoded(&setup, &rows, 100).unwrap();
+    assert_eq!(data.ids[0][2], 258);
+    assert_eq!((data.targets_of(0), data.targets_of(1)), (5, 4));
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\nYes"}]});
+    let data = encoded(&setup, &[chat], 100).unwrap();
+    assert_eq!(data.label_tokens(), 6);
 }
 
 #[test]
@@ -138,14 +194,14 @@ fn a_cut_that_leaves_nothing_to_learn_is_an_error_with_lines() {
     let setup = setup();
     let long = |n: usize| json!({"prompt": "x".repeat(n), "completion": "yes"});
     let data = encoded(&setup, &[long(3), long(7)], 9).unwrap();
-    assert_eq!(shown(&setup.tokenizer, &data, 1), "xxxxxxx\n[y]");
+    assert_eq!(shown(&setup.tokenizer, &data, 1), "xxxxxxx[ye]");
     assert_eq!(data.truncated, 1);
     let mut lines = vec![long(3)];
     lines.extend((0..7).map(|_| long(9)));
     let message = told(encoded(&setup, &lines, 9));
     assert!(
         message.starts_with(
-            "training_file invalid_training_file: line 2: none of the first 9 of its 14 tokens"
+            "training_file invalid_training_file: line 2: none of the first 9 of its 13 tokens"
         ),
         "{message}"
     );
@@ -187,7 +243,7 @@ fn a_template_may_write_the_last_turn_differently() {
 #[test]
 fn chats_that_a_template_cannot_take_are_named_by_line() {
     let chat = |role: &str| json!({"messages": [{"role": role, "content": "q"}, {"role": "assistant", "content": "a"}]});
-    let counting = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}";
+    let counting = "{% for m in messages %}{{ m.content | length }}{% endfor %}";
     let setup = setup_with(json!({"eos_token": "<|im_end|>", "chat_template": counting}));
     let message = told(encoded(&setup, &[chat("user")], 100));
     assert!(
@@ -269,7 +325,14 @@ fn a_wish_to_stop_is_heard() {
         rows: &rows,
         part: Part::Training,
     };
-    let error = encode(&setup(), source, &Classes::of(&rows).unwrap(), 9, &control).unwrap_err();
+    let error = encode(
+        &setup(),
+        source,
+        &Classes::of(&rows).unwrap(),
+        to(9),
+        &control,
+    )
+    .unwrap_err();
     assert!(matches!(error, Error::Stopped(Stop::Cancelled)), "{error}");
 }
 
@@ -293,13 +356,13 @@ fn real_data_become_the_same_tokens_as_in_python() {
             path: fixtures.join("data").join(name),
             sha256: String::new(),
         };
-        let rows = read_rows(&file, Part::Training).unwrap();
+        let rows = read_rows(&file, &BTreeMap::new(), Part::Training).unwrap();
         let source = Source {
             rows: &rows,
             part: Part::Training,
         };
         let classes = Classes::of(&rows).unwrap();
-        let data = encode(&setup, source, &classes, max_length, &Control::new()).unwrap();
+        let data = encode(&setup, source, &classes, to(max_length), &Control::new()).unwrap();
         let sum: u64 = data.ids.iter().flatten().map(|id| u64::from(*id)).sum();
         (
             data.len(),

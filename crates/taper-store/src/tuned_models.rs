@@ -1,15 +1,9 @@
 //! Models that jobs have made: found by name, and deleted without their jobs.
 
-use std::path::PathBuf;
-
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::JobState;
 
-use crate::{
-    Checkpoint, Job, Scope, Store, StoreError, layout,
-    store::{blocking, now},
-    writer::{Command, Tx},
-};
+use crate::{Checkpoint, Job, ObjectKey, Scope, Store, StoreError, ground::now, writer::Tx};
 
 /// Between the name of a tuned model and the step of one of its checkpoints.
 const CHECKPOINT_MARK: &str = ":ckpt-step-";
@@ -30,12 +24,6 @@ pub struct TunedFrom {
     pub job: Job,
     /// The state at a step, where the name tells one; else the result.
     pub checkpoint: Option<Checkpoint>,
-}
-
-/// A model whose row has gone: its job, and the checkpoint's folder if it was one.
-pub(crate) struct Gone {
-    job: String,
-    checkpoint: Option<String>,
 }
 
 /// What a name is to stand for when its users are looked for.
@@ -92,23 +80,14 @@ impl Store {
     /// [`StoreError::ModelInUse`] while a job that has not ended starts from it.
     pub async fn delete_model(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
         let (scope, name) = (scope.clone(), name.to_owned());
-        let gone = self
-            .write(|reply| Command::DeleteModel(scope, name, reply))
-            .await?;
-        let Some(Gone { job, checkpoint }) = gone else {
+        let gone = self.write(|tx| Box::pin(tx.delete_model(scope, name)));
+        let Some(gone) = gone.await? else {
             return Ok(false);
         };
-        let folders: Vec<PathBuf> = match checkpoint {
-            Some(folder) => vec![self.layout().checkpoint(&job, &folder)],
-            None => {
-                let output = self.run_dir(&job).join("output");
-                MODEL_FOLDERS.map(|folder| output.join(folder)).to_vec()
-            }
-        };
-        blocking("cannot remove a model", move || {
-            folders.iter().try_for_each(|folder| layout::remove(folder))
-        })
-        .await?;
+        for key in gone {
+            let deleted = self.objects().delete(&key).await;
+            deleted.map_err(StoreError::io("cannot remove a model"))?;
+        }
         Ok(true)
     }
 }
@@ -148,47 +127,43 @@ async fn find(
     Ok(None)
 }
 
-impl Tx<'_> {
-    pub(crate) async fn delete_model(
+impl Tx {
+    /// Deletes the rows, and tells what has lost its own.
+    async fn delete_model(
         &mut self,
-        scope: &Scope,
-        name: &str,
-    ) -> Result<Option<Gone>, StoreError> {
-        let Some((job, step)) = find(self.connection, scope, name).await? else {
+        scope: Scope,
+        name: String,
+    ) -> Result<Option<Vec<ObjectKey>>, StoreError> {
+        let Some((job, step)) = find(&mut self.connection, &scope, &name).await? else {
             return Ok(None);
         };
-        self.require_unused(name, Span::Name).await?;
+        self.require_unused(&name, Span::Name).await?;
         let Some(step) = step else {
             self.forget_result(&job).await?;
-            return Ok(Some(Gone {
-                job: job.id,
-                checkpoint: None,
-            }));
+            let gone = MODEL_FOLDERS.map(|folder| ObjectKey::artifact(&job.id, folder));
+            return Ok(Some(gone.into()));
         };
         let folder: Option<String> = sqlx::query_scalar(
             "delete from checkpoints where job = ? and step = ? returning folder",
         )
         .bind(job.row)
         .bind(step as i64)
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
-        Ok(folder.map(|folder| Gone {
-            job: job.id,
-            checkpoint: Some(folder),
-        }))
+        Ok(folder.map(|folder| vec![ObjectKey::checkpoint(&job.id, &folder)]))
     }
 
     async fn forget_result(&mut self, job: &Job) -> Result<(), StoreError> {
         sqlx::query("update jobs set model_deleted_at = ? where row = ?")
             .bind(now())
             .bind(job.row)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         for folder in MODEL_FOLDERS {
             sqlx::query("delete from artifacts where job = ? and path like ?")
                 .bind(job.row)
                 .bind(format!("{folder}/%"))
-                .execute(&mut *self.connection)
+                .execute(&mut self.connection)
                 .await?;
         }
         Ok(())
@@ -219,7 +194,7 @@ impl Tx<'_> {
         .bind(model)
         .bind(CHECKPOINT_MARK)
         .bind(span == Span::Checkpoints)
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
         match user {
             Some(job) => Err(StoreError::ModelInUse {

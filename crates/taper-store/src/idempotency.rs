@@ -1,8 +1,7 @@
 use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};
-use taper_core::{JobSpec, Project};
 
-use crate::{Store, StoreError, store::now, writer::Tx};
+use crate::{Store, StoreError, ground::now, writer::Tx};
 
 /// How long a request counts as the one that a client's retry repeats. Clients wait some seconds; who asks for the same later means it.
 const RETRY_SECONDS: i64 = 2 * 60;
@@ -20,25 +19,6 @@ pub struct Once {
     pub digest: String,
     /// The client says that it repeats itself: the same digest shortly before is the same request.
     pub retried: bool,
-}
-
-/// A job that is to be made.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewJob {
-    pub spec: JobSpec,
-    /// Whose it will be; the files and models that it names must be the same project's.
-    pub project: Project,
-    pub once: Option<Once>,
-}
-
-impl From<JobSpec> for NewJob {
-    fn from(spec: JobSpec) -> Self {
-        Self {
-            spec,
-            project: Project::default(),
-            once: None,
-        }
-    }
 }
 
 impl Once {
@@ -105,13 +85,13 @@ async fn find_repeated(
     Ok(object)
 }
 
-impl Tx<'_> {
+impl Tx {
     pub(crate) async fn made_before(
         &mut self,
         once: Option<&Once>,
     ) -> Result<Option<String>, StoreError> {
         match once {
-            Some(once) => find(self.connection, once).await,
+            Some(once) => find(&mut self.connection, once).await,
             None => Ok(None),
         }
     }
@@ -132,7 +112,7 @@ impl Tx<'_> {
         .bind(&once.digest)
         .bind(object)
         .bind(now())
-        .execute(&mut *self.connection)
+        .execute(&mut self.connection)
         .await?;
         Ok(())
     }
@@ -144,7 +124,7 @@ impl Tx<'_> {
         )
         .bind(now() - KEY_SECONDS)
         .bind(now() - RETRY_SECONDS)
-        .execute(&mut *self.connection)
+        .execute(&mut self.connection)
         .await?;
         Ok(())
     }
