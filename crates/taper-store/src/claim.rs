@@ -2,10 +2,7 @@
 
 use taper_core::{Bytes, JobState, Level, NewEvent};
 
-use crate::{
-    Change, Job, Store, StoreError, Transition, jobs,
-    writer::{Command, Tx},
-};
+use crate::{Change, Job, Store, StoreError, Transition, job, writer::Tx};
 
 /// The memory that the next job may take.
 #[derive(Debug, Clone, Copy)]
@@ -76,13 +73,13 @@ impl Store {
         if self.shortage().is_some() {
             return Ok(Claim::Nothing);
         }
-        self.write(|reply| Command::Claim(free_memory, told, reply))
+        self.write(move |tx| Box::pin(tx.claim(free_memory, told)))
             .await
     }
 }
 
-impl Tx<'_> {
-    pub(crate) async fn claim(
+impl Tx {
+    async fn claim(
         &mut self,
         free_memory: FreeMemory,
         told: Option<Waiting>,
@@ -90,7 +87,7 @@ impl Tx<'_> {
         let next: Option<String> = sqlx::query_scalar(
             "select id from jobs where state = 'queued' order by priority desc, row limit 1",
         )
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
         let Some(id) = next else {
             return Ok(Claim::Nothing);
@@ -121,7 +118,7 @@ impl Tx<'_> {
         free: FreeMemory,
         told: Option<Waiting>,
     ) -> Result<Option<Waiting>, StoreError> {
-        let Some(job) = jobs::find(self.connection, id).await? else {
+        let Some(job) = job::find(&mut self.connection, id).await? else {
             return Ok(None);
         };
         let needed = job.plan.as_ref().map_or(0, |plan| plan.memory.total());
@@ -147,7 +144,7 @@ impl Tx<'_> {
     async fn last_seq(&mut self, job: i64) -> Result<i64, StoreError> {
         let last = sqlx::query_scalar("select coalesce(max(seq), 0) from events where job = ?")
             .bind(job)
-            .fetch_one(&mut *self.connection)
+            .fetch_one(&mut self.connection)
             .await?;
         Ok(last)
     }
