@@ -68,6 +68,7 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(artifacts::list_artifacts))
         .routes(routes!(artifacts::download_artifact))
         .routes(routes!(archive::download_archive))
+        .routes(routes!(archive::download_model))
         .routes(routes!(models::list_models))
         .routes(routes!(models::find_model, models::delete_model))
         .routes(routes!(

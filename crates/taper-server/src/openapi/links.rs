@@ -9,13 +9,14 @@ const FIRST: &str = "$response.body#/data/0/id";
 
 const FILE: [&str; 3] = ["find_file", "download_file", "delete_file"];
 const UPLOAD: [&str; 3] = ["add_upload_part", "complete_upload", "cancel_upload"];
-const JOB: [&str; 12] = [
+const JOB: [&str; 13] = [
     "find_job",
     "list_events",
     "list_checkpoints",
     "list_artifacts",
     "find_metrics",
     "download_archive",
+    "download_model",
     "cancel_job",
     "pause_job",
     "resume_job",

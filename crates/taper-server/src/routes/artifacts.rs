@@ -48,14 +48,14 @@ pub(crate) async fn download_artifact(
 ) -> Result<Response, ApiError> {
     let job = find_job(&state, &caller.scope, &id).await?;
     let found = state.store.artifact(&job, &path).await?;
-    let (artifact, path) = found.ok_or_else(|| ApiError::no_artifact(&id, &path))?;
+    let artifact = found.ok_or_else(|| ApiError::no_artifact(&id, &path))?;
     let download = Download {
-        path,
+        key: artifact.key(&job),
         name: base_name(&artifact.path).to_owned(),
         bytes: artifact.bytes,
         sha256: artifact.sha256,
     };
-    download.answer(&headers).await
+    download.answer(&state.store, &headers).await
 }
 
 fn base_name(path: &str) -> &str {

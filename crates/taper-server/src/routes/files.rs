@@ -35,7 +35,11 @@ pub(crate) async fn create_file(
     new: Create<MultipartUpload>,
 ) -> Answer<FileObject> {
     let project = new.project();
-    answer(new.body.store_file(&state.store, project, new.once).await?)
+    answer(
+        new.body
+            .store_file(&state.store, project, new.idempotency)
+            .await?,
+    )
 }
 
 /// Which files are wanted.
@@ -114,12 +118,12 @@ pub(crate) async fn find_file(file: Named) -> Answer<FileObject> {
 pub(crate) async fn download_file(named: Named, headers: HeaderMap) -> Result<Response, ApiError> {
     let file = named.file().await?;
     let download = Download {
-        path: named.state.store.file_path(&file.id),
+        key: file.key(),
         name: file.filename,
         bytes: file.bytes,
         sha256: file.sha256,
     };
-    download.answer(&headers).await
+    download.answer(&named.state.store, &headers).await
 }
 
 /// Delete a file

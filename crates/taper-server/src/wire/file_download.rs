@@ -1,15 +1,11 @@
-use std::{
-    io::{Seek, SeekFrom},
-    path::PathBuf,
-};
+use std::ops::Range;
 
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use taper_store::open_listed;
-use tokio::{fs::File, io::AsyncReadExt, task::spawn_blocking};
+use taper_store::{ObjectKey, Store};
 use tokio_util::io::ReaderStream;
 
 use super::{
@@ -19,7 +15,7 @@ use super::{
 
 /// A file to be sent, with what is known of it.
 pub(crate) struct Download {
-    pub(crate) path: PathBuf,
+    pub(crate) key: ObjectKey,
     /// The name under which a browser keeps it.
     pub(crate) name: String,
     pub(crate) bytes: u64,
@@ -29,7 +25,11 @@ pub(crate) struct Download {
 
 impl Download {
     /// Answers with the file or the part that the headers ask for, or tells that the client has it already.
-    pub(crate) async fn answer(self, request: &HeaderMap) -> Result<Response, ApiError> {
+    pub(crate) async fn answer(
+        self,
+        store: &Store,
+        request: &HeaderMap,
+    ) -> Result<Response, ApiError> {
         let etag = format!("\"{}\"", self.sha256);
         if has_already(request, &etag) {
             return Ok((StatusCode::NOT_MODIFIED, self.headers(&etag)).into_response());
@@ -40,14 +40,14 @@ impl Download {
             .filter(|_| still_the_same(request, &etag));
         match byte_range::parse(wish, self.bytes) {
             ByteRange::Whole => {
-                let body = self.body(0, self.bytes).await?;
+                let body = self.body(store, 0..self.bytes).await?;
                 let length = [(header::CONTENT_LENGTH, HeaderValue::from(self.bytes))];
                 Ok((self.headers(&etag), length, body).into_response())
             }
             ByteRange::Part(part) => {
                 let (length, total) = (part.end - part.start, self.bytes);
-                let body = self.body(part.start, length).await?;
                 let content_range = format!("bytes {}-{}/{total}", part.start, part.end - 1);
+                let body = self.body(store, part).await?;
                 let headers = [
                     (header::CONTENT_LENGTH, HeaderValue::from(length)),
                     (header::CONTENT_RANGE, value(&content_range)),
@@ -80,17 +80,10 @@ impl Download {
         ]
     }
 
-    async fn body(&self, start: u64, length: u64) -> Result<Body, ApiError> {
-        let (path, bytes) = (self.path.clone(), self.bytes);
-        let opened = spawn_blocking(move || {
-            let mut file = open_listed(&path, bytes)?;
-            let cannot = |error| ApiError::internal(format_args!("cannot seek: {error}"));
-            file.seek(SeekFrom::Start(start)).map_err(cannot)?;
-            Ok::<_, ApiError>(File::from_std(file).take(length))
-        });
-        let file = opened.await.map_err(ApiError::internal)??;
+    async fn body(&self, store: &Store, range: Range<u64>) -> Result<Body, ApiError> {
+        let reader = store.open_object(&self.key, self.bytes, range).await?;
         Ok(Body::from_stream(ReaderStream::with_capacity(
-            file,
+            reader,
             64 << 10,
         )))
     }

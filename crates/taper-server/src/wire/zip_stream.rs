@@ -1,28 +1,28 @@
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::io::{self, BufReader, Write};
 
 use axum::body::Body;
-use taper_store::open_listed;
-use tokio::sync::mpsc;
+use taper_store::{ObjectKey, Store};
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::io::SyncIoBridge;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 /// A file to be put into an archive.
 pub(crate) struct Entry {
     /// Its name in the archive.
     pub(crate) name: String,
-    pub(crate) path: PathBuf,
+    pub(crate) key: ObjectKey,
     pub(crate) bytes: u64,
 }
 
 /// Bytes handed over at once.
 const PIECE: usize = 64 << 10;
+/// Bytes read at once.
+const READ: usize = 1 << 20;
 /// Pieces that may wait for a slow client; then reading pauses.
 const AHEAD: usize = 4;
 
 /// Streams a zip of the entries while it is made, on a blocking thread. A client sees a failure as a body that breaks off.
-pub(crate) fn zip(entries: Vec<Entry>) -> Body {
+pub(crate) fn zip(store: Store, entries: Vec<Entry>) -> Body {
     let (sender, mut receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
         let pipe = Pipe {
@@ -30,7 +30,7 @@ pub(crate) fn zip(entries: Vec<Entry>) -> Body {
             piece: Vec::with_capacity(PIECE),
         };
         let pieces = pipe.sender.clone();
-        if let Err(error) = write(pipe, &entries) {
+        if let Err(error) = write(pipe, &store, &entries) {
             tracing::error!(%error, "an archive broke off");
             // The client may be gone, which is then what broke it.
             let _ = pieces.blocking_send(Err(error));
@@ -41,12 +41,14 @@ pub(crate) fn zip(entries: Vec<Entry>) -> Body {
     }))
 }
 
-fn write(pipe: Pipe, entries: &[Entry]) -> io::Result<()> {
+fn write(pipe: Pipe, store: &Store, entries: &[Entry]) -> io::Result<()> {
+    let runtime = Handle::current();
     let mut archive = ZipWriter::new_stream(pipe);
     for entry in entries {
         archive.start_file(&entry.name, options(entry))?;
-        let file = open_listed(&entry.path, entry.bytes).map_err(io::Error::other)?;
-        io::copy(&mut &file, &mut archive)?;
+        let opened = runtime.block_on(store.open_object(&entry.key, entry.bytes, 0..entry.bytes));
+        let reader = SyncIoBridge::new(opened.map_err(io::Error::other)?);
+        io::copy(&mut BufReader::with_capacity(READ, reader), &mut archive)?;
     }
     archive.finish()?.into_inner().flush()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use taper_server::Token;
-use taper_store::{Limits, Scope};
+use taper_store::{Limits, ObjectKey, Scope};
 
 use crate::app::{JOBS, PURPOSE, ROWS, TestApp, get};
 
@@ -95,7 +95,7 @@ async fn a_job_tells_what_it_has_on_the_disk() {
 async fn a_replaced_file_is_not_handed_out() {
     let app = TestApp::start().await;
     let file = app.upload(ROWS).await;
-    let path = app.store.file_path(&file);
+    let path = app.store.local(&ObjectKey::file(&file)).await.unwrap();
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
     let answer = app.get(&format!("/v1/files/{file}/content")).await;

@@ -56,6 +56,7 @@ B44 | GET | /v1/fine_tuning/jobs/ftjob-none/metrics | 404 | id | 'ftjob-none'
 B44 | GET | /v1/fine_tuning/jobs/ftjob-none/artifacts | 404 | id | 'ftjob-none'
 B44 | GET | /v1/fine_tuning/jobs/ftjob-none/artifacts/x | 404 | id | 'ftjob-none'
 B44 | GET | /v1/fine_tuning/jobs/ftjob-none/adapter.zip | 404 | id | 'ftjob-none'
+B44 | GET | /v1/fine_tuning/jobs/ftjob-none/model.zip | 404 | id | 'ftjob-none'
 "#;
 
 /// B37 to B45.

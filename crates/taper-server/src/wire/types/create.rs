@@ -16,6 +16,9 @@ pub struct CreateFineTuningJob {
     /// Id of an uploaded file of purpose `fine-tune`; excludes `training.eval_split`.
     #[schema(required = false)]
     pub validation_file: Option<String>,
+    /// Which columns of the files are which fields of a row, where they have other names: `{"text": "review", "label": "stars"}`.
+    #[schema(required = false)]
+    pub columns: Option<BTreeMap<String, String>>,
     /// Your part of the tuned model's name: 1 to 64 letters, digits, `-`, `_`, `.` and blanks.
     #[schema(required = false, min_length = 1, max_length = 64)]
     pub suffix: Option<String>,
