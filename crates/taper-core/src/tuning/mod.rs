@@ -62,6 +62,14 @@ impl TaskType {
         }
     }
 
+    /// The figure by which an experiment compares runs where none is asked for.
+    pub fn usual_objective(self) -> &'static str {
+        match self {
+            Self::SeqCls => "valid_accuracy",
+            Self::CausalLm => "valid_loss",
+        }
+    }
+
     /// The names of the figures that an evaluation gives.
     pub fn measured_by(self) -> &'static [&'static str] {
         match self {
