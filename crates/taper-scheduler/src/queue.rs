@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use taper_store::{Job, Store, StoreError};
+use taper_store::{Claim, Job, Store, StoreError, Waiting};
 use tokio::sync::Notify;
 
 use crate::reservations::{Reservation, Reservations};
@@ -21,8 +21,8 @@ pub(crate) struct Queue {
     memory_limit: Option<u64>,
     /// Attempts that still run though the server has started anew.
     running: Mutex<Vec<Job>>,
-    /// One claim at a time, so that two of them do not both count on the same memory.
-    turn: tokio::sync::Mutex<()>,
+    /// The job that was told last that it waits. One claim at a time, so that two of them do not both count on the same memory.
+    told: tokio::sync::Mutex<Option<Waiting>>,
     /// Rung when a job has been queued or memory has become free.
     changed: Notify,
 }
@@ -47,7 +47,7 @@ impl Queue {
             reservations,
             memory_limit,
             running: Mutex::new(running),
-            turn: tokio::sync::Mutex::default(),
+            told: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -55,13 +55,19 @@ impl Queue {
     /// Claims the next job, unless the running ones leave it too little memory: then it waits, and so do those behind it, or a large job
     /// would never have its turn.
     pub(crate) async fn claim(&self) -> Result<Option<Claimed>, StoreError> {
-        let _turn = self.turn.lock().await;
+        let mut told = self.told.lock().await;
         if let Some(job) = self.take_running() {
             return Ok(Some(self.claimed(job, true)));
         }
         let free = self.reservations.free(self.memory_limit);
-        let job = self.store.claim_within(free).await?;
-        Ok(job.map(|job| self.claimed(job, false)))
+        match self.store.claim_within(free, told.clone()).await? {
+            Claim::Nothing => Ok(None),
+            Claim::Waits(waiting) => {
+                *told = Some(waiting);
+                Ok(None)
+            }
+            Claim::Job(job) => Ok(Some(self.claimed(*job, false))),
+        }
     }
 
     fn take_running(&self) -> Option<Job> {

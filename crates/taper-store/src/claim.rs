@@ -4,11 +4,6 @@ use taper_core::{Bytes, JobState, Level, NewEvent};
 
 use crate::{Change, Job, Store, StoreError, Transition, job, writer::Tx};
 
-/// How the event of a job begins that waits for others to give memory back.
-const WAITING: &str = "Waiting for memory";
-/// How it ends where that may take until the end of the server.
-const ABANDONED: &str = "which a restart of the server frees";
-
 /// The memory that the next job may take.
 #[derive(Debug, Clone, Copy)]
 pub struct FreeMemory {
@@ -25,51 +20,84 @@ impl FreeMemory {
     };
 
     /// What a job is told that needs more.
-    fn waiting(self, needed: u64) -> String {
+    fn message(self, needed: u64) -> String {
         let (needed, free) = (Bytes(needed), Bytes(self.bytes));
-        let told = format!("{WAITING}: the job needs {needed}, the running ones leave {free}");
+        let told =
+            format!("Waiting for memory: the job needs {needed}, the running ones leave {free}");
         match self.abandoned {
             0 => told,
             bytes => format!(
-                "{told}; runs that were given up and have not ended hold {}, {ABANDONED}",
+                "{told}; runs that were given up and have not ended hold {}, which a restart of the server frees",
                 Bytes(bytes)
             ),
         }
     }
+}
 
-    /// Tells whether a message of a job's log says why it waits.
-    fn is_told_by(self, message: &str) -> bool {
-        message.starts_with(WAITING) && (self.abandoned == 0 || message.ends_with(ABANDONED))
-    }
+/// What a claim has come to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claim {
+    /// No job is queued, or there is no space for a run.
+    Nothing,
+    /// The next job needs more memory than is free; those behind it wait with it.
+    Waits(Waiting),
+    Job(Box<Job>),
+}
+
+/// A job whose log says that it waits for memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    job: String,
+    /// The number of the event that says so; what has been logged since has told something else.
+    seq: i64,
+    /// It says as well that this may take until the end of the server.
+    may_last: bool,
 }
 
 impl Store {
     /// Takes the next job of the queue and makes it running under a new attempt. Without space all wait.
     pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
-        self.claim_within(FreeMemory::UNLIMITED).await
+        match self.claim_within(FreeMemory::UNLIMITED, None).await? {
+            Claim::Job(job) => Ok(Some(*job)),
+            Claim::Nothing | Claim::Waits(_) => Ok(None),
+        }
     }
 
-    /// As [`Store::claim`], but a job whose plan needs more bytes of memory than are free waits, and its log says so.
-    pub async fn claim_within(&self, free_memory: FreeMemory) -> Result<Option<Job>, StoreError> {
+    /// As [`Store::claim`], but a job whose plan needs more bytes of memory than are free waits. Its log says so, unless it is `told`, as
+    /// the claim before has answered.
+    pub async fn claim_within(
+        &self,
+        free_memory: FreeMemory,
+        told: Option<Waiting>,
+    ) -> Result<Claim, StoreError> {
         if self.shortage().is_some() {
-            return Ok(None);
+            return Ok(Claim::Nothing);
         }
-        self.write(move |tx| Box::pin(tx.claim(free_memory))).await
+        self.write(move |tx| Box::pin(tx.claim(free_memory, told)))
+            .await
     }
 }
 
 impl Tx {
-    async fn claim(&mut self, free_memory: FreeMemory) -> Result<Option<Job>, StoreError> {
+    async fn claim(
+        &mut self,
+        free_memory: FreeMemory,
+        told: Option<Waiting>,
+    ) -> Result<Claim, StoreError> {
         let next: Option<String> = sqlx::query_scalar(
             "select id from jobs where state = 'queued' order by priority desc, row limit 1",
         )
         .fetch_optional(&mut self.connection)
         .await?;
-        let Some(id) = next else { return Ok(None) };
-        if free_memory.bytes < u64::MAX && self.waits_for_memory(&id, free_memory).await? {
-            return Ok(None);
+        let Some(id) = next else {
+            return Ok(Claim::Nothing);
+        };
+        if free_memory.bytes < u64::MAX
+            && let Some(waiting) = self.wait_for_memory(&id, free_memory, told).await?
+        {
+            return Ok(Claim::Waits(waiting));
         }
-        self.transition(&Transition {
+        let start = Transition {
             job: id,
             from: &[JobState::Queued],
             attempt: None,
@@ -77,30 +105,47 @@ impl Tx {
             level: Level::Info,
             message: "Fine-tuning job started".to_owned(),
             change: Change::default(),
-        })
-        .await
+        };
+        let claimed = self.transition(&start).await?;
+        Ok(claimed.map_or(Claim::Nothing, |job| Claim::Job(Box::new(job))))
     }
 
-    /// Tells whether a job needs more memory than is free, and notes in its log, once, that it waits for it; and once more when it
-    /// may wait without end.
-    async fn waits_for_memory(&mut self, id: &str, free: FreeMemory) -> Result<bool, StoreError> {
+    /// Notes in the log of a job that needs more memory than is free, once, that it waits for it, and once more when it may wait without
+    /// end; `None` when it need not wait.
+    async fn wait_for_memory(
+        &mut self,
+        id: &str,
+        free: FreeMemory,
+        told: Option<Waiting>,
+    ) -> Result<Option<Waiting>, StoreError> {
         let Some(job) = job::find(&mut self.connection, id).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let needed = job.plan.as_ref().map_or(0, |plan| plan.memory.total());
         if needed <= free.bytes {
-            return Ok(false);
+            return Ok(None);
         }
-        let last: Option<String> = sqlx::query_scalar(
-            "select message from events where job = ? order by seq desc limit 1",
-        )
-        .bind(job.row)
-        .fetch_optional(&mut self.connection)
-        .await?;
-        if !last.is_some_and(|message| free.is_told_by(&message)) {
-            let event = NewEvent::message(Level::Info, free.waiting(needed));
-            self.log(&job.key(), &[event]).await?;
+        let may_last = free.abandoned > 0;
+        let last = self.last_seq(job.row).await?;
+        let told = told.filter(|it| it.job == id && it.seq == last && (it.may_last || !may_last));
+        if told.is_some() {
+            return Ok(told);
         }
-        Ok(true)
+        let event = NewEvent::message(Level::Info, free.message(needed));
+        self.log(&job.key(), &[event]).await?;
+        Ok(Some(Waiting {
+            job: job.id,
+            seq: self.last_seq(job.row).await?,
+            may_last,
+        }))
+    }
+
+    /// The number of the last event in a job's log.
+    async fn last_seq(&mut self, job: i64) -> Result<i64, StoreError> {
+        let last = sqlx::query_scalar("select coalesce(max(seq), 0) from events where job = ?")
+            .bind(job)
+            .fetch_one(&mut self.connection)
+            .await?;
+        Ok(last)
     }
 }

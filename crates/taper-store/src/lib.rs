@@ -59,7 +59,7 @@ mod writer;
 pub use artifacts::Artifact;
 pub use backup::{Copied, Extent, back_up, restore};
 pub use checkpoints::Checkpoint;
-pub use claim::FreeMemory;
+pub use claim::{Claim, FreeMemory, Waiting};
 pub use curves::{Curve, CurveQuery};
 pub use database::{Examined, examine};
 pub use error::StoreError;

@@ -3,8 +3,8 @@ use std::fs;
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use taper_core::{CheckpointFiles, JobState, Memory, Metrics, Plan, Project, RequestedAction};
 use taper_store::{
-    Artifact, Change, FileRecord, FreeMemory, Job, JobFilter, JobResult, MetadataFilter, Scope,
-    StoreError, Transition,
+    Artifact, Change, Claim, FileRecord, FreeMemory, Job, JobFilter, JobResult, MetadataFilter,
+    Scope, StoreError, Transition,
 };
 
 use crate::{checkpoint, create, enqueue, file_path, run, store, to};
@@ -111,10 +111,14 @@ async fn a_job_that_waits_for_memory_is_told_once_more_when_that_may_not_end() {
         ..to(&job, &[JobState::ValidatingFiles], JobState::Queued)
     };
     store.transition(queued).await.unwrap().unwrap();
+    let mut told = None;
     for abandoned in [0, 0, 500, 500] {
         let bytes = 400;
-        let claimed = store.claim_within(FreeMemory { bytes, abandoned });
-        assert_eq!(claimed.await.unwrap(), None);
+        let claimed = store.claim_within(FreeMemory { bytes, abandoned }, told);
+        let Claim::Waits(waiting) = claimed.await.unwrap() else {
+            panic!("it does not wait");
+        };
+        told = Some(waiting);
     }
     let events = store.events_after(&job, 0, 10).await.unwrap();
     let told = events.iter().map(|event| event.message.as_str());
