@@ -14,6 +14,7 @@ mod metrics;
 mod openai;
 mod plan;
 mod schedule;
+mod settings;
 mod start;
 mod state;
 mod trainer;
@@ -33,6 +34,7 @@ pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
 pub use plan::{Bytes, Disk, Memory, Plan};
 pub use schedule::SchedulerType;
+pub use settings::{Setting, SettingKind};
 pub use start::{StartFrom, StartWeights};
 pub use state::{Action, JobState, UnknownState, Wish};
 pub use trainer::{
@@ -41,6 +43,7 @@ pub use trainer::{
 };
 pub use training::{Interval, Training};
 pub use tuning::{
-    Layerwise, Lora, Method, PromptInit, PromptTuning, TargetModules, TaskType, Tuning,
+    Full, Layerwise, Lora, Method, Produces, PromptInit, PromptTuning, TargetModules, TaskType,
+    Tuning,
 };
 pub use warning::{OVERFITTING_FROM, UNSTABLE_FROM, Warning, WarningCode};

@@ -50,7 +50,7 @@ pub(crate) fn method(
     errors: &mut Vec<FieldError>,
 ) -> Option<Tuning> {
     let mut fields = Fields::new("method", object);
-    let words = ["supervised"].into_iter().chain(Method::NAMES);
+    let words = ["supervised"].into_iter().chain(Method::names());
     let words: Vec<_> = words.map(|name| (name, name)).collect();
     let kind = fields.choice("type", &words);
     fields.require("type", kind.is_some());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use taper_core::{
-    Control, DataFile, Defaults, FieldError, JobSpec, Method, RunSpec, StartWeights, TaskType,
+    Control, DataFile, Defaults, FieldError, Full, JobSpec, Method, RunSpec, StartWeights, TaskType,
     Training, Warning,
 };
 
@@ -176,7 +176,7 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
         return Ok(());
     };
     let (folder, classes) = (&opened.folder, rows.classes.len());
-    let model = Model::outline(folder, &opened.weights, &Method::Full, rows.task, classes)?;
+    let model = Model::outline(folder, &opened.weights, &Method::Full(Full {}), rows.task, classes)?;
     let names: Vec<_> = model.parameters.list.into_iter().map(|p| p.name).collect();
     let rates = LayerRates::new(layerwise, folder.arch.layers())?;
     let param = "tuning.learning_rates";
@@ -207,7 +207,7 @@ fn max_length(folder: &ModelFolder, method: &Method) -> u64 {
 pub(crate) fn virtual_tokens(method: &Method) -> u64 {
     match method {
         Method::PromptTuning(prompt) => prompt.num_virtual_tokens,
-        Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
+        Method::Full(_) | Method::Layerwise(_) | Method::Lora(_) => 0,
     }
 }
 

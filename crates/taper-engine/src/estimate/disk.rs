@@ -19,7 +19,7 @@ pub(crate) fn disk(
     let checkpoint = 3 * trained + AROUND;
     let training = &run.spec.training;
     let published = match &run.spec.tuning.method {
-        Method::Full | Method::Layerwise(_) => model.total_parameters() * F32,
+        Method::Full(_) | Method::Layerwise(_) => model.total_parameters() * F32,
         Method::Lora(_) | Method::PromptTuning(_) => trained,
     };
     Disk {

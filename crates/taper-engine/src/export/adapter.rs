@@ -25,7 +25,7 @@ fn stored_name(method: &Method, name: &str) -> String {
     match method {
         Method::PromptTuning(_) if name == PROMPT => name.to_owned(),
         Method::PromptTuning(_) => format!("base_model.{name}"),
-        Method::Lora(_) | Method::Full | Method::Layerwise(_) => format!("base_model.model.{name}"),
+        Method::Lora(_) | Method::Full(_) | Method::Layerwise(_) => format!("base_model.model.{name}"),
     }
 }
 
@@ -34,7 +34,7 @@ pub(super) fn write_adapter(export: &Export<'_>, dir: &Path) -> Result<()> {
     let config = match method {
         Method::Lora(lora) => lora_config(export, lora)?,
         Method::PromptTuning(prompt) => prompt_config(export, prompt),
-        Method::Full | Method::Layerwise(_) => {
+        Method::Full(_) | Method::Layerwise(_) => {
             return Err(refuse(dir, "the method has no adapter"));
         }
     };

@@ -10,7 +10,7 @@ pub(super) fn card(export: &Export<'_>) -> String {
     let (library, what) = match spec.tuning.method {
         Method::Lora(_) => ("peft", "A LoRA adapter for"),
         Method::PromptTuning(_) => ("peft", "Trained virtual tokens for"),
-        Method::Full | Method::Layerwise(_) => ("transformers", "A fine-tuned copy of"),
+        Method::Full(_) | Method::Layerwise(_) => ("transformers", "A fine-tuned copy of"),
     };
     let (pipeline, does) = match export.data.task {
         TaskType::SeqCls => {

@@ -105,7 +105,7 @@ impl Rates {
     pub(crate) fn new(method: &Method, parameters: &Parameters, layers: usize) -> Result<Self> {
         let plan = match method {
             Method::Layerwise(layerwise) => Some(LayerRates::new(layerwise, layers)?),
-            Method::Full | Method::Lora(_) | Method::PromptTuning(_) => None,
+            Method::Full(_) | Method::Lora(_) | Method::PromptTuning(_) => None,
         };
         let plus = match method {
             Method::Lora(lora) => lora.loraplus_lr_ratio.unwrap_or(1.0),
@@ -123,7 +123,7 @@ impl Rates {
             .collect::<Result<_>>()?;
         let every = match method {
             Method::Layerwise(layerwise) => layerwise.unfreeze_every_steps.unwrap_or(0),
-            Method::Full | Method::Lora(_) | Method::PromptTuning(_) => 0,
+            Method::Full(_) | Method::Lora(_) | Method::PromptTuning(_) => 0,
         };
         let starts = parameters
             .list

@@ -86,7 +86,7 @@ impl<'a> Loader<'a> {
         seed: u64,
     ) -> Result<Self> {
         let plan = match method {
-            Method::Full => Plan::Full,
+            Method::Full(_) => Plan::Full,
             Method::Layerwise(layerwise) => {
                 Plan::Layerwise(LayerRates::new(layerwise, folder.arch.layers())?)
             }

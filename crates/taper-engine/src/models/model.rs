@@ -205,7 +205,7 @@ impl Model {
 pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
     let refuse = |param: &str, message: String| Err(FieldError::invalid(param, message).into());
     match method {
-        Method::Full => Ok(()),
+        Method::Full(_) => Ok(()),
         Method::Lora(lora) => {
             let (linears, modules) = match arch {
                 Arch::Encoder(config) => Encoder::paths(config),

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use taper_core::{Lora, Method, TargetModules, TaskType};
+use taper_core::{Full, Lora, Method, TargetModules, TaskType};
 
 use super::{golden, golden_batch, gradients_of, relative_difference};
 use crate::{
@@ -78,7 +78,7 @@ fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
 fn logits_loss_and_every_gradient_equal_those_of_transformers() {
     let model = Model::load(
         &folder(),
-        &Method::Full,
+        &Method::Full(Full {}),
         TaskType::SeqCls,
         3,
         &Device::Cpu,
@@ -112,7 +112,7 @@ fn a_new_adapter_leaves_the_model_as_it_was() {
     };
     let base = Model::load(
         &folder(),
-        &Method::Full,
+        &Method::Full(Full {}),
         TaskType::SeqCls,
         3,
         &Device::Cpu,
@@ -150,7 +150,7 @@ fn the_forward_pass_equals_that_of_candle_transformers() {
     let ours = logits(
         &Model::load(
             &folder(),
-            &Method::Full,
+            &Method::Full(Full {}),
             TaskType::SeqCls,
             3,
             &Device::Cpu,
