@@ -8,11 +8,9 @@ use taper_core::{
 use crate::{
     Error, Result,
     cache::Cache,
-    fingerprint::Fingerprint,
-    opened::{Models, OpenModel},
-    planning,
-    prepare::{self, Prepared, RowCache, inspect},
-    state, trainer,
+    checkpoint::{self, Fingerprint},
+    prepare::{self, Models, OpenModel, Prepared, RowCache, inspect},
+    train,
 };
 
 /// Files whose rows are kept in memory for the next job that names them.
@@ -44,7 +42,7 @@ impl Engine {
 
     fn plan(&self, run: &RunSpec, control: &Control) -> Result<Plan> {
         let opened = self.models.open(&run.model_dir, control)?;
-        planning::plan(&opened, &*self.prepare(&opened, run, control)?, run)
+        prepare::plan(&opened, &*self.prepare(&opened, run, control)?, run)
     }
 
     fn prepare(
@@ -71,7 +69,7 @@ impl Engine {
             spec.training.per_device_train_batch_size,
             spec.training.gradient_accumulation_steps,
         );
-        let make = || planning::memory_bound(&opened, &self.rows, run);
+        let make = || prepare::memory_bound(&opened, &self.rows, run);
         Ok(*self.bounds.get_or_make(&key, &control, make)?)
     }
 
@@ -92,7 +90,7 @@ impl Engine {
                 message.to_owned(),
             ));
         }
-        trainer::train(run, &data, sink, control)
+        train::train(run, &data, sink, control)
     }
 }
 
@@ -129,7 +127,7 @@ impl Trainer for Engine {
         let refused = |error: Error| CheckpointRefused::Unusable(error.to_string());
         let opened = self.models.open(&run.model_dir, control);
         let fingerprint = opened.and_then(|opened| Fingerprint::of(run, &opened.folder, control));
-        state::verify(&fingerprint.map_err(refused)?, checkpoint, control)
+        checkpoint::verify(&fingerprint.map_err(refused)?, checkpoint, control)
     }
 
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError> {

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use crate::checkpoint::{Arch, read_header};
+use crate::{families::Arch, model_folder::read_header};
 
 pub use crate::data::fuzzing::{chat_template, jsonl_row};
 

@@ -22,7 +22,7 @@ use crate::{
     refusals, remains,
     routes::{
         archive, artifacts, events, experiments, files, jobs, metrics, models, service, session,
-        streams, telemetry, uploads,
+        settings, streams, telemetry, uploads,
     },
     slow,
     state::AppState,
@@ -38,6 +38,7 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(uploads::add_upload_part))
         .routes(routes!(uploads::complete_upload))
         .routes(routes!(uploads::cancel_upload))
+        .routes(routes!(settings::list_settings))
         .routes(routes!(jobs::create_job, jobs::list_jobs))
         .routes(routes!(jobs::find_job, jobs::change_job, jobs::delete_job))
         .routes(routes!(jobs::cancel_job))

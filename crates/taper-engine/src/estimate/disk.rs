@@ -1,7 +1,7 @@
 use taper_core::{Disk, Method, RunSpec, Training};
 
 use super::ledger::F32;
-use crate::{checkpoint::ModelFolder, models::Model};
+use crate::{model_folder::ModelFolder, models::Model};
 
 /// Bytes that names, shapes and counters take beside the numbers.
 const AROUND: u64 = 64 << 10;

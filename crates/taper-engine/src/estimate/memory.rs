@@ -4,7 +4,7 @@ use super::ledger::{F32, Peak, Work};
 use crate::{
     Result,
     data::{Batch, Encoded},
-    evaluate::BATCH_TOKENS,
+    evaluation::BATCH_TOKENS,
     methods::Rates,
     models::{Model, Noise, Pass},
     tape::{Path, Tape},

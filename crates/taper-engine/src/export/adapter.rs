@@ -9,9 +9,9 @@ use taper_core::{Lora, Method, PromptTuning, TargetModules, TaskType};
 use super::{Export, write_json};
 use crate::{
     Error, Result,
-    checkpoint::{Weights, write_safetensors},
     error::Doing,
     methods::{LoraPlan, PROMPT, layer_of},
+    model_folder::{Weights, write_safetensors},
 };
 
 /// Heads that PEFT saves with every sequence classifier.

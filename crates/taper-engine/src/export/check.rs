@@ -9,8 +9,8 @@ use taper_core::{Full, Method, RunSpec};
 use super::adapter::read_adapter;
 use crate::{
     Error, Result,
-    checkpoint::ModelFolder,
     data::{Answers, Batch, Encoded},
+    model_folder::ModelFolder,
     models::{Model, Pass},
     prepare::Prepared,
     tape::{Path as ComputePath, Tape},

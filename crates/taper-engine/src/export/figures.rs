@@ -9,7 +9,7 @@ use taper_core::{Metrics, RunSpec};
 use super::{Export, Logged, rows::validation_rows, write_text};
 use crate::{
     Result,
-    evaluate::{Evaluation, Prediction, RowLoss},
+    evaluation::{Evaluation, Prediction, RowLoss},
 };
 
 pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {

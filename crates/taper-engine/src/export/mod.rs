@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use taper_core::{Metrics, RunSpec, Sample};
 
 use crate::{
-    Result, checkpoint::ModelFolder, error::Doing, evaluate::Evaluation, models::Model,
+    Result, error::Doing, evaluation::Evaluation, model_folder::ModelFolder, models::Model,
     prepare::Prepared,
 };
 

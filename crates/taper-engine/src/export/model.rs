@@ -7,7 +7,7 @@ use serde_json::json;
 use taper_core::TaskType;
 
 use super::{Export, write_json};
-use crate::{Result, checkpoint::write_safetensors};
+use crate::{Result, model_folder::write_safetensors};
 
 pub(super) fn write_model(export: &Export<'_>, dir: &Path) -> Result<()> {
     let mut config = export.folder().config.clone();

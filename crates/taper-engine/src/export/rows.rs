@@ -1,4 +1,4 @@
-use crate::evaluate::{Evaluation, Prediction, RowLoss};
+use crate::evaluation::{Evaluation, Prediction, RowLoss};
 
 /// What a model makes of each validation row, as [`taper_core::RunSpec::VALIDATION_ROWS`] describes it. The figures of the evaluation are
 /// means over these rows, each row as often as it has answers; `classes` are the names of the classes.

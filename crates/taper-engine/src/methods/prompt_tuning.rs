@@ -2,7 +2,7 @@ use candle_core::Tensor;
 use taper_core::{FieldError, PromptInit, PromptTuning};
 
 use super::group::PROMPT;
-use crate::{Error, Result, checkpoint::ModelFolder, random::Stream, tape::with_weight};
+use crate::{Error, Result, model_folder::ModelFolder, random::Stream, tape::with_weight};
 
 /// The virtual tokens before training, `[num_virtual_tokens, hidden]`, by PEFT's rules; `words` is the embedding table.
 pub(crate) fn initial_prompt(

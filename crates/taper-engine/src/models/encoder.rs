@@ -1,8 +1,8 @@
 use super::{LinearShape, Loader, Pass, site};
 use crate::{
     Result,
-    checkpoint::{EncoderConfig, EncoderFamily},
     data::Batch,
+    families::{EncoderConfig, EncoderFamily},
     ops::{self, Activation, Heads, Linear, Norm},
     param::{Param, ZeroGradient},
     tape::Value,

@@ -6,9 +6,9 @@ use taper_kernels::Layout;
 
 use crate::{
     Error, Result,
-    checkpoint::{Frozen, ModelFolder, Weights},
     estimate::outline,
     methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
+    model_folder::{Frozen, ModelFolder, Weights},
     ops::{Adapter, Linear, Norm},
     param::{Param, Parameters, ZeroGradient},
     random::Stream,

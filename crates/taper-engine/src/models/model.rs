@@ -7,9 +7,10 @@ use taper_kernels::TargetLoss;
 use super::{Decoder, Encoder, Loader, Pass};
 use crate::{
     Error, Result,
-    checkpoint::{Arch, Frozen, ModelFolder, Weights},
     data::{Answers, Batch},
+    families::Arch,
     methods::{LayerRates, LoraPlan},
+    model_folder::{Frozen, ModelFolder, Weights},
     ops,
     param::{Parameters, update},
     tape::Value,

@@ -12,7 +12,11 @@ use serde_json::{Map, Value, json};
 use taper_core::{DataFile, Device, JobSpec, Method, RunSpec, TaskType};
 
 use super::training::train;
-use crate::{cache::Cache, export::read_adapter, opened::Models, prepare::inspect};
+use crate::{
+    cache::Cache,
+    export::read_adapter,
+    prepare::{Models, inspect},
+};
 
 /// A golden adapter and where its base lies.
 struct Golden {

@@ -11,9 +11,9 @@ use taper_core::{Full, Lora, Method, TargetModules, TaskType};
 
 use super::{gradients_of, relative_difference};
 use crate::{
-    checkpoint::{ModelFolder, Weights},
     data::{Batch, Encoded, Targets},
     export::read_adapter,
+    model_folder::{ModelFolder, Weights},
     models::{Model, Pass},
     tape::{Path as ComputePath, Tape},
 };

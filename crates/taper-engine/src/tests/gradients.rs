@@ -5,8 +5,8 @@ use taper_core::{Full, Layerwise, Lora, Method, TargetModules, TaskType};
 
 use super::{Fixture, classified, gradients_of, relative_difference};
 use crate::{
-    checkpoint::ModelFolder,
     data::Batch,
+    model_folder::ModelFolder,
     models::{Model, Noise},
     param::update,
     tape::Path,

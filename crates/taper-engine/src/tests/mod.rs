@@ -28,8 +28,8 @@ use crate::{
     cache::Cache,
     data::{Answers, Batch, Encoded, Targets},
     models::{Model, Noise, Pass},
-    opened::Models,
     param::Gradients,
+    prepare::Models,
     random::Stream,
     tape::{Path as ComputePath, Tape},
 };
@@ -126,7 +126,8 @@ impl Fixture {
         });
         fs::write(model.join("config.json"), config.to_string()).unwrap();
         fs::write(model.join("tokenizer.json"), tokenizer().to_string()).unwrap();
-        crate::checkpoint::write_safetensors(&model.join("model.safetensors"), &weights()).unwrap();
+        crate::model_folder::write_safetensors(&model.join("model.safetensors"), &weights())
+            .unwrap();
         Self { dir }
     }
 

@@ -6,8 +6,8 @@ use taper_core::{Full, Lora, Method, TargetModules, TaskType};
 
 use super::{golden, golden_batch, gradients_of, relative_difference};
 use crate::{
-    checkpoint::{ModelFolder, Weights},
     export::read_adapter,
+    model_folder::{ModelFolder, Weights},
     models::{Model, Pass},
     tape::{Path, Tape},
 };

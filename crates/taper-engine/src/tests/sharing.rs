@@ -10,7 +10,12 @@ use super::{
     Fixture, Recorder,
     training::{files, train},
 };
-use crate::{Engine, cache::Cache, models::Model, opened::Models, prepare::Prepared};
+use crate::{
+    Engine,
+    cache::Cache,
+    models::Model,
+    prepare::{Models, Prepared},
+};
 
 fn body(tuning: Value) -> Value {
     json!({"tuning": tuning, "training": {"max_steps": 12, "per_device_train_batch_size": 3}})

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use taper_core::{Command, Control, Outcome, RunEvent, RunSpec, Stop, TrainError, Trainer as _};
 
 use super::{Fixture, Recorder};
-use crate::{Engine, checkpoint::Weights};
+use crate::{Engine, model_folder::Weights};
 
 pub(super) fn train(run: &RunSpec) -> (Outcome, Recorder) {
     let mut recorder = Recorder::default();

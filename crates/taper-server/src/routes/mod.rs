@@ -10,6 +10,7 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod service;
 pub(crate) mod session;
+pub(crate) mod settings;
 pub(crate) mod streams;
 pub(crate) mod telemetry;
 pub(crate) mod uploads;

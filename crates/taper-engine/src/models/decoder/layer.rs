@@ -5,8 +5,8 @@ use taper_kernels::Layout;
 use super::{Decoder, Names, names};
 use crate::{
     Result,
-    checkpoint::{DecoderConfig, DecoderNorm, Mlp},
     data::Batch,
+    families::{DecoderConfig, DecoderNorm, Mlp},
     models::{LinearShape, Loader, Pass, site},
     ops::{self, Activation, Heads, Linear, Norm},
     tape::Value,

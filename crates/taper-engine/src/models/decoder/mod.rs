@@ -7,8 +7,8 @@ use taper_core::TaskType;
 use super::{LinearShape, Loader, Pass, site};
 use crate::{
     Error, Result,
-    checkpoint::{DecoderConfig, LONGEST, Positions},
     data::Batch,
+    families::{DecoderConfig, LONGEST, Positions},
     ops::{self, Linear, Norm, RopeAngles},
     param::Param,
     tape::Value,
