@@ -14,9 +14,9 @@ use utoipa::{
     },
 };
 
-mod settings;
-
 use crate::{cookie, doors, error::ErrorBody, links, router, wire::StreamedEvent};
+
+mod settings;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -89,10 +89,7 @@ pub(super) fn name_requests(schema: &mut RefOr<Schema>) {
                 .next()
                 .unwrap_or_default();
             if names().contains(&name) {
-                *reference = Ref {
-                    ref_location: Ref::from_schema_name(in_requests(name)).ref_location,
-                    ..reference.clone()
-                };
+                reference.ref_location = Ref::from_schema_name(in_requests(name)).ref_location;
             }
         }
         RefOr::T(Schema::Object(object)) => object.properties.values_mut().for_each(name_requests),
