@@ -26,7 +26,7 @@ use crate::{
     export::Logged,
     model_folder::{Weights, write_safetensors},
     optim::AdamW,
-    param::{Parameters, update},
+    parameters::Parameters,
 };
 
 const PARAMETERS: &str = "parameters.safetensors";
@@ -58,11 +58,12 @@ pub(crate) struct Progress {
 /// Sums since the last log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Window {
-    /// Sum over the answers.
+    /// Sum over the targets.
     pub(crate) loss: f64,
-    /// Answers: rows with a class, or tokens that the loss covers.
-    pub(crate) answers: u64,
-    /// Tokens foretold rightly.
+    /// Rows with a class, or tokens that the loss covers.
+    #[serde(rename = "answers")]
+    pub(crate) targets: u64,
+    /// Those predicted rightly, where the task counts them.
     pub(crate) correct: u64,
     pub(crate) rows: u64,
     pub(crate) tokens: u64,
@@ -126,7 +127,7 @@ pub(crate) fn write(dir: &Path, attempt: u32, snapshot: &Snapshot<'_>) -> Result
 /// Brings a checkpoint to the disk with its sums; it is there whole or not at all.
 ///
 /// # Errors
-/// A wish to stop at once: who has given the run up meanwhile may have begun another.
+/// A wish to stop at once: who has abandoned the run meanwhile may have begun another.
 pub(crate) fn complete(written: Filled, control: &Control) -> Result<()> {
     let finish = |dir: &Path| {
         let mut sums = BTreeMap::new();
@@ -269,10 +270,10 @@ fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
             .get(&parameter.name, &Device::Cpu)?
             .flatten_all()?
             .to_vec1()?;
-        if values.len() != parameter.var.elem_count() {
+        if values.len() != parameter.tensor.elem_count() {
             return Err(Error::model(format!("{} has another size", parameter.name)));
         }
-        update(&parameter.var, |target| target.copy_from_slice(&values))?;
+        taper_autodiff::assign(&parameter.tensor, values)?;
     }
     Ok(())
 }

@@ -11,15 +11,15 @@ mod tensorboard;
 pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taper_core::{Metrics, RunSpec, Sample};
 
 use crate::{
-    Result, error::Doing, evaluation::Evaluation, model_folder::ModelFolder, models::Model,
-    prepare::Prepared,
+    Result, error::Doing, evaluation::Evaluation, methods::tuner, model_folder::ModelFolder,
+    models::Model, prepare::Prepared,
 };
 
 /// Everything that goes into the artifacts of a run.
@@ -47,17 +47,17 @@ pub(crate) struct Logged {
 impl Export<'_> {
     /// Writes all artifacts into `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let adapts = self.run.spec.tuning.method.is_adapter();
-        let target = dir.join(if adapts { "adapter" } else { "model" });
+        let tuner = tuner(&self.run.spec.tuning.method, self.folder().arch.layers())?;
+        let format = tuner.adapter_format();
+        let target = dir.join(format.map_or("model", |_| "adapter"));
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
-        if adapts {
-            adapter::write_adapter(self, &target)?
-        } else {
-            model::write_model(self, &target)?
+        match format {
+            Some(format) => adapter::write_adapter(self, format, &target)?,
+            None => model::write_model(self, &target)?,
         }
         self.folder().copy_tokenizer(&target)?;
         write_json(&target.join("taper_job.json"), &self.job())?;
-        write_text(&target.join("README.md"), &card::card(self))?;
+        write_text(&target.join("README.md"), &card::card(self, &*tuner))?;
         figures::write_figures(self, dir)?;
         let events = dir.join("tensorboard");
         fs::create_dir_all(&events)
@@ -83,27 +83,6 @@ impl Export<'_> {
         &self.data.folder
     }
 
-    /// Class names by id, as `config.json` has them.
-    fn id2label(&self) -> BTreeMap<String, String> {
-        self.data
-            .classes
-            .names()
-            .iter()
-            .enumerate()
-            .map(|(id, name)| (id.to_string(), name.clone()))
-            .collect()
-    }
-
-    fn label2id(&self) -> BTreeMap<String, usize> {
-        self.data
-            .classes
-            .names()
-            .iter()
-            .enumerate()
-            .map(|(id, name)| (name.clone(), id))
-            .collect()
-    }
-
     /// How the weights came about, for those who find them later.
     fn job(&self) -> Value {
         let file = |f: &taper_core::DataFile| json!({"id": f.id, "filename": f.filename, "sha256": f.sha256});
@@ -115,8 +94,8 @@ impl Export<'_> {
             "validation_file": self.run.validation_file.as_ref().map(file),
             "task_type": self.data.task,
             "num_labels": self.data.classes.len(),
-            "id2label": self.id2label(),
-            "label2id": self.label2id(),
+            "id2label": self.data.classes.by_id(),
+            "label2id": self.data.classes.by_name(),
             "metrics": self.metrics.to_json(),
         })
     }

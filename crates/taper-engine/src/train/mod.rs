@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use taper_core::{Control, Interval, Outcome, RunSink, RunSpec, Stop};
 
+use taper_autodiff::Gradients;
+
 use crate::{
     Error, Result,
     checkpoint::{self, Fingerprint, Keeper, Progress},
@@ -21,9 +23,9 @@ use crate::{
     methods::Rates,
     models::{Model, Noise, Pass},
     optim::{AdamW, Change, clip_factor},
-    param::Gradients,
     prepare::Prepared,
-    tape::{Path, Tape},
+    tape::Tape,
+    tasks::task,
 };
 use gradient_checks::GradientChecks;
 use process_memory::Room;
@@ -91,7 +93,7 @@ impl<'a> Trainer<'a> {
         let fingerprint = Fingerprint::of(run, &data.folder, control)?;
         let model = data.model(run, &device::open(run.device)?, control)?;
         let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
-        let mut optimizer = AdamW::new(&model.parameters, training);
+        let mut optimizer = AdamW::new(&model.parameters, training)?;
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
             (Progress::default(), Vec::new(), Keeper::new(training));
@@ -109,7 +111,7 @@ impl<'a> Trainer<'a> {
             keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
         }
         Ok(Self {
-            gradients: Gradients::zeros(&model.parameters),
+            gradients: model.parameters.gradients(),
             order: (u64::MAX, Vec::new()),
             rates: Rates::new(
                 &run.spec.tuning.method,
@@ -145,7 +147,7 @@ impl<'a> Trainer<'a> {
             if self.is_at_rung() {
                 return Err(self.leave(Stop::Reached));
             }
-            self.obey()?;
+            self.check_control()?;
             let kept = self.keeper.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
             self.publish_checkpoint()?;
@@ -173,7 +175,7 @@ impl<'a> Trainer<'a> {
         rung.is_some_and(|rung| self.progress.step >= rung)
     }
 
-    fn obey(&mut self) -> Result<()> {
+    fn check_control(&mut self) -> Result<()> {
         self.control.check().map_err(|stop| self.leave(stop))
     }
 
@@ -195,10 +197,10 @@ impl<'a> Trainer<'a> {
         let units = self.units_of_step();
         let size = training.per_device_train_batch_size as usize;
         let batches: Vec<Vec<usize>> = units.chunks(size).map(|part| self.rows_of(part)).collect();
-        let answers = batches
+        let targets = batches
             .iter()
             .flatten()
-            .map(|row| self.data.training.answers(*row))
+            .map(|row| self.data.training.targets_of(*row))
             .sum::<u64>();
         let active = self.rates.active(self.progress.step);
         let before = self.progress.window.clone();
@@ -209,14 +211,15 @@ impl<'a> Trainer<'a> {
                 return Err(self.leave(stop));
             }
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
-            self.accumulate(rows, pass, answers, &active)?;
+            self.accumulate(rows, pass, targets, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
-        let norm = self
-            .checks
-            .gradients(parameters, &self.gradients, &active, step)?;
+        let backend = &*self.model.backend;
+        let squares = self.gradients.sums_of_squares(backend)?;
+        let norm = self.checks.gradients(parameters, &squares, &active, step)?;
         let changes = self.changes(&active);
         self.optimizer.update(
+            backend,
             parameters,
             &mut self.gradients,
             &changes,
@@ -226,37 +229,36 @@ impl<'a> Trainer<'a> {
         self.last_gradient_norm = norm;
         self.progress.step += 1;
         let window = &mut self.progress.window;
-        window.answers += answers;
+        window.targets += targets;
         window.steps += 1;
         window.seconds += began.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Adds a micro-batch's gradients of the mean over `answers`, those of the whole step.
+    /// Adds a micro-batch's gradients of the mean over `targets`, those of the whole step.
     fn accumulate(
         &mut self,
         rows: &[usize],
         pass: u64,
-        answers: u64,
+        targets: u64,
         active: &[bool],
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
-        let tape = Tape::recording(Path::of(&self.model.device), Some(active.to_vec()));
+        let tape = Tape::recording(self.model.backend.clone(), Some(active.to_vec()));
         let noise = Some(Noise {
             seed: self.run.spec.training.seed,
             pass,
         });
-        let loss = self
-            .model
-            .loss(&Pass { tape: &tape, noise }, &batch, answers as usize)?;
+        let pass = Pass { tape: &tape, noise };
+        let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;
-        tape.backward(&loss.value, &self.model.parameters, &mut self.gradients)?;
+        tape.backward(&loss.value, &mut self.gradients)?;
         let window = &mut self.progress.window;
-        window.loss += value * answers as f64;
+        window.loss += value * targets as f64;
         window.correct += loss.correct;
         window.rows += rows.len() as u64;
-        window.tokens += batch.words() as u64;
+        window.tokens += batch.tokens() as u64;
         Ok(())
     }
 
