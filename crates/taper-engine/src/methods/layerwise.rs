@@ -1,11 +1,11 @@
 use regex::Regex;
 use taper_core::{FieldError, Layerwise};
 
-use super::{Rate, Tuner, Weight};
+use super::{Rate, Tuner};
 use crate::{
     Result,
     families::Arch,
-    parameters::{Group, Trainable},
+    parameters::{Group, Kind, Trainable},
 };
 
 const RATES: &str = "tuning.learning_rates";
@@ -83,8 +83,8 @@ impl<'a> LayerwiseTuner<'a> {
 }
 
 impl Tuner for LayerwiseTuner<'_> {
-    fn trains(&self, weight: Weight<'_>) -> Result<bool> {
-        self.is_trained(weight.name, weight.group)
+    fn trains(&self, name: &str, _: Kind, group: Group) -> Result<bool> {
+        self.is_trained(name, group)
     }
 
     fn rate(&self, parameter: &Trainable) -> Result<Rate> {

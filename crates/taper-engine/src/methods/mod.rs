@@ -26,11 +26,11 @@ pub(crate) use rates::Rates;
 
 /// A method made ready for a model: what it does to each of its weights.
 pub(crate) trait Tuner {
-    /// Whether a weight of the base model is trained.
+    /// Whether a weight of the base model is trained; `name` is that of transformers.
     ///
     /// # Errors
     /// Settings that contradict each other for this weight.
-    fn trains(&self, weight: Weight<'_>) -> Result<bool>;
+    fn trains(&self, name: &str, kind: Kind, group: Group) -> Result<bool>;
 
     /// The rate of a trained parameter, before the schedule.
     ///
@@ -98,15 +98,6 @@ pub(crate) fn tuner(method: &Method, layers: usize) -> Result<Box<dyn Tuner + '_
         Method::Lora(lora) => Box::new(lora::LoraTuner::new(lora)?),
         Method::PromptTuning(prompt) => Box::new(prompt_tuning::PromptTuner::new(prompt)),
     })
-}
-
-/// A weight of the base model.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Weight<'a> {
-    /// In transformers.
-    pub(crate) name: &'a str,
-    pub(crate) kind: Kind,
-    pub(crate) group: Group,
 }
 
 /// The number of the layer in a path, as PEFT finds it: the first part that is a number.

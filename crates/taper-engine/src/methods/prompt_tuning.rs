@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use taper_autodiff::{Param, backend_of};
 use taper_core::{FieldError, Method, PromptInit, PromptTuning};
 
-use super::{AdapterFormat, Exported, NewParameters, Tuner, Weight, peft::PEFT_VERSION};
+use super::{AdapterFormat, Exported, NewParameters, Tuner, peft::PEFT_VERSION};
 use crate::{
     Error, Result,
     families::Arch,
@@ -27,11 +27,11 @@ impl<'a> PromptTuner<'a> {
 }
 
 impl Tuner for PromptTuner<'_> {
-    fn trains(&self, _: Weight<'_>) -> Result<bool> {
+    fn trains(&self, _: &str, _: Kind, _: Group) -> Result<bool> {
         Ok(false)
     }
 
-    fn virtual_tokens(&self, new: &mut NewParameters<'_>, words: &Param) -> Result<Option<Param>> {
+    fn virtual_tokens(&self, new: &mut NewParameters<'_>, tokens: &Param) -> Result<Option<Param>> {
         let (_, width) = tokens.tensor.dims2()?;
         let shape = [self.prompt.num_virtual_tokens as usize, width];
         let (folder, seed) = (new.folder, new.seed);

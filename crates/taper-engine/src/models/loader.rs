@@ -9,7 +9,7 @@ use super::{LinearLayer, Part};
 use crate::{
     Error, Result,
     families::LinearRole,
-    methods::{NewParameters, Tuner, Weight, tuner},
+    methods::{NewParameters, Tuner, tuner},
     model_folder::{Frozen, ModelFolder, Weights},
     ops::{Adapter, Linear, Norm},
     parameters::{Group, Kind, Parameters},
@@ -187,7 +187,7 @@ impl<'a> Loader<'a> {
             )));
         }
         let group = self.group;
-        if self.tuner.trains(Weight { name, kind, group })? {
+        if self.tuner.trains(name, kind, group)? {
             let tensor = self.stored(&stored, shape, DType::F32)?;
             return self.parameters.add(name, kind, group, tensor);
         }

@@ -6,7 +6,7 @@ mod targets;
 use candle_core::Tensor;
 use taper_core::{FieldError, Lora, TargetModules};
 
-use super::{AdapterFormat, NewParameters, Rate, Tuner, Weight};
+use super::{AdapterFormat, NewParameters, Rate, Tuner};
 use crate::{
     Result,
     families::Arch,
@@ -22,8 +22,8 @@ const A: Group = Group::Adapter("lora_A");
 const B: Group = Group::Adapter("lora_B");
 
 impl Tuner for LoraTuner<'_> {
-    fn trains(&self, weight: Weight<'_>) -> Result<bool> {
-        let module = weight.name.rsplit_once('.');
+    fn trains(&self, name: &str, _: Kind, _: Group) -> Result<bool> {
+        let module = name.rsplit_once('.');
         Ok(module.is_some_and(|(module, _)| self.saves(module)))
     }
 
