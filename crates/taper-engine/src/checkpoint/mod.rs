@@ -5,7 +5,7 @@ mod fingerprint;
 mod retention;
 
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use retention::{Keeper, Kept};
+pub(crate) use retention::{CheckpointRetention, Kept};
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::{
     Error, Result,
     atomic_folder::{Filled, fill},
     error::Doing,
-    export::Logged,
+    history::Logged,
     model_folder::{Weights, write_safetensors},
     optim::AdamW,
     parameters::Parameters,
@@ -144,7 +144,7 @@ pub(crate) fn complete(written: Filled, control: &Control) -> Result<()> {
 fn sha256(path: &Path, control: &Control) -> io::Result<String> {
     let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
     while io::copy(&mut file.by_ref().take(CHUNK), &mut hash)? > 0 {
-        control.beat();
+        control.heartbeat();
     }
     Ok(format!("{:x}", hash.finalize()))
 }
@@ -288,12 +288,12 @@ fn unusable(dir: &Path, refused: CheckpointRefused) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use taper_core::Command;
+    use taper_core::RequestedAction;
 
     use super::*;
 
     #[test]
-    fn the_checkpoint_of_a_run_that_was_given_up_leaves_that_of_the_next_alone() {
+    fn the_checkpoint_of_an_abandoned_run_leaves_that_of_the_next_alone() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("step-00000001");
         let written = |attempt, content: &str| {
@@ -306,7 +306,7 @@ mod tests {
             fill(&dir, attempt, write).unwrap()
         };
         let (late, control) = (written(1, "one"), Control::new());
-        control.give(Command::Cancel);
+        control.request(RequestedAction::Cancel);
         complete(written(2, "two"), &Control::new()).unwrap();
         assert!(complete(late, &control).is_err());
         assert_eq!(fs::read_to_string(dir.join(STATE)).unwrap(), "two");

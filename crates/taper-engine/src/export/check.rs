@@ -6,9 +6,9 @@ use std::path::Path;
 use candle_core::Device;
 use taper_core::{Full, Method, RunSpec};
 
-use super::adapter::read_adapter;
 use crate::{
     Error, Result,
+    adapter::read_adapter,
     data::Batch,
     model_folder::ModelFolder,
     models::{Model, Pass},

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, path::Path};
 
 use taper_core::{Metrics, RunSpec};
 
-use super::{Export, Logged, rows::validation_rows, write_text};
-use crate::{Result, evaluation::Evaluation, tasks::task};
+use super::{Export, rows::validation_rows};
+use crate::{Result, evaluation::Evaluation, history::Logged, tasks::task, text_file::write_text};
 
 pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
     let names: BTreeSet<&str> = export

@@ -1,6 +1,5 @@
 //! What a finished run leaves behind: adapter or model, card, figures, predictions.
 
-mod adapter;
 mod card;
 mod check;
 mod figures;
@@ -8,18 +7,24 @@ mod model;
 mod rows;
 mod tensorboard;
 
-pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
 
 use std::{fs, path::Path};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use taper_core::{Metrics, RunSpec, Sample};
+use taper_core::{Metrics, RunSpec};
 
 use crate::{
-    Result, error::Doing, evaluation::Evaluation, methods::tuner, model_folder::ModelFolder,
-    models::Model, prepare::Prepared,
+    Result,
+    adapter::{Tuned, write_adapter},
+    error::Doing,
+    evaluation::Evaluation,
+    history::Logged,
+    methods::tuner,
+    model_folder::ModelFolder,
+    models::Model,
+    prepare::Prepared,
+    text_file::{write_json, write_text},
 };
 
 /// Everything that goes into the artifacts of a run.
@@ -35,15 +40,6 @@ pub(crate) struct Export<'a> {
     pub(crate) evaluation: Option<&'a Evaluation>,
 }
 
-/// Figures, or texts that the model has written, with the time at which they were logged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Logged {
-    pub(crate) unix_seconds: f64,
-    pub(crate) metrics: Metrics,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) samples: Vec<Sample>,
-}
-
 impl Export<'_> {
     /// Writes all artifacts into `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
@@ -51,9 +47,16 @@ impl Export<'_> {
         let format = tuner.adapter_format();
         let target = dir.join(format.map_or("model", |_| "adapter"));
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
-        match format {
-            Some(format) => adapter::write_adapter(self, format, &target)?,
-            None => model::write_model(self, &target)?,
+        if let Some(format) = format {
+            let tuned = Tuned {
+                run: self.run,
+                arch: &self.folder().arch,
+                task: self.data.task,
+                model: self.model,
+            };
+            write_adapter(&tuned, format, &target)?
+        } else {
+            model::write_model(self, &target)?
         }
         self.folder().copy_tokenizer(&target)?;
         write_json(&target.join("taper_job.json"), &self.job())?;
@@ -99,17 +102,4 @@ impl Export<'_> {
             "metrics": self.metrics.to_json(),
         })
     }
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_text(path, &format!("{}\n", serde_json::to_string_pretty(value)?))
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).doing(|| {
-        format!(
-            "cannot write {}",
-            path.file_name().unwrap_or_default().to_string_lossy()
-        )
-    })
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use candle_core::DType;
 use serde_json::json;
 
-use super::{Export, write_json};
-use crate::{Result, model_folder::write_safetensors, tasks::task};
+use super::Export;
+use crate::{Result, model_folder::write_safetensors, tasks::task, text_file::write_json};
 
 pub(super) fn write_model(export: &Export<'_>, dir: &Path) -> Result<()> {
     let mut config = export.folder().config.clone();

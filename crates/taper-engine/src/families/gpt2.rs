@@ -110,11 +110,11 @@ fn read(config: &Value) -> Result<Arch> {
             qkv_bias: true,
             output_bias: true,
             mlp_bias: true,
-            window: None,
             tied: fields.tie_word_embeddings.unwrap_or(true),
             embedding_dropout: fields.embd_pdrop,
             attention_dropout: fields.attn_pdrop,
             residual_dropout: fields.resid_pdrop,
+            ..DecoderOptions::default()
         },
     };
     Ok(Arch::Decoder(decoder.checked()?))

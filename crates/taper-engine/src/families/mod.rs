@@ -31,18 +31,37 @@ pub(crate) const LONGEST: usize = 1 << 16;
 /// No model is larger than this in any direction.
 const LARGEST: usize = 1 << 24;
 
-/// A family of models: all of one `model_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    Bert,
-    Roberta,
-    XlmRoberta,
-    DistilBert,
-    Llama,
-    Mistral,
-    Qwen2,
-    Qwen3,
-    Gpt2,
+/// Makes the enum of the families, the list of all of them, and the way from each to its file.
+macro_rules! families {
+    ($($family:ident => $file:ident,)+) => {
+        /// A family of models: all of one `model_type`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Family {
+            $($family),+
+        }
+
+        impl Family {
+            pub(crate) const ALL: &[Self] = &[$(Self::$family),+];
+
+            pub(crate) fn describe(self) -> &'static Description {
+                match self {
+                    $(Self::$family => &$file::DESCRIPTION),+
+                }
+            }
+        }
+    };
+}
+
+families! {
+    Bert => bert,
+    Roberta => roberta,
+    XlmRoberta => xlm_roberta,
+    DistilBert => distilbert,
+    Llama => llama,
+    Mistral => mistral,
+    Qwen2 => qwen2,
+    Qwen3 => qwen3,
+    Gpt2 => gpt2,
 }
 
 /// What a family's file says of it.
@@ -62,34 +81,6 @@ pub(crate) struct Description {
     pub(crate) golden: &'static [&'static str],
 }
 
-impl Family {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Bert,
-        Self::Roberta,
-        Self::XlmRoberta,
-        Self::DistilBert,
-        Self::Llama,
-        Self::Mistral,
-        Self::Qwen2,
-        Self::Qwen3,
-        Self::Gpt2,
-    ];
-
-    pub(crate) fn describe(self) -> &'static Description {
-        match self {
-            Self::Bert => &bert::DESCRIPTION,
-            Self::Roberta => &roberta::DESCRIPTION,
-            Self::XlmRoberta => &xlm_roberta::DESCRIPTION,
-            Self::DistilBert => &distilbert::DESCRIPTION,
-            Self::Llama => &llama::DESCRIPTION,
-            Self::Mistral => &mistral::DESCRIPTION,
-            Self::Qwen2 => &qwen2::DESCRIPTION,
-            Self::Qwen3 => &qwen3::DESCRIPTION,
-            Self::Gpt2 => &gpt2::DESCRIPTION,
-        }
-    }
-}
-
 /// The shape of a model, by kind.
 #[derive(Debug, Clone)]
 pub(crate) enum Arch {
@@ -103,27 +94,20 @@ impl Arch {
     /// # Errors
     /// A family, a switch or a size that is not supported, by its name.
     pub(crate) fn parse(config: &Value) -> Result<Self> {
-        let supported = || {
-            Family::ALL
-                .map(|family| family.describe().model_type)
-                .join(", ")
+        let families = || Family::ALL.iter().map(|family| family.describe());
+        let refuse = |what: String| {
+            let supported: Vec<&str> = families().map(|family| family.model_type).collect();
+            let supported = supported.join(", ");
+            Err(Error::model(format!(
+                "config.json{what}; supported: {supported}"
+            )))
         };
         let Some(model_type) = config.get("model_type").and_then(Value::as_str) else {
-            return Err(Error::model(format!(
-                "config.json has no model_type; supported: {}",
-                supported()
-            )));
+            return refuse(" has no model_type".to_owned());
         };
-        let families = Family::ALL.into_iter().map(Family::describe);
-        match families
-            .into_iter()
-            .find(|family| family.model_type == model_type)
-        {
+        match families().find(|family| family.model_type == model_type) {
             Some(family) => (family.read)(config),
-            None => Err(Error::model(format!(
-                "config.json: the model_type '{model_type}' is not supported; supported: {}",
-                supported()
-            ))),
+            None => refuse(format!(": the model_type '{model_type}' is not supported")),
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use taper_core::{Method, TaskType};
 
-use crate::{families::Arch, tasks::task};
+use crate::families::Arch;
 
 /// Heads that PEFT saves with every sequence classifier.
 pub(super) const HEADS: [&str; 2] = ["classifier", "score"];
@@ -35,6 +35,8 @@ pub(crate) struct Exported<'a> {
     pub(crate) base_model: &'a str,
     pub(crate) arch: &'a Arch,
     pub(crate) task: TaskType,
+    /// Modules above the base that the task trains and saves.
+    pub(crate) heads: &'a [&'static str],
     /// Linear layers that have an adapter.
     pub(crate) adapted: &'a [String],
     /// Modules that the run trained without having been asked to, beside the head.
@@ -44,12 +46,11 @@ pub(crate) struct Exported<'a> {
 impl Exported<'_> {
     /// What PEFT calls `modules_to_save`: the heads of a classifier, and what the run trained beside them.
     pub(super) fn modules_to_save(&self, asked: &[String]) -> Value {
-        let heads = task(self.task).heads();
         let asked = asked.iter().filter(|it| !HEADS.contains(&it.as_str()));
         let own = self.trained_modules.iter().chain(asked);
         let modules: Vec<&str> = own
             .map(String::as_str)
-            .chain(heads.iter().copied())
+            .chain(self.heads.iter().copied())
             .collect();
         match modules.is_empty() {
             true => Value::Null,

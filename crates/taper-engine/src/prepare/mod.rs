@@ -16,13 +16,13 @@ use taper_core::{
 
 use crate::{
     Error, Result,
+    adapter::read_adapter,
     cache::Cache,
     checkpoint,
     data::{
         Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
         read_rows, truncated, units, warnings,
     },
-    export::read_adapter,
     methods::tuner,
     model_folder::ModelFolder,
     models::Model,

@@ -13,8 +13,8 @@ use taper_core::{Full, Lora, Method, TargetModules, TaskType};
 
 use super::{backends, gradients_of, relative_difference};
 use crate::{
+    adapter::read_adapter,
     data::{Batch, Encoded, Targets},
-    export::read_adapter,
     families::{Description, Family},
     model_folder::{ModelFolder, Weights},
     models::{Head, Model, Pass},
@@ -218,7 +218,7 @@ impl Case {
 
 /// Whatever a family says of itself, under a task.
 fn every_method(kind: TaskType, of: impl Fn(&Description) -> bool) {
-    for family in Family::ALL.map(Family::describe) {
+    for family in Family::ALL.iter().map(|family| family.describe()) {
         assert!(!family.golden.is_empty(), "{}", family.model_type);
         let suits = task(kind).suits(family) && of(family);
         for golden in family.golden.iter().filter(|_| suits) {

@@ -43,7 +43,7 @@ fn kinds_and_groups_are_those_that_the_names_tell() {
         }),
     ];
     let mut seen = 0;
-    for family in Family::ALL.map(Family::describe) {
+    for family in Family::ALL.iter().map(|family| family.describe()) {
         for name in family.golden {
             let dir = golden().join("families").join(name);
             let folder = ModelFolder::without_tokenizer(&dir).unwrap();

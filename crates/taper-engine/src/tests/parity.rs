@@ -9,7 +9,7 @@ use taper_core::{Full, Lora, Method, TargetModules};
 
 use super::{backends, golden, golden_batch, gradients_of, relative_difference};
 use crate::{
-    export::read_adapter,
+    adapter::read_adapter,
     model_folder::{ModelFolder, Weights},
     models::{Head, Model, Pass},
     tape::Tape,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 use taper_core::{
-    Command, Control, Metrics, Outcome, RunEvent, RunSpec, Stop, TrainError, Trainer as _,
+    Control, Metrics, Outcome, RequestedAction, RunEvent, RunSpec, Stop, TrainError, Trainer as _,
 };
 
 use super::{
@@ -70,7 +70,7 @@ fn evaluation_at(recorder: &Recorder, step: u64) -> &Metrics {
 fn means(dir: &Path) -> [f64; 2] {
     let mut table = csv::Reader::from_path(dir.join(RunSpec::VALIDATION_ROWS)).unwrap();
     let columns = table.headers().unwrap().clone();
-    let (mut loss, mut correct, mut answers) = (0.0, 0.0, 0.0);
+    let (mut loss, mut correct, mut targets) = (0.0, 0.0, 0.0);
     for row in table.records() {
         let row = row.unwrap();
         let cell = |name| {
@@ -79,9 +79,9 @@ fn means(dir: &Path) -> [f64; 2] {
         };
         loss += cell("loss") * cell("label_tokens");
         correct += cell("correct");
-        answers += cell("label_tokens");
+        targets += cell("label_tokens");
     }
-    [loss / answers, correct / answers]
+    [loss / targets, correct / targets]
 }
 
 fn measured(metrics: &Metrics) -> [f64; 2] {
@@ -163,7 +163,7 @@ fn a_rung_is_measured_whatever_comes_between() {
 
     let mut run = fixture.run("paused", ROWS, body(lora()));
     run.pause_at_step = Some(9);
-    stopped(&run, 9, Command::Pause, Stop::Paused);
+    stopped(&run, 9, RequestedAction::Pause, Stop::Paused);
     run.resume_from = Some(run.checkpoint_dir(9));
     let recorder = climb(&mut run, 9);
     assert_eq!(measured(evaluation_at(&recorder, 9)), expected);

@@ -15,11 +15,11 @@ use taper_autodiff::Gradients;
 
 use crate::{
     Error, Result,
-    checkpoint::{self, Fingerprint, Keeper, Progress},
+    checkpoint::{self, CheckpointRetention, Fingerprint, Progress},
     data::{Batch, epoch_order},
     device,
     evaluation::Evaluation,
-    export::Logged,
+    history::Logged,
     methods::Rates,
     models::{Model, Noise, Pass},
     optim::{AdamW, Change, clip_factor},
@@ -38,18 +38,18 @@ pub(crate) fn train(
     sink: &mut dyn RunSink,
     control: &Control,
 ) -> Result<Outcome> {
-    let mut trainer = Trainer::start(run, data, sink, control)?;
-    match trainer.run() {
-        Ok(()) => trainer.finish(),
+    let mut training = TrainingLoop::start(run, data, sink, control)?;
+    match training.run() {
+        Ok(()) => training.finish(),
         Err(error) => {
             // A retry goes on from the checkpoint that is under way.
-            trainer.settle_checkpoint()?;
+            training.settle_checkpoint()?;
             Err(error)
         }
     }
 }
 
-struct Trainer<'a> {
+struct TrainingLoop<'a> {
     run: &'a RunSpec,
     data: &'a Prepared,
     sink: &'a mut dyn RunSink,
@@ -62,7 +62,7 @@ struct Trainer<'a> {
     history: Vec<Logged>,
     rates: Rates,
     checks: GradientChecks,
-    keeper: Keeper,
+    retention: CheckpointRetention,
     saver: Saver,
     _room: Room,
     /// Units of the current epoch in their order, and which epoch that is.
@@ -80,7 +80,7 @@ struct Due {
     save: bool,
 }
 
-impl<'a> Trainer<'a> {
+impl<'a> TrainingLoop<'a> {
     fn start(
         run: &'a RunSpec,
         data: &'a Prepared,
@@ -95,8 +95,11 @@ impl<'a> Trainer<'a> {
         let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
         let mut optimizer = AdamW::new(&model.parameters, training)?;
         let (steps_per_epoch, total_steps) = data.steps(run);
-        let (mut progress, mut history, mut keeper) =
-            (Progress::default(), Vec::new(), Keeper::new(training));
+        let (mut progress, mut history, mut retention) = (
+            Progress::default(),
+            Vec::new(),
+            CheckpointRetention::new(training),
+        );
         if let Some(dir) = &run.resume_from {
             let restored = checkpoint::restore(
                 &fingerprint,
@@ -106,9 +109,11 @@ impl<'a> Trainer<'a> {
                 control,
             )?;
             (progress, history) = (restored.progress, restored.history);
-            keeper.kept = restored.kept;
+            retention.kept = restored.kept;
             // Some may be gone since, or were never removed from the list by a run that broke down.
-            keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
+            retention
+                .kept
+                .retain(|step| run.checkpoint_dir(step).is_dir());
         }
         Ok(Self {
             gradients: model.parameters.gradients(),
@@ -130,7 +135,7 @@ impl<'a> Trainer<'a> {
             optimizer,
             progress,
             history,
-            keeper,
+            retention,
             saver: Saver::new(),
             _room: room,
             steps_per_epoch,
@@ -148,7 +153,7 @@ impl<'a> Trainer<'a> {
                 return Err(self.leave(Stop::Reached));
             }
             self.check_control()?;
-            let kept = self.keeper.kept.steps.last().copied();
+            let kept = self.retention.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
             self.publish_checkpoint()?;
             let now = self.due();

@@ -4,16 +4,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use taper_core::{Level, Metrics, OVERFITTING_FROM, RunEvent, Sample, UNSTABLE_FROM, Warning};
 
-use super::{Trainer, process_memory, watch};
+use super::{TrainingLoop, process_memory, watch};
 use crate::{
     Error, Result,
     checkpoint::Best,
     evaluation::{Evaluation, evaluate},
-    export::Logged,
+    history::Logged,
     tasks::task,
 };
 
-impl Trainer<'_> {
+impl TrainingLoop<'_> {
     /// Reports the figures since the last log.
     pub(super) fn log(&mut self) -> Result<()> {
         let window = std::mem::take(&mut self.progress.window);

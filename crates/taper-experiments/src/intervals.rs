@@ -6,23 +6,27 @@ use std::{
     fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use taper_core::{
     Comparison, Experiment, Run, RunSpec,
     experiment::{Intervals, Pairs, RowScores},
 };
-use taper_store::{ExperimentRecord, Job, StoreError};
+use taper_scheduler::SchedulerError;
+use taper_store::{ExperimentRecord, Job, Scope, Store, StoreError};
 use tokio::{
     sync::{Mutex as Turn, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Instant, interval, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{SchedulerError, scheduler::Shared, submit::blocking};
+use crate::ExperimentError;
 
 /// Experiments whose intervals are made at the same time: it takes the cores from training.
 const AT_ONCE: usize = 2;
+/// The time between two looks whether experiments have gone whose intervals are known.
+const ROUND: Duration = Duration::from_secs(60 * 60);
 
 /// The tables of validation rows, by job.
 type Tables = HashMap<String, PathBuf>;
@@ -43,11 +47,15 @@ pub(crate) struct Told {
     pub(crate) is_whole: bool,
 }
 
-/// The intervals of each experiment.
-#[derive(Debug)]
-pub(crate) struct KnownIntervals {
+/// The intervals of each experiment. Clones share them.
+#[derive(Clone)]
+pub(crate) struct KnownIntervals(Arc<Shared>);
+
+struct Shared {
+    store: Store,
     experiments: Mutex<HashMap<String, Arc<Known>>>,
     makers: Arc<Semaphore>,
+    stopping: CancellationToken,
 }
 
 /// The intervals of one experiment. Who needs some that are not there takes the turn and has them made; whoever comes meanwhile waits for
@@ -63,28 +71,6 @@ struct Known {
 struct Made {
     pairs: Vec<[String; 2]>,
     interval: Option<[f64; 2]>,
-}
-
-impl Default for KnownIntervals {
-    fn default() -> Self {
-        Self {
-            experiments: Mutex::default(),
-            makers: Arc::new(Semaphore::new(AT_ONCE)),
-        }
-    }
-}
-
-impl KnownIntervals {
-    fn of(&self, experiment: &str) -> Arc<Known> {
-        lock(&self.experiments)
-            .entry(experiment.to_owned())
-            .or_default()
-            .clone()
-    }
-
-    pub(crate) fn forget(&self, experiment: &str) {
-        lock(&self.experiments).remove(experiment);
-    }
 }
 
 impl Known {
@@ -113,16 +99,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl KnownIntervals {
+    pub(crate) fn new(store: Store, stopping: CancellationToken) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            experiments: Mutex::default(),
+            makers: Arc::new(Semaphore::new(AT_ONCE)),
+            stopping,
+        }))
+    }
+
+    /// Forgets those of experiments that have gone, until the server stops.
+    pub(crate) async fn forget_gone(self) {
+        let mut rounds = interval(ROUND);
+        loop {
+            tokio::select! {
+                () = self.0.stopping.cancelled() => return,
+                _ = rounds.tick() => {}
+            }
+            let known: Vec<String> = lock(&self.0.experiments).keys().cloned().collect();
+            for id in known {
+                let found = self.0.store.experiment(&Scope::All, &id).await;
+                if matches!(found, Ok(None)) {
+                    lock(&self.0.experiments).remove(&id);
+                }
+            }
+        }
+    }
+
     /// The intervals of an experiment's differences, as far as its runs have ended. Those that are missing are made, however long
     /// somebody waits.
-    pub(crate) async fn intervals_of(
-        self: &Arc<Self>,
+    pub(crate) async fn of(
+        &self,
         record: &ExperimentRecord,
         jobs: &[Job],
         runs: &[Run],
         wait: Wait,
-    ) -> Result<Told, SchedulerError> {
+    ) -> Result<Told, ExperimentError> {
         let wanted = Comparison::pairs(&record.spec, runs);
         if wanted.is_empty() {
             return Ok(Told {
@@ -130,7 +143,7 @@ impl Shared {
                 is_whole: true,
             });
         }
-        let known = self.intervals.of(&record.id);
+        let known = self.known(&record.id);
         let making = self.make(known.clone(), &record.spec, jobs, &wanted);
         let made = match wait {
             Wait::Whole => Ok(making.await),
@@ -144,14 +157,21 @@ impl Shared {
         })
     }
 
+    fn known(&self, experiment: &str) -> Arc<Known> {
+        lock(&self.0.experiments)
+            .entry(experiment.to_owned())
+            .or_default()
+            .clone()
+    }
+
     /// Waits for the turn and makes what is missing then.
     async fn make(
-        self: &Arc<Self>,
+        &self,
         known: Arc<Known>,
         spec: &Experiment,
         jobs: &[Job],
         wanted: &Pairs,
-    ) -> Result<(), SchedulerError> {
+    ) -> Result<(), ExperimentError> {
         let turn = known.turn.clone().lock_owned().await;
         let missing = known.missing(wanted.clone());
         if missing.is_empty() {
@@ -160,26 +180,25 @@ impl Shared {
         let measured: Vec<&String> = missing.values().flatten().flatten().collect();
         let jobs = jobs.iter().filter(|job| measured.contains(&&job.id));
         let jobs = jobs.cloned().collect();
-        let (shared, spec) = (self.clone(), spec.clone());
+        let (all, spec) = (self.clone(), spec.clone());
         let task = tokio::spawn(async move {
             let maker = Maker {
-                tables: shared.tables(jobs).await?,
-                permit: shared.permit().await?,
-                stopping: shared.stopping.clone(),
+                tables: all.tables(jobs).await?,
+                permit: all.permit().await?,
+                stopping: all.0.stopping.clone(),
                 known,
                 turn,
                 spec,
             };
-            blocking(move || maker.make(missing)).await?
+            tokio::task::spawn_blocking(move || maker.make(missing)).await?
         });
-        task.await
-            .map_err(|error| SchedulerError::Inspection(error.to_string()))?
+        task.await?
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, SchedulerError> {
-        let makers = self.intervals.makers.clone();
+        let makers = self.0.makers.clone();
         tokio::select! {
-            () = self.stopping.cancelled() => Err(SchedulerError::Stopping),
+            () = self.0.stopping.cancelled() => Err(SchedulerError::Stopping),
             permit = makers.acquire_owned() => permit.map_err(|_| SchedulerError::Stopping),
         }
     }
@@ -187,7 +206,11 @@ impl Shared {
     async fn tables(&self, jobs: Vec<Job>) -> Result<Tables, StoreError> {
         let mut tables = Tables::new();
         for job in jobs {
-            let found = self.store.artifact(&job, RunSpec::VALIDATION_ROWS).await?;
+            let found = self
+                .0
+                .store
+                .artifact(&job, RunSpec::VALIDATION_ROWS)
+                .await?;
             tables.extend(found.map(|(_, path)| (job.id, path)));
         }
         Ok(tables)
@@ -207,11 +230,11 @@ struct Maker {
 impl Maker {
     /// Makes one after the other, so that no more rows are in memory than those of the best and of one other. One whose tables cannot be
     /// read now is left for the next time.
-    fn make(self, missing: Pairs) -> Result<(), SchedulerError> {
+    fn make(self, missing: Pairs) -> Result<(), ExperimentError> {
         let mut scores = BTreeMap::new();
         for (configuration, pairs) in missing {
             if self.stopping.is_cancelled() {
-                return Err(SchedulerError::Stopping);
+                return Err(SchedulerError::Stopping.into());
             }
             scores.retain(|job, _| pairs.iter().any(|[_, best]| best == job));
             let jobs = pairs.iter().flatten();

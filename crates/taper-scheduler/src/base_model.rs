@@ -2,30 +2,36 @@
 
 use std::path::PathBuf;
 
-use taper_core::{FieldError, StartFrom, StartWeights, code};
-use taper_store::{Scope, StoreError, TunedFrom};
+use taper_core::{ErrorCode, FieldError, StartFrom, StartWeights};
+use taper_store::{Scope, Store, StoreError, TunedFrom};
 
-use crate::{models, scheduler::Shared};
+use crate::model_folders::ModelFolders;
 
 /// Where the weights lie that a run begins with.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Base {
+pub(crate) struct BaseModel {
     /// A whole model.
     pub(crate) dir: PathBuf,
     /// What is trained on top of it, if it was begun by an earlier job.
     pub(crate) start_from: Option<StartFrom>,
 }
 
-impl Shared {
-    /// Finds what a name in the body of a job stands for; a finding when it stands for nothing.
-    pub(crate) async fn find_base(
+/// Finds what a name in the body of a job stands for.
+pub(crate) struct BaseModels {
+    pub(crate) store: Store,
+    pub(crate) folders: ModelFolders,
+}
+
+impl BaseModels {
+    /// What a name stands for; a finding when it stands for nothing.
+    pub(crate) async fn find(
         &self,
         scope: &Scope,
         name: &str,
-    ) -> Result<Result<Base, FieldError>, StoreError> {
-        if let Some(dir) = self.find_folder(name).await {
+    ) -> Result<Result<BaseModel, FieldError>, StoreError> {
+        if let Some(dir) = self.folders.find(name).await {
             let start_from = None;
-            return Ok(Ok(Base { dir, start_from }));
+            return Ok(Ok(BaseModel { dir, start_from }));
         }
         let Some(tuned) = self.store.tuned(scope, name).await? else {
             return Ok(Err(FieldError::model_not_found(name)));
@@ -36,24 +42,16 @@ impl Shared {
             _ => self.find_whole(scope, &tuned.job.spec.model).await?,
         };
         Ok(match found {
-            Some(dir) => Ok(Base { dir, start_from }),
+            Some(dir) => Ok(BaseModel { dir, start_from }),
             None => Err(missing_base(name, &tuned.job.spec.model)),
         })
-    }
-
-    /// The folder of a base model, off the async threads: the disk of the models may not answer.
-    pub(crate) async fn find_folder(&self, name: &str) -> Option<PathBuf> {
-        let (models_dir, name) = (self.config.models_dir.clone(), name.to_owned());
-        let found =
-            tokio::task::spawn_blocking(move || models::find_folder(&models_dir, &name)).await;
-        found.ok().flatten()
     }
 
     /// The whole model under a chain of adapters.
     async fn find_whole(&self, scope: &Scope, name: &str) -> Result<Option<PathBuf>, StoreError> {
         let mut name = name.to_owned();
         loop {
-            if let Some(dir) = self.find_folder(&name).await {
+            if let Some(dir) = self.folders.find(&name).await {
                 return Ok(Some(dir));
             }
             let Some(tuned) = self.store.tuned(scope, &name).await? else {
@@ -96,5 +94,5 @@ fn missing_base(name: &str, base: &str) -> FieldError {
     let message = format!(
         "the model '{name}' stands on the model '{base}', which is no longer there; put it back or start from another"
     );
-    FieldError::new("model", code::MODEL_NOT_FOUND, message)
+    FieldError::new("model", ErrorCode::ModelNotFound, message)
 }

@@ -1,5 +1,7 @@
 //! Experiments as a whole: what the comparison is made from, and what users do to all runs.
 
+#![cfg(test)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,16 +12,45 @@ use std::{
 
 use serde_json::{Value, json};
 use taper_core::{
-    ExperimentRequest, JobState, Metrics, Outcome, Plan, Project, Reason, RunSpec, Stop,
-    TrainError, Wish,
+    ExperimentRequest, JobState, Metrics, Outcome, Plan, Project, Reason, RequestedAction, RunSpec,
+    Stop, TrainError,
 };
-use taper_scheduler::ExperimentView;
+use taper_experiments::{ExperimentView, Experiments};
 use taper_store::{Job, Once, Scope};
 use tokio::time::timeout;
 
-use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
+use crate::bench::{Script, done, plan, spec, until_stopped};
+
+/// The scheduler's, of which this needs a part.
+#[allow(dead_code)]
+#[path = "../../taper-scheduler/tests/scheduler/bench.rs"]
+mod bench;
+
+/// A scheduler with its experiments.
+struct Bench {
+    jobs: bench::Bench,
+    experiments: Experiments,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = bench::Bench;
+
+    fn deref(&self) -> &Self::Target {
+        &self.jobs
+    }
+}
 
 impl Bench {
+    async fn start(script: Script) -> Self {
+        Self::with_workers(script, 1).await
+    }
+
+    async fn with_workers(script: Script, workers: usize) -> Self {
+        let jobs = bench::Bench::with_workers(script, workers).await;
+        let experiments = Experiments::start(jobs.store.clone(), jobs.scheduler.clone());
+        Self { jobs, experiments }
+    }
+
     /// Makes an experiment of full tuning and LoRA with more fields.
     async fn compare(&self, more: Value) -> ExperimentView {
         let file = spec(&self.store).await.training_file;
@@ -34,28 +65,24 @@ impl Bench {
             digest: String::new(),
             retried: false,
         };
-        let made = self
-            .scheduler
-            .submit_experiment(Project::default(), request, once);
+        let made = self.experiments.submit(Project::default(), request, once);
         made.await.unwrap()
     }
 
     async fn look(&self, experiment: &ExperimentView) -> ExperimentView {
-        let found = self
-            .scheduler
-            .experiment(&Scope::All, &experiment.record.id);
+        let found = self.experiments.find(&Scope::All, &experiment.record.id);
         found.await.unwrap()
     }
 
     async fn pause(&self, experiment: &ExperimentView) -> ExperimentView {
         let id = &experiment.record.id;
-        let paused = self.scheduler.pause_experiment(&Scope::All, id);
+        let paused = self.experiments.pause(&Scope::All, id);
         paused.await.unwrap()
     }
 
     async fn resume(&self, experiment: &ExperimentView) -> ExperimentView {
         let id = &experiment.record.id;
-        let resumed = self.scheduler.resume_experiment(&Scope::All, id);
+        let resumed = self.experiments.resume(&Scope::All, id);
         resumed.await.unwrap()
     }
 
@@ -171,10 +198,10 @@ async fn nothing_but_the_table_waits_for_intervals_that_take_long() {
     let id = &experiment.record.id;
     let acting = async {
         let shown = bench.look(&experiment).await;
-        let listed = bench.scheduler.experiments(&Scope::All, None, 9).await;
+        let listed = bench.experiments.list(&Scope::All, None, 9).await;
         bench.pause(&experiment).await;
         bench.resume(&experiment).await;
-        let cancelled = bench.scheduler.cancel_experiment(&Scope::All, id).await;
+        let cancelled = bench.experiments.cancel(&Scope::All, id).await;
         [shown, listed.unwrap().data.remove(0), cancelled.unwrap()]
     };
     let shown = timeout(Duration::from_secs(20), acting).await.unwrap();
@@ -188,7 +215,7 @@ async fn nothing_but_the_table_waits_for_intervals_that_take_long() {
     assert_eq!(shown[2].state, JobState::Succeeded);
 
     let writing = tokio::task::spawn_blocking(move || fs::write(table, rows));
-    let whole = bench.scheduler.whole_experiment(&Scope::All, id);
+    let whole = bench.experiments.find_whole(&Scope::All, id);
     let whole = timeout(Duration::from_secs(20), whole)
         .await
         .unwrap()
@@ -212,11 +239,7 @@ async fn an_interval_that_is_known_is_shown_while_others_are_made() {
     let experiment = bench.compare(json!({"methods": methods})).await;
     bench.wait(&experiment.jobs[1], JobState::Succeeded).await;
     let id = &experiment.record.id;
-    let first = bench
-        .scheduler
-        .whole_experiment(&Scope::All, id)
-        .await
-        .unwrap();
+    let first = bench.experiments.find_whole(&Scope::All, id).await.unwrap();
     assert!(interval(&first).is_some());
 
     drop(key);
@@ -232,7 +255,7 @@ async fn an_interval_that_is_known_is_shown_while_others_are_made() {
         (true, None)
     );
     let writing = tokio::task::spawn_blocking(move || fs::write(table, rows));
-    let whole = bench.scheduler.whole_experiment(&Scope::All, id);
+    let whole = bench.experiments.find_whole(&Scope::All, id);
     let whole = timeout(Duration::from_secs(20), whole)
         .await
         .unwrap()
@@ -265,11 +288,7 @@ async fn a_run_that_is_paused_at_its_rung_waits_for_its_user() {
     let waiting = bench.wait(job, JobState::Paused).await;
     assert_eq!(waiting.reason, Some(Reason::Rung));
     let id = &experiment.record.id;
-    bench
-        .scheduler
-        .cancel_experiment(&Scope::All, id)
-        .await
-        .unwrap();
+    bench.experiments.cancel(&Scope::All, id).await.unwrap();
 }
 
 /// A gate that stays shut until its key is dropped.
@@ -296,7 +315,7 @@ async fn a_resume_lets_a_run_stay_that_has_not_heard_of_the_pause() {
     assert_eq!(
         stands(&paused),
         [
-            (JobState::Running, Some(Wish::Pause)),
+            (JobState::Running, Some(RequestedAction::Pause)),
             (JobState::Paused, None)
         ]
     );
@@ -340,9 +359,9 @@ async fn a_run_that_leaves_its_worker_for_a_pause_that_was_taken_back_is_queued(
     bench.wait_for_event(&experiment.jobs[0], message).await;
 }
 
-fn stands(experiment: &ExperimentView) -> Vec<(JobState, Option<Wish>)> {
+fn stands(experiment: &ExperimentView) -> Vec<(JobState, Option<RequestedAction>)> {
     let jobs = experiment.jobs.iter();
-    jobs.map(|job| (job.state, job.wish)).collect()
+    jobs.map(|job| (job.state, job.requested)).collect()
 }
 
 #[tokio::test]

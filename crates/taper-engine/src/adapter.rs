@@ -4,33 +4,45 @@ use std::{fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
-use taper_core::Method;
+use taper_core::{Method, RunSpec, TaskType};
 
-use super::{Export, write_json};
 use crate::{
     Error, Result,
     error::Doing,
+    families::Arch,
     methods::{AdapterFormat, Exported, tuner},
     model_folder::{Weights, write_safetensors},
+    models::Model,
+    tasks::task,
+    text_file::write_json,
 };
 
 /// The file of an adapter's weights.
 pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-pub(super) fn write_adapter(
-    export: &Export<'_>,
+/// What a run has made of a model, as far as an adapter tells of it.
+pub(crate) struct Tuned<'a> {
+    pub(crate) run: &'a RunSpec,
+    pub(crate) arch: &'a Arch,
+    pub(crate) task: TaskType,
+    pub(crate) model: &'a Model,
+}
+
+pub(crate) fn write_adapter(
+    tuned: &Tuned<'_>,
     format: &dyn AdapterFormat,
     dir: &Path,
 ) -> Result<()> {
     let config = format.config(&Exported {
-        base_model: &export.run.spec.model,
-        arch: &export.folder().arch,
-        task: export.data.task,
-        adapted: &export.model.adapted,
-        trained_modules: &export.model.modules_to_save,
+        base_model: &tuned.run.spec.model,
+        arch: tuned.arch,
+        task: tuned.task,
+        heads: task(tuned.task).heads(),
+        adapted: &tuned.model.adapted,
+        trained_modules: &tuned.model.modules_to_save,
     });
     write_json(&dir.join("adapter_config.json"), &config)?;
-    let tensors = export.model.parameters.tensors().into_iter();
+    let tensors = tuned.model.parameters.tensors().into_iter();
     let tensors = tensors.map(|(name, t)| (format.stored_name(&name), t));
     write_safetensors(&dir.join(ADAPTER_WEIGHTS), &tensors.collect::<Vec<_>>())
 }
