@@ -2,7 +2,7 @@ use std::fmt::Display;
 
 use serde_json::{Map, Value};
 
-use crate::error::{FieldError, code};
+use crate::error::{ErrorCode, FieldError};
 
 /// Unknown fields of an object that are told of.
 const MOST_UNKNOWN: usize = 100;
@@ -167,7 +167,7 @@ impl<'a> Fields<'a> {
         if !present && !self.errors.iter().any(|e| e.param == param) {
             let message = format!("missing required parameter: '{param}'");
             self.errors
-                .push(FieldError::new(param, code::MISSING, message));
+                .push(FieldError::new(param, ErrorCode::MissingParameter, message));
         }
     }
 
@@ -190,8 +190,11 @@ impl<'a> Fields<'a> {
                 _ => format!("known here: {}", self.known.join(", ")),
             };
             let message = format!("unknown parameter: '{}'; {hint}", shorten(&param));
-            self.errors
-                .push(FieldError::new(shorten(&param), code::UNKNOWN, message));
+            self.errors.push(FieldError::new(
+                shorten(&param),
+                ErrorCode::UnknownParameter,
+                message,
+            ));
         }
         self.errors
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    FieldError, Project, SpecError, TaskType, Training, Tuning, code,
+    ErrorCode, FieldError, Project, SpecError, TaskType, Training, Tuning,
     fields::{Fields, shown},
     openai::{self, Hyperparameters},
 };
@@ -257,7 +257,7 @@ impl FieldError {
             "the model {} does not exist; GET /v1/models lists what there is",
             shown(&Value::from(name))
         );
-        Self::new("model", code::MODEL_NOT_FOUND, message)
+        Self::new("model", ErrorCode::ModelNotFound, message)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod change;
+mod control;
 mod error;
 mod event;
 pub mod experiment;
@@ -13,6 +14,7 @@ mod job;
 mod metrics;
 mod openai;
 mod plan;
+mod run;
 mod schedule;
 mod settings;
 mod start;
@@ -24,7 +26,8 @@ mod warning;
 
 pub use access::{NoProject, Project, Role};
 pub use change::JobChange;
-pub use error::{FieldError, JobError, SpecError, code};
+pub use control::{Control, Stop};
+pub use error::{ErrorCode, FieldError, JobError, SpecError};
 pub use event::{Event, Level, NewEvent, RunEvent, Sample};
 pub use experiment::{
     Comparison, ComparisonRow, Experiment, ExperimentRequest, ExperimentWarning, Reason, Run,
@@ -33,13 +36,14 @@ pub use fields::Fields;
 pub use job::{Defaults, JobSpec};
 pub use metrics::Metrics;
 pub use plan::{Bytes, Disk, Memory, Plan};
+pub use run::{DataFile, Device, RunSpec};
 pub use schedule::SchedulerType;
 pub use settings::{Setting, SettingKind};
 pub use start::{StartFrom, StartWeights};
-pub use state::{Action, JobState, UnknownState, Wish};
+pub use state::{Action, JobState, RequestedAction, UnknownState};
 pub use trainer::{
-    CHECKPOINT_MANIFEST, CheckpointFiles, CheckpointRefused, Command, Control, DataFile, Device,
-    Outcome, PublishRefused, RunSink, RunSpec, Stop, TrainError, Trainer,
+    CHECKPOINT_MANIFEST, CheckpointFiles, CheckpointRefused, Outcome, PublishRefused, RunSink,
+    TrainError, Trainer,
 };
 pub use training::{Interval, Training};
 pub use tuning::{

@@ -13,13 +13,13 @@ pub enum JobState {
     Queued,
     /// A worker trains it.
     Running,
-    /// Stopped at a user's wish with its checkpoint kept; resuming puts it back into the queue.
+    /// Stopped at a user's request with its checkpoint kept; resuming puts it back into the queue.
     Paused,
     /// Ended with artifacts.
     Succeeded,
     /// Ended with an error.
     Failed,
-    /// Ended at a user's wish.
+    /// Ended at a user's request.
     Cancelled,
 }
 
@@ -128,17 +128,19 @@ impl Action {
     }
 }
 
-/// What a user wants of a job that cannot follow at once, because its files are being validated or a worker has it. It is kept with the
-/// job, so that a crash in between does not lose it.
+/// What is asked of a job that cannot follow at once, because its files are being validated or a worker has it. A user's request is kept
+/// with the job, so that a crash in between does not lose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
+pub enum RequestedAction {
+    /// Keep a checkpoint and leave the worker.
     Pause,
+    /// Stop at once.
     Cancel,
 }
 
-impl Wish {
-    /// The name of the wish in the database.
+impl RequestedAction {
+    /// The name of the action in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pause => "pause",
@@ -146,7 +148,7 @@ impl Wish {
         }
     }
 
-    /// Where a job with this wish goes instead of `next`: not back into the queue, and after a cancel nowhere but to its end.
+    /// Where a job of which this is asked goes instead of `next`: not back into the queue, and after a cancel nowhere but to its end.
     pub fn redirect(self, next: JobState) -> Option<JobState> {
         match (self, next) {
             (Self::Pause, JobState::Queued) => Some(JobState::Paused),
@@ -212,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_leads_where_its_job_may_go() {
+    fn a_request_leads_where_its_job_may_go() {
         for state in [JobState::ValidatingFiles, JobState::Running] {
             for next in JobState::ALL
                 .into_iter()
                 .filter(|next| state.can_become(*next))
             {
-                for wish in [Wish::Pause, Wish::Cancel] {
-                    let end = wish.redirect(next).unwrap_or(next);
+                for action in [RequestedAction::Pause, RequestedAction::Cancel] {
+                    let end = action.redirect(next).unwrap_or(next);
                     assert!(state.can_become(end) && end != JobState::Queued);
                 }
             }

@@ -46,7 +46,7 @@ impl<V> Slot<V> {
     /// # Errors
     /// A wish to stop.
     fn wait(&self, control: &Control) -> Result<MutexGuard<'_, Option<Arc<V>>>> {
-        let mut beats = 0;
+        let mut heartbeats = 0;
         loop {
             match self.value.try_lock() {
                 Ok(value) => return Ok(value),
@@ -54,10 +54,10 @@ impl<V> Slot<V> {
                 Err(TryLockError::Poisoned(broken)) => return Ok(broken.into_inner()),
                 Err(TryLockError::WouldBlock) => control.peek()?,
             }
-            let seen = self.maker().beats();
-            if seen != beats {
-                beats = seen;
-                control.beat();
+            let seen = self.maker().heartbeats();
+            if seen != heartbeats {
+                heartbeats = seen;
+                control.heartbeat();
             }
             thread::sleep(LOOK);
         }
@@ -110,7 +110,7 @@ mod tests {
         atomic::{AtomicU32, Ordering},
     };
 
-    use taper_core::Command;
+    use taper_core::RequestedAction;
 
     use super::*;
     use crate::Error;
@@ -144,20 +144,20 @@ mod tests {
     fn who_waits_lives_with_the_maker_and_leaves_when_told() {
         let (cache, maker, waiter) = (Cache::new(1), Control::new(), Control::new());
         let make = || {
-            maker.beat();
+            maker.heartbeat();
             let left = thread::scope(|scope| {
                 let waiting = scope.spawn(|| cache.get_or_make("key", &waiter, || Ok(1)));
-                while waiter.beats() == 0 {
+                while waiter.heartbeats() == 0 {
                     thread::yield_now();
                 }
-                waiter.give(Command::Cancel);
+                waiter.request(RequestedAction::Cancel);
                 waiting.join().unwrap()
             });
             assert!(matches!(left, Err(Error::Stopped(_))));
             Ok(2)
         };
         assert_eq!(*cache.get_or_make("key", &maker, make).unwrap(), 2);
-        assert_eq!(waiter.beats(), 1);
+        assert_eq!(waiter.heartbeats(), 1);
     }
 
     #[test]

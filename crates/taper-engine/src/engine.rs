@@ -1,8 +1,8 @@
 use std::{path::Path, sync::Arc};
 
 use taper_core::{
-    CheckpointRefused, Control, FieldError, JobSpec, Memory, Outcome, Plan, RunEvent, RunSink,
-    RunSpec, SpecError, TrainError, Trainer, code,
+    CheckpointRefused, Control, ErrorCode, FieldError, JobSpec, Memory, Outcome, Plan, RunEvent,
+    RunSink, RunSpec, SpecError, TrainError, Trainer,
 };
 
 use crate::{
@@ -98,7 +98,7 @@ impl Engine {
 fn refusal(error: Error) -> SpecError {
     match error {
         Error::Spec(spec) => spec,
-        other => FieldError::new("model", code::INVALID_MODEL, other.to_string()).into(),
+        other => FieldError::new("model", ErrorCode::InvalidModel, other.to_string()).into(),
     }
 }
 
@@ -147,7 +147,7 @@ impl Trainer for Engine {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use taper_core::{Command, Stop};
+    use taper_core::{RequestedAction, Stop};
 
     use super::*;
     use crate::tests::Fixture;
@@ -177,7 +177,7 @@ mod tests {
         let (fixture, engine) = (Fixture::new(0.0), Engine::new());
         let run = fixture.run("waits", 20, json!({}));
         let control = Control::new();
-        control.give(Command::Cancel);
+        control.request(RequestedAction::Cancel);
         let read = || {
             let checked = engine.check(&run, &control);
             assert_eq!(checked, Err(Stop::Cancelled.into()));

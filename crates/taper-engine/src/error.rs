@@ -1,6 +1,6 @@
 use safetensors::SafeTensorError;
 use taper_core::{
-    CheckpointRefused, FieldError, PublishRefused, SpecError, Stop, TrainError, code,
+    CheckpointRefused, ErrorCode, FieldError, JobError, PublishRefused, SpecError, Stop, TrainError,
 };
 
 /// What can go wrong in the engine.
@@ -66,7 +66,7 @@ impl Error {
 
     /// Something wrong with the model folder, which the administrator can mend.
     pub(crate) fn model(message: impl Into<String>) -> Self {
-        Self::Spec(FieldError::new("model", code::INVALID_MODEL, message).into())
+        Self::Spec(FieldError::new("model", ErrorCode::InvalidModel, message).into())
     }
 }
 
@@ -107,24 +107,22 @@ impl From<Error> for TrainError {
             Error::Spec(spec) => return spec.clone().into(),
             Error::Stopped(stop) => return Self::Stopped(*stop),
             Error::Refused(refused) => return Self::Refused(refused.clone()),
-            Error::NonFinite { .. } => "non_finite",
-            Error::NoGradient { .. } => "no_gradient",
+            Error::NonFinite { .. } => ErrorCode::NonFinite,
+            Error::NoGradient { .. } => ErrorCode::NoGradient,
             // Whether the job has another one, the scheduler knows.
-            Error::Checkpoint { .. } => "checkpoint_unusable",
-            Error::ExportMismatch(_) => "export_mismatch",
-            Error::Io { source, .. } if is_full(source) => "no_space",
+            Error::Checkpoint { .. } => ErrorCode::CheckpointUnusable,
+            Error::ExportMismatch(_) => ErrorCode::ExportMismatch,
+            Error::Io { source, .. } if is_full(source) => ErrorCode::NoSpace,
             Error::Io { .. }
             | Error::Tensor(_)
             | Error::Safetensors(_)
             | Error::Json(_)
-            | Error::Csv(_) => "internal",
+            | Error::Csv(_) => ErrorCode::Internal,
         };
-        Self::Failed {
-            code: code.to_owned(),
-            message: error.to_string(),
-            param: None,
+        Self::Failed(JobError {
             step,
-        }
+            ..JobError::new(code, error.to_string())
+        })
     }
 }
 
@@ -156,14 +154,14 @@ mod tests {
     #[test]
     fn a_disk_that_is_full_under_tensors_is_told_as_one() {
         for (kind, wanted) in [
-            (ErrorKind::StorageFull, "no_space"),
-            (ErrorKind::QuotaExceeded, "no_space"),
-            (ErrorKind::PermissionDenied, "internal"),
+            (ErrorKind::StorageFull, ErrorCode::NoSpace),
+            (ErrorKind::QuotaExceeded, ErrorCode::NoSpace),
+            (ErrorKind::PermissionDenied, ErrorCode::Internal),
         ] {
             let error = SafeTensorError::IoError(io::Error::from(kind));
             let failed = TrainError::from(Error::from(error));
             assert!(
-                matches!(&failed, TrainError::Failed { code, .. } if code == wanted),
+                matches!(&failed, TrainError::Failed(error) if error.code == wanted),
                 "{failed:?}"
             );
         }

@@ -1,7 +1,7 @@
 //! Fine-tunes a model: reads a model folder and a data file, trains, evaluates, writes an adapter or a model.
 //!
 //! The crate owns everything between a [`taper_core::RunSpec`] and a folder of artifacts. It is plain blocking code and knows no
-//! HTTP, no database and no async runtime. Start with `train`, then `methods`, then `models`, then `ops` and `tape`.
+//! HTTP, no database and no async runtime. Start with `train`, then `methods`, then `models`.
 
 mod atomic_folder;
 mod cache;
@@ -19,15 +19,15 @@ pub mod fuzzing;
 mod methods;
 mod model_folder;
 mod models;
-mod ops;
 mod optim;
 mod param;
 mod prepare;
 mod random;
-mod tape;
 #[cfg(test)]
 mod tests;
 mod train;
+
+use taper_autodiff::{ops, tape};
 
 pub use engine::Engine;
 pub use error::{Error, Result};

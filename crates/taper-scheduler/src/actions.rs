@@ -1,36 +1,40 @@
-use std::time::Duration;
+//! What users do to jobs.
 
-use taper_core::{Action, Command, JobState, Level, Reason, Wish};
-use taper_store::{Change, Job, LiveEvents, Scope, Transition};
+use std::{sync::Arc, time::Duration};
 
-use crate::{Scheduler, SchedulerError};
+use taper_core::{Action, JobState, Level, Reason, RequestedAction};
+use taper_store::{Change, Job, LiveEvents, Scope, Store, StoreError, Transition};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{Instant, timeout_at},
+};
 
-/// How long a request waits for a job to leave its worker.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+use crate::{
+    attempts::Attempts, error::SchedulerError, queue::Queue, validation_queue::ValidationQueue,
+};
 
-impl Scheduler {
-    /// Cancels a job; for a running one it waits up to 2 s for the worker and shows the state of that moment.
-    ///
-    /// # Errors
-    /// [`SchedulerError::WrongState`] when the job has ended otherwise.
-    pub async fn cancel(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
-        self.stop(scope, id, Action::Cancel, Wish::Cancel).await
+/// How long a request waits for jobs to leave their places.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(crate) struct Actions {
+    pub(crate) store: Store,
+    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) validations: ValidationQueue,
+}
+
+impl Actions {
+    pub(crate) async fn cancel(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
+        self.stop(scope, id, Action::Cancel, RequestedAction::Cancel)
+            .await
     }
 
-    /// Pauses a job: a running one leaves a checkpoint, one that is being validated does not enter the queue. For both it waits up to
-    /// 2 s and shows the state of that moment. One that waits at a rung stays there until it is resumed.
-    ///
-    /// # Errors
-    /// [`SchedulerError::WrongState`] when the job has ended.
-    pub async fn pause(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
-        self.stop(scope, id, Action::Pause, Wish::Pause).await
+    pub(crate) async fn pause(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
+        self.stop(scope, id, Action::Pause, RequestedAction::Pause)
+            .await
     }
 
-    /// Puts a paused job back into the queue.
-    ///
-    /// # Errors
-    /// [`SchedulerError::WrongState`] when the job is not paused; [`SchedulerError::AtRung`] when it waits for the others of its experiment.
-    pub async fn resume(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
+    pub(crate) async fn resume(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
         let job = self.find(scope, id, Action::Resume).await?;
         if job.reason == Some(Reason::Rung) {
             let experiment = job.part.map(|part| part.experiment);
@@ -43,11 +47,7 @@ impl Scheduler {
         resumed.ok_or_else(|| refused(job, Action::Resume))
     }
 
-    /// Puts a failed job back into the queue, to go on from its last checkpoint; one that failed in its validation is validated again.
-    ///
-    /// # Errors
-    /// [`SchedulerError::WrongState`] when the job has not failed.
-    pub async fn retry(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
+    pub(crate) async fn retry(&self, scope: &Scope, id: &str) -> Result<Job, SchedulerError> {
         let job = self.find(scope, id, Action::Retry).await?;
         let to = match job.plan {
             Some(_) => JobState::Queued,
@@ -57,28 +57,20 @@ impl Scheduler {
         retried.ok_or_else(|| refused(job, Action::Retry))
     }
 
-    /// Changes a job's place in the queue.
-    ///
-    /// # Errors
-    /// [`SchedulerError::WrongState`] when the job has ended.
-    pub async fn prioritize(
+    pub(crate) async fn prioritize(
         &self,
         scope: &Scope,
         id: &str,
         priority: i32,
     ) -> Result<Job, SchedulerError> {
         let job = self.find(scope, id, Action::Reprioritize).await?;
-        let changed = self.shared.store.prioritize(&job, priority).await?;
+        let changed = self.store.prioritize(&job, priority).await?;
         changed.ok_or_else(|| refused(job, Action::Reprioritize))
     }
 
-    /// Forgets an ended job with its model and all that it has left.
-    ///
-    /// # Errors
-    /// [`SchedulerError::WrongState`] when the job has not ended.
-    pub async fn delete(&self, scope: &Scope, id: &str) -> Result<(), SchedulerError> {
+    pub(crate) async fn delete(&self, scope: &Scope, id: &str) -> Result<(), SchedulerError> {
         let job = self.find(scope, id, Action::Delete).await?;
-        if self.shared.delete(&job).await? {
+        if self.store.delete_job(&job).await? {
             return Ok(());
         }
         // Another deletion or a retry came between.
@@ -86,9 +78,36 @@ impl Scheduler {
         Err(refused(job, Action::Delete))
     }
 
+    /// Passes on to those at work what the store has been asked of jobs, and waits a little for them. The others have left already.
+    pub(crate) async fn follow(
+        &self,
+        stopped: Vec<Job>,
+        events: LiveEvents,
+    ) -> Result<(), StoreError> {
+        let mut held = Vec::new();
+        for job in stopped {
+            match job.requested {
+                Some(action) => {
+                    if job.state == JobState::Running {
+                        self.attempts.request(&job, action).await;
+                    }
+                    held.push(job);
+                }
+                None => self.end_validation(&job).await,
+            }
+        }
+        self.wait_until_left(events, held).await
+    }
+
+    /// Lets jobs stay at work that were to be paused, and has those that are queued taken up.
+    pub(crate) async fn follow_resume(&self, staying: &[Job]) {
+        self.attempts.withdraw_pauses(staying).await;
+        self.queue.wake_all();
+    }
+
     /// The job, if the action is possible in its state or has happened already.
     async fn find(&self, scope: &Scope, id: &str, action: Action) -> Result<Job, SchedulerError> {
-        let job = self.shared.store.job(scope, id).await?;
+        let job = self.store.job(scope, id).await?;
         let job = job.ok_or_else(|| SchedulerError::NoJob(id.to_owned()))?;
         if action.from().contains(&job.state) || action.is_done(job.state) {
             Ok(job)
@@ -102,26 +121,27 @@ impl Scheduler {
         scope: &Scope,
         id: &str,
         action: Action,
-        wish: Wish,
+        requested: RequestedAction,
     ) -> Result<Job, SchedulerError> {
         loop {
             let job = self.find(scope, id, action).await?;
-            let is_at_rung = wish == Wish::Pause && job.reason == Some(Reason::Rung);
+            let is_at_rung =
+                requested == RequestedAction::Pause && job.reason == Some(Reason::Rung);
             if action.is_done(job.state) && !is_at_rung {
                 return Ok(job);
             }
             // A validation that is cut short has told nothing: a pause waits for it.
             let held = match job.state {
                 JobState::Running => true,
-                JobState::ValidatingFiles => wish == Wish::Pause,
+                JobState::ValidatingFiles => requested == RequestedAction::Pause,
                 _ => false,
             };
             let stopped = if is_at_rung {
-                self.shared.store.hold(&job).await?
+                self.store.hold(&job).await?
             } else if held {
-                self.wish(&job, wish).await?
+                self.request(&job, requested).await?
             } else {
-                self.take_out(&job, action, wish).await?
+                self.take_out(&job, action, requested).await?
             };
             // The state may have changed since it was read; then it is looked at again.
             if let Some(job) = stopped {
@@ -131,26 +151,21 @@ impl Scheduler {
     }
 
     /// Asks for what the job's worker or validation has to do, and waits a little for it.
-    async fn wish(&self, job: &Job, wish: Wish) -> Result<Option<Job>, SchedulerError> {
-        let store = &self.shared.store;
-        let events = store.subscribe(&Scope::from(&job.project));
-        let Some(held) = store.wish(job, wish).await? else {
+    async fn request(
+        &self,
+        job: &Job,
+        action: RequestedAction,
+    ) -> Result<Option<Job>, SchedulerError> {
+        let events = self.store.subscribe(&Scope::from(&job.project));
+        let Some(held) = self.store.request(job, action).await? else {
             return Ok(None);
         };
-        if held.state == JobState::Running {
-            self.shared.controls.of(&held).give(match wish {
-                Wish::Pause => Command::Pause,
-                Wish::Cancel => Command::Cancel,
-            });
-        }
         // A job that takes longer is shown as it is: running, and about to stop.
-        drop(tokio::time::timeout(PATIENCE, left(events, &held)).await);
-        let job = store.job(&Scope::All, &held.id).await?;
-        let job = job.ok_or_else(|| SchedulerError::NoJob(held.id.clone()))?;
-        if job.state != held.state {
-            self.shared.controls.forget(&held);
-        }
-        Ok(Some(job))
+        self.follow(vec![held], events).await?;
+        let now = self.store.job(&Scope::All, &job.id).await?;
+        Ok(Some(
+            now.ok_or_else(|| SchedulerError::NoJob(job.id.clone()))?,
+        ))
     }
 
     /// Changes the state of a job that nobody is at work on.
@@ -158,11 +173,11 @@ impl Scheduler {
         &self,
         job: &Job,
         action: Action,
-        wish: Wish,
+        requested: RequestedAction,
     ) -> Result<Option<Job>, SchedulerError> {
-        let (to, from): (_, &[_]) = match wish {
-            Wish::Pause => (JobState::Paused, &[JobState::Queued]),
-            Wish::Cancel => (
+        let (to, from): (_, &[_]) = match requested {
+            RequestedAction::Pause => (JobState::Paused, &[JobState::Queued]),
+            RequestedAction::Cancel => (
                 JobState::Cancelled,
                 &[
                     JobState::ValidatingFiles,
@@ -173,16 +188,19 @@ impl Scheduler {
         };
         let message = format!("The job was {}", action.done());
         let ended = self
-            .shared
             .store
-            .transition(transition(job, from, to, message));
-        let ended = ended.await?;
+            .transition(transition(job, from, to, message))
+            .await?;
         if ended.is_some() {
-            // Its validation may be under way.
-            self.shared.controls.of(job).give(Command::Cancel);
-            self.shared.controls.forget(job);
+            self.end_validation(job).await;
         }
         Ok(ended)
+    }
+
+    /// Ends the validation of a job that has left: it may be under way.
+    async fn end_validation(&self, job: &Job) {
+        self.attempts.request(job, RequestedAction::Cancel).await;
+        self.attempts.forget(job);
     }
 
     async fn take_up(
@@ -191,7 +209,7 @@ impl Scheduler {
         action: Action,
         to: JobState,
     ) -> Result<Option<Job>, SchedulerError> {
-        let store = &self.shared.store;
+        let store = &self.store;
         let begins = match store.checkpoints(job, None, 1).await?.data.first() {
             Some(checkpoint) => format!("goes on from step {}", checkpoint.step),
             None => "begins at the start".to_owned(),
@@ -201,12 +219,36 @@ impl Scheduler {
             .transition(transition(job, action.from(), to, message))
             .await?;
         match taken_up.as_ref().map(|job| job.state) {
-            Some(JobState::Queued) => self.shared.queued.notify_one(),
-            // After a shutdown nobody listens any more, and the next start validates it.
-            Some(_) => drop(self.shared.unvalidated.send(job.id.clone())),
+            Some(JobState::Queued) => self.queue.wake(),
+            Some(_) => self.validations.send(&job.id),
             None => {}
         }
         Ok(taken_up)
+    }
+
+    /// Waits a little until jobs have left the state that they are in. One that takes longer is shown as it is.
+    async fn wait_until_left(
+        &self,
+        mut events: LiveEvents,
+        mut held: Vec<Job>,
+    ) -> Result<(), StoreError> {
+        let end = Instant::now() + PATIENCE;
+        while !held.is_empty() {
+            let mut still = Vec::new();
+            for job in held {
+                let now = self.store.job(&Scope::All, &job.id).await?;
+                match now.is_some_and(|now| now.state == job.state) {
+                    true => still.push(job),
+                    false => self.attempts.forget(&job),
+                }
+            }
+            held = still;
+            let change = a_change(&mut events, &held);
+            if held.is_empty() || timeout_at(end, change).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,13 +272,19 @@ fn transition(job: &Job, from: &'static [JobState], to: JobState, message: Strin
     }
 }
 
-/// Waits until a job tells that it is in another state, or until that may have been missed.
-async fn left(mut events: LiveEvents, job: &Job) {
-    while let Ok(event) = events.recv().await {
-        // Its start may be told only now, since the database knows of it first.
-        let left = event.state().is_some_and(|state| state != job.state);
-        if event.job_id == job.id && left {
-            return;
+/// Waits until one of the jobs tells of a state, or until that may have been missed.
+async fn a_change(events: &mut LiveEvents, jobs: &[Job]) {
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                let is_one = || jobs.iter().any(|job| job.id == event.job_id);
+                if event.state().is_some() && is_one() {
+                    return;
+                }
+            }
+            Err(RecvError::Lagged(_)) => return,
+            // The store is closed; the server stops.
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Whether a job fits into memory and on the disk at all, which is known before it is queued.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use taper_core::{
-    Bytes, Control, FieldError, Lora, Method, Plan, RunSpec, SpecError, TrainError, Trainer,
-    Training, code,
+    Bytes, Control, ErrorCode, FieldError, Lora, Method, Plan, RunSpec, SpecError, TrainError,
+    Trainer, Training,
 };
 
 /// Rows are not cut shorter than this when a way is looked for that makes a job fit.
@@ -12,79 +12,94 @@ const SHORTEST: u64 = 64;
 /// The length in force where none is given.
 const USUAL_LENGTH: u64 = 512;
 
-/// Refuses a job that can never fit.
-///
-/// # Errors
-/// What it needs by part, what there is, and what would make it fit.
-pub(crate) fn admit(
-    trainer: &dyn Trainer,
-    limit: Option<u64>,
-    run: &RunSpec,
-    control: &Control,
-) -> Result<(), SpecError> {
-    let Some(limit) = limit else { return Ok(()) };
-    if trainer.memory_bound(run)?.total() <= limit {
-        return Ok(());
-    }
-    // The bound takes the longest rows together; what the run really draws may be less.
-    let plan = trainer.check(run, control).map_err(as_finding)?;
-    check(trainer, limit, run, &plan)
+/// What jobs may take.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    pub(crate) trainer: Arc<dyn Trainer>,
+    /// Bytes of memory that jobs may take together; `None` = no limit.
+    pub(crate) memory_limit: Option<u64>,
+    /// Bytes that the data directory may hold; `None` = no limit.
+    pub(crate) disk_limit: Option<u64>,
 }
 
-/// Refuses a plan that can never be carried out.
-///
-/// # Errors
-/// What it needs by part, what there is, and what would make it fit.
-pub(crate) fn check(
-    trainer: &dyn Trainer,
-    limit: u64,
-    run: &RunSpec,
-    plan: &Plan,
-) -> Result<(), SpecError> {
-    if plan.memory.total() <= limit {
-        return Ok(());
+impl Admission {
+    /// Refuses a job that can never fit into memory, by a quick look.
+    ///
+    /// # Errors
+    /// What it needs by part, what there is, and what would make it fit.
+    pub(crate) fn admit(&self, run: &RunSpec, control: &Control) -> Result<(), SpecError> {
+        let Some(limit) = self.memory_limit else {
+            return Ok(());
+        };
+        if self.trainer.memory_bound(run)?.total() <= limit {
+            return Ok(());
+        }
+        // The bound takes the longest rows together; what the run really draws may be less.
+        let plan = self.trainer.check(run, control).map_err(as_finding)?;
+        self.check_memory(run, &plan)
     }
-    let ways = ways(trainer, limit, run);
-    let message = format!(
-        "the job needs {} at its peak, but jobs may take {} on this server (memory-limit-mib); {}",
-        plan.memory,
-        Bytes(limit),
-        ways.join("; ")
-    );
-    let param = "training.per_device_train_batch_size";
-    Err(FieldError::new(param, code::INSUFFICIENT_MEMORY, message).into())
-}
 
-/// Refuses a plan whose own files, uploads included, are more than the data directory may ever hold: it would wait for space that it takes itself.
-///
-/// # Errors
-/// What it needs, what there is, and what would make it fit.
-pub(crate) fn check_disk(most: Option<u64>, run: &RunSpec, plan: &Plan) -> Result<(), SpecError> {
-    let Some(most) = most else { return Ok(()) };
-    let (disk, uploads) = (plan.disk, upload_bytes(run));
-    let parts = [disk.checkpoints, disk.artifacts, uploads];
-    let needs = parts.into_iter().fold(0, u64::saturating_add);
-    if needs <= most {
-        return Ok(());
+    /// Refuses a plan that can never be carried out.
+    ///
+    /// # Errors
+    /// What it needs by part, what there is, and what would make it fit.
+    pub(crate) fn check(&self, run: &RunSpec, plan: &Plan) -> Result<(), SpecError> {
+        self.check_memory(run, plan)?;
+        self.check_disk(run, plan)
     }
-    let checkpoint = disk.checkpoint.max(1);
-    // Besides the newest: the best, and the one being written.
-    let extra = u64::from(run.spec.training.load_best_model_at_end) + 1;
-    let fewer = extra.saturating_add((needs - most).div_ceil(checkpoint));
-    let way = match (disk.checkpoints / checkpoint).checked_sub(fewer) {
-        Some(limit @ 1..) => format!("it fits with training.save_total_limit {limit}"),
-        _ => "train fewer parameters, for instance with tuning.type lora, or raise max-data-mib"
-            .to_owned(),
-    };
-    let message = format!(
-        "the job's checkpoints take {}, its result {} and its files {}, but the data directory may hold {} (max-data-mib); {way}",
-        Bytes(disk.checkpoints),
-        Bytes(disk.artifacts),
-        Bytes(uploads),
-        Bytes(most)
-    );
-    let param = "training.save_total_limit";
-    Err(FieldError::new(param, code::INSUFFICIENT_DISK, message).into())
+
+    fn check_memory(&self, run: &RunSpec, plan: &Plan) -> Result<(), SpecError> {
+        let limit = match self.memory_limit {
+            Some(limit) if plan.memory.total() > limit => limit,
+            _ => return Ok(()),
+        };
+        let ways = ways(&*self.trainer, limit, run);
+        let message = format!(
+            "the job needs {} at its peak, but jobs may take {} on this server (memory-limit-mib); {}",
+            plan.memory,
+            Bytes(limit),
+            ways.join("; ")
+        );
+        let param = "training.per_device_train_batch_size";
+        Err(FieldError::new(param, ErrorCode::InsufficientMemory, message).into())
+    }
+
+    /// Refuses a plan whose own files, uploads included, are more than the data directory may ever hold: it would wait for space that it
+    /// takes itself.
+    ///
+    /// # Errors
+    /// What it needs, what there is, and what would make it fit.
+    pub(crate) fn check_disk(&self, run: &RunSpec, plan: &Plan) -> Result<(), SpecError> {
+        let Some(most) = self.disk_limit else {
+            return Ok(());
+        };
+        let (disk, uploads) = (plan.disk, upload_bytes(run));
+        let parts = [disk.checkpoints, disk.artifacts, uploads];
+        let needs = parts.into_iter().fold(0, u64::saturating_add);
+        if needs <= most {
+            return Ok(());
+        }
+        let checkpoint = disk.checkpoint.max(1);
+        // Besides the newest: the best, and the one being written.
+        let extra = u64::from(run.spec.training.load_best_model_at_end) + 1;
+        let fewer = extra.saturating_add((needs - most).div_ceil(checkpoint));
+        let way = match (disk.checkpoints / checkpoint).checked_sub(fewer) {
+            Some(limit @ 1..) => format!("it fits with training.save_total_limit {limit}"),
+            _ => {
+                "train fewer parameters, for instance with tuning.type lora, or raise max-data-mib"
+                    .to_owned()
+            }
+        };
+        let message = format!(
+            "the job's checkpoints take {}, its result {} and its files {}, but the data directory may hold {} (max-data-mib); {way}",
+            Bytes(disk.checkpoints),
+            Bytes(disk.artifacts),
+            Bytes(uploads),
+            Bytes(most)
+        );
+        let param = "training.save_total_limit";
+        Err(FieldError::new(param, ErrorCode::InsufficientDisk, message).into())
+    }
 }
 
 /// Bytes of the files that a run reads. It waits for the disk.
@@ -98,14 +113,13 @@ fn upload_bytes(run: &RunSpec) -> u64 {
         .sum()
 }
 
+/// What a plan that could not be made tells of its request.
 pub(crate) fn as_finding(error: TrainError) -> SpecError {
     match error {
-        TrainError::Failed {
-            code,
-            message,
-            param,
-            ..
-        } => FieldError::new(param.unwrap_or_default(), &code, message).into(),
+        TrainError::Failed(error) => {
+            let param = error.param.unwrap_or_default();
+            FieldError::new(param, error.code, error.message).into()
+        }
         TrainError::Stopped(_) | TrainError::Refused(_) => {
             FieldError::invalid("training_file", error.to_string()).into()
         }

@@ -1,35 +1,45 @@
-//! Decides what runs next and runs it: validation, the queue's scheduler, the worker pool inside the process, recovery after a
-//! restart. It knows training only as [`taper_core::Trainer`], and nothing of HTTP or tensors.
+//! Decides which job runs next and where: admission, validation, the queue, recovery after a restart, and the executors that run what
+//! was claimed. It knows training only as [`taper_core::Trainer`], and nothing of HTTP or tensors.
 //!
-//! A job's way through this crate: `submit.rs` accepts it if `admission.rs` says that it fits, `validation.rs` counts its data and queues it, `slot.rs` claims it
-//! for a free slot if `ledger.rs` has the memory, `resume.rs` finds the checkpoint it goes on from, `worker.rs` trains it on a thread of its own, `report.rs`
-//! carries what it tells to the store, and `slot.rs` ends it. `actions.rs`, what users do to jobs, may cut in anywhere.
-//! `experiments.rs` makes many jobs of one request, and `rung_scheduler.rs` decides which of them go on.
+//! A job's way: `submission.rs` accepts it if `admission.rs` says that it fits, `validation.rs` counts its data and queues it, `slot.rs`
+//! takes it out of `queue.rs` when a place is free and `reservations.rs` has the memory, `preparation.rs` makes a ticket of it and finds
+//! with `resume.rs` the checkpoint that it goes on from, a member of `executors/` runs it, `watchdog.rs` watches it, `recorder.rs` keeps
+//! what it tells, and `conclusion.rs` says what its end means. `actions.rs`, what users do to jobs, may cut in anywhere: what is asked
+//! of an attempt is in `attempts.rs`. `parts.rs` puts them together, and `scheduler.rs` is their door.
 
 mod actions;
 mod admission;
-mod base;
+mod attempt_error;
+mod attempts;
+mod base_model;
+mod blocking;
 mod commit_retry;
-mod controls;
+mod conclusion;
+mod config;
 mod error;
-mod experiments;
-mod intervals;
-mod ledger;
+pub mod executors;
+mod model_folders;
 mod models;
-mod report;
+mod parts;
+mod preparation;
+mod queue;
+mod recorder;
+mod recovery;
+mod reservations;
 mod resume;
 mod retention;
-mod rung_scheduler;
 mod scheduler;
+mod shortage;
 mod slot;
-mod submit;
+mod sources;
+mod submission;
 mod validation;
+mod validation_queue;
 mod watchdog;
-mod worker;
 
-pub use error::SchedulerError;
-pub use experiments::ExperimentView;
-pub use models::{Model, base_models};
+pub use config::SchedulerConfig;
+pub use error::{SchedulerError, states};
+pub use model_folders::{Model, base_models};
 pub use retention::Retention;
-pub use scheduler::{Scheduler, SchedulerConfig};
+pub use scheduler::Scheduler;
 pub use watchdog::Patience;

@@ -1,47 +1,48 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use taper_core::{CheckpointRefused, Control, RunSpec, TrainError};
-use taper_store::{Checkpoint, Job, StoreError};
+use taper_core::{CheckpointRefused, Control, ErrorCode, JobError, RunSpec, Trainer};
+use taper_store::{Checkpoint, Job, Store};
 
-use crate::{commit_retry::unkept, scheduler::Shared, validation::internal};
+use crate::attempt_error::AttemptError;
 
 /// More checkpoints than `save_total_limit` lets a job keep.
 const ALL: u32 = 20_000;
-/// The code of a job that has trained and can go on from nothing.
-pub(crate) const CORRUPT: &str = "checkpoint_corrupt";
-/// The code of a job that can go on once what its checkpoint stands on is put back.
-const UNUSABLE: &str = "checkpoint_unusable";
 
-impl Shared {
+/// Finds where runs go on.
+pub(crate) struct ResumePoints {
+    pub(crate) store: Store,
+    pub(crate) trainer: Arc<dyn Trainer>,
+}
+
+impl ResumePoints {
     /// The newest whole checkpoint of a job. Those that are not whole are forgotten, and the job's log says so; a job that has lost all
     /// of them fails rather than begin again unasked. One that does not go with model, data or settings ends the attempt and nothing is
     /// forgotten: a file that is put back must not have cost the job its training.
-    pub(crate) async fn resume_point(
+    pub(crate) async fn find(
         &self,
         job: &Job,
         run: &RunSpec,
         control: &Control,
-    ) -> Result<Option<PathBuf>, TrainError> {
-        let failed = |error: StoreError| unkept(&error);
-        let known = self.store.checkpoints(job, None, ALL).await;
+    ) -> Result<Option<PathBuf>, AttemptError> {
+        let known = self.store.checkpoints(job, None, ALL).await?;
         let mut refused = Vec::new();
-        for checkpoint in known.map_err(failed)?.data {
+        for checkpoint in known.data {
             match self.verify(run, &checkpoint, control).await? {
                 Err(CheckpointRefused::Damaged(reason)) => refused.push((checkpoint, reason)),
                 Err(CheckpointRefused::Unusable(reason)) => {
-                    return Err(unusable(checkpoint.step, &reason));
+                    return Err(unusable(checkpoint.step, &reason).into());
                 }
                 Ok(()) => {
                     if !refused.is_empty() {
                         let told = self.store.refuse_checkpoints(&job.id, job.attempt, refused);
-                        told.await.map_err(failed)?;
+                        told.await?;
                     }
                     return Ok(Some(checkpoint.dir));
                 }
             }
         }
         match refused.first() {
-            Some((newest, reason)) => Err(all_refused(refused.len(), newest.step, reason)),
+            Some((newest, reason)) => Err(all_refused(refused.len(), newest.step, reason).into()),
             None => Ok(None),
         }
     }
@@ -51,36 +52,29 @@ impl Shared {
         run: &RunSpec,
         checkpoint: &Checkpoint,
         control: &Control,
-    ) -> Result<Result<(), CheckpointRefused>, TrainError> {
+    ) -> Result<Result<(), CheckpointRefused>, AttemptError> {
         let (trainer, run, dir) = (self.trainer.clone(), run.clone(), checkpoint.dir.clone());
-        let line = control.clone();
-        let verified = tokio::task::spawn_blocking(move || trainer.verify(&run, &dir, &line)).await;
+        let at_work = control.clone();
+        let verifying =
+            tokio::task::spawn_blocking(move || trainer.verify(&run, &dir, &at_work)).await;
         // Who is told to stop has found nothing out.
         control.check()?;
-        verified.map_err(|error| internal(error.to_string()))
+        verifying.map_err(|error| AttemptError::internal(error.to_string()))
     }
 }
 
-fn unusable(step: u64, reason: &str) -> TrainError {
-    TrainError::Failed {
-        code: UNUSABLE.to_owned(),
-        message: format!(
-            "the checkpoint of step {step} cannot be used now: {reason}; a retry goes on from it once that is put back"
-        ),
-        param: None,
-        step: Some(step),
-    }
+fn unusable(step: u64, reason: &str) -> JobError {
+    let message = format!(
+        "the checkpoint of step {step} cannot be used now: {reason}; a retry goes on from it once that is put back"
+    );
+    JobError::new(ErrorCode::CheckpointUnusable, message).at_step(step)
 }
 
-fn all_refused(number: usize, newest: u64, reason: &str) -> TrainError {
+fn all_refused(number: usize, newest: u64, reason: &str) -> JobError {
     let which = match number {
         1 => format!("the only checkpoint, of step {newest},"),
         _ => format!("none of the {number} checkpoints can be used; the newest, of step {newest},"),
     };
-    TrainError::Failed {
-        code: CORRUPT.to_owned(),
-        message: format!("{which} is damaged: {reason}; a retry begins at the start"),
-        param: None,
-        step: Some(newest),
-    }
+    let message = format!("{which} is damaged: {reason}; a retry begins at the start");
+    JobError::new(ErrorCode::CheckpointCorrupt, message).at_step(newest)
 }

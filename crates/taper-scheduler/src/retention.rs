@@ -1,9 +1,10 @@
-use std::{sync::Arc, time::Duration};
+//! Deletes what has been kept long enough.
 
-use taper_store::{ExperimentRecord, Job, Scope, StoreError};
+use std::time::Duration;
+
+use taper_store::{Scope, Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
-
-use crate::scheduler::Shared;
+use tokio_util::sync::CancellationToken;
 
 /// The time between two rounds; the first comes at the start.
 const ROUND: Duration = Duration::from_secs(60 * 60);
@@ -19,29 +20,35 @@ pub struct Retention {
     pub jobs: Option<Duration>,
 }
 
-/// Deletes what has been kept long enough, until the server stops.
-pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut rounds = interval(ROUND);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shared.stopping.cancelled() => return,
-            _ = rounds.tick() => {}
-        }
-        let expired = tokio::select! {
-            // What is left half done is swept at the next start.
-            () = shared.stopping.cancelled() => return,
-            expired = shared.expire() => expired,
-        };
-        if let Err(error) = expired {
-            tracing::warn!(%error, "what has been kept long enough could not be deleted; it is tried again");
-        }
-    }
+pub(crate) struct Expiry {
+    pub(crate) store: Store,
+    pub(crate) retention: Retention,
+    pub(crate) stopping: CancellationToken,
 }
 
-impl Shared {
+impl Expiry {
+    /// Deletes until the server stops.
+    pub(crate) async fn run(self) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                _ = rounds.tick() => {}
+            }
+            let expired = tokio::select! {
+                // What is left half done is swept at the next start.
+                () = self.stopping.cancelled() => return,
+                expired = self.expire() => expired,
+            };
+            if let Err(error) = expired {
+                tracing::warn!(%error, "what has been kept long enough could not be deleted; it is tried again");
+            }
+        }
+    }
+
     async fn expire(&self) -> Result<(), StoreError> {
-        let Retention { checkpoints, jobs } = self.config.retention;
+        let Retention { checkpoints, jobs } = self.retention;
         if let Some(age) = jobs {
             while self.delete_old(age).await? {}
         }
@@ -58,7 +65,7 @@ impl Shared {
         for job in self.store.ended_before(age, BATCH).await? {
             let deleted = match &job.part {
                 Some(part) => self.delete_whole(&part.experiment).await,
-                None => self.delete(&job).await,
+                None => self.store.delete_job(&job).await,
             };
             match deleted {
                 Err(StoreError::ModelInUse { .. }) => continue,
@@ -71,32 +78,9 @@ impl Shared {
 
     async fn delete_whole(&self, experiment: &str) -> Result<bool, StoreError> {
         match self.store.experiment(&Scope::All, experiment).await? {
-            Some(record) => self.delete_experiment(&record).await,
+            Some(record) => self.store.delete_experiment(&record).await,
             None => Ok(false),
         }
-    }
-
-    /// Forgets an experiment of which all jobs have ended, with what they have left and what is known of its intervals; false when there
-    /// is none.
-    pub(crate) async fn delete_experiment(
-        &self,
-        record: &ExperimentRecord,
-    ) -> Result<bool, StoreError> {
-        let deleted = self.store.delete_experiment(record).await?;
-        if deleted {
-            self.intervals.forget(&record.id);
-        }
-        Ok(deleted)
-    }
-
-    /// Forgets an ended job with all that it has left, and what is known of its experiment's intervals; false when there is none that
-    /// has ended.
-    pub(crate) async fn delete(&self, job: &Job) -> Result<bool, StoreError> {
-        let deleted = self.store.delete_job(job).await?;
-        if let Some(part) = job.part.as_ref().filter(|_| deleted) {
-            self.intervals.forget(&part.experiment);
-        }
-        Ok(deleted)
     }
 
     /// The same for the checkpoints of jobs.

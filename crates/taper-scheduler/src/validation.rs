@@ -1,17 +1,26 @@
+//! Reads and counts a job's data before it is queued.
+
 use std::{sync::Arc, time::Duration};
 
 use taper_core::{
-    Command, Control, Experiment, JobSpec, JobState, Level, NewEvent, Plan, RunEvent, TrainError,
+    Control, Experiment, JobSpec, JobState, Level, NewEvent, Plan, RequestedAction, RunEvent,
+    Trainer,
     experiment::{Budget, first_rung},
 };
-use taper_store::{Change, Job, Scope, StoreError, Transition};
-use tokio::sync::mpsc;
+use taper_store::{Change, Job, Scope, Store, StoreError, Transition};
+use tokio::{sync::mpsc::UnboundedReceiver, task::JoinError};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    SchedulerError, admission,
-    commit_retry::{failed, is_unkept, panic_message, settle, unkept},
-    scheduler::Shared,
-    watchdog,
+    admission::Admission,
+    attempt_error::AttemptError,
+    attempts::Attempts,
+    commit_retry::{commit, failed},
+    executors::panicked,
+    queue::Queue,
+    sources::Sources,
+    validation_queue::ValidationQueue,
+    watchdog::Watchdog,
 };
 
 /// How long a validation waits that the store has kept from being made, and how long there must be none before it is looked whether one
@@ -20,57 +29,66 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Validates job after job. One at a time, so that tokenizing does not take the cores from training; apart from the workers, so
 /// that a long training does not keep new jobs from being looked at.
-pub(crate) async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<String>) {
-    loop {
-        let id = tokio::select! {
-            () = shared.stopping.cancelled() => return,
-            id = jobs.recv() => id,
-            () = tokio::time::sleep(PAUSE) => {
-                shared.find_missed().await;
-                continue;
-            }
-        };
-        let Some(id) = id else { return };
-        match shared.validate(&id).await {
-            Ok(Validated::Done) => {}
-            Ok(Validated::Unkept) => shared.validate_later(id),
-            Err(error) if error.may_pass() => {
-                tracing::error!(job.id = %id, %error, "a validation could not be made; it is tried again");
-                shared.validate_later(id);
-            }
-            Err(error) => {
-                tracing::error!(job.id = %id, %error, "a validation could not be recorded; it is tried again");
-            }
-        }
-    }
+pub(crate) struct Validation {
+    pub(crate) store: Store,
+    pub(crate) trainer: Arc<dyn Trainer>,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) admission: Admission,
+    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) validations: ValidationQueue,
+    pub(crate) stopping: CancellationToken,
 }
 
 /// What has become of a validation.
 enum Validated {
     Done,
     /// The store did not answer; nothing is known.
-    Unkept,
+    StoreUnavailable,
 }
 
-impl Shared {
+impl Validation {
+    /// Validates until the server stops.
+    pub(crate) async fn run(self, mut jobs: UnboundedReceiver<String>) {
+        loop {
+            let id = tokio::select! {
+                () = self.stopping.cancelled() => return,
+                id = jobs.recv() => id,
+                () = tokio::time::sleep(PAUSE) => {
+                    self.find_missed().await;
+                    continue;
+                }
+            };
+            let Some(id) = id else { return };
+            match self.validate(&id).await {
+                Ok(Validated::Done) => {}
+                Ok(Validated::StoreUnavailable) => self.validate_later(id),
+                Err(error) if error.may_pass() => {
+                    tracing::error!(job.id = %id, %error, "a validation could not be made; it is tried again");
+                    self.validate_later(id);
+                }
+                Err(error) => {
+                    tracing::error!(job.id = %id, %error, "a validation could not be recorded; it is tried again");
+                }
+            }
+        }
+    }
+
     /// Finds jobs that nobody has sent here: a request may be dropped when its jobs are kept and not yet sent.
     async fn find_missed(&self) {
         match self.store.unvalidated_jobs().await {
-            Ok(jobs) => {
-                for id in jobs {
-                    drop(self.unvalidated.send(id));
-                }
-            }
+            Ok(jobs) => jobs.iter().for_each(|id| self.validations.send(id)),
             Err(error) => tracing::warn!(%error, "jobs to validate could not be looked for"),
         }
     }
 
     /// Sends a job back to be validated after a pause; a server that stops meanwhile validates it at its next start.
     fn validate_later(&self, id: String) {
-        let unvalidated = self.unvalidated.clone();
+        let validations = self.validations.clone();
         tokio::spawn(async move {
             tokio::time::sleep(PAUSE).await;
-            drop(unvalidated.send(id));
+            validations.send(&id);
         });
     }
 
@@ -81,34 +99,33 @@ impl Shared {
         if job.state != JobState::ValidatingFiles {
             return Ok(Validated::Done);
         }
-        let control = self.controls.of(&job);
+        let control = self.attempts.control_of(&job);
         let checking = self.check(&job, control.clone());
-        let transition = match watchdog::attend(self, &control, checking).await {
+        let transition = match self.watchdog.attend(&control, checking).await {
             Ok(checked) => ready(&job, checked),
             // A cancelled job has ended already; a stopped server validates it at its next start.
-            Err(TrainError::Stopped(_)) => return Ok(Validated::Done),
-            Err(error) if is_unkept(&error) => {
+            Err(AttemptError::Stopped(_)) => return Ok(Validated::Done),
+            Err(AttemptError::StoreUnavailable(error)) => {
                 tracing::warn!(job.id = %id, %error, "a validation could not be made; it is tried again");
-                return Ok(Validated::Unkept);
+                return Ok(Validated::StoreUnavailable);
             }
-            Err(error) => failed(&job, &[JobState::ValidatingFiles], error),
+            Err(AttemptError::Failed(error)) => failed(&job, &[JobState::ValidatingFiles], error),
         };
-        let settled = settle(self, transition).await?;
-        if settled.is_some_and(|job| job.state == JobState::Queued) {
-            self.queued.notify_one();
+        let committed = commit(&self.store, &self.stopping, transition).await?;
+        if committed.is_some_and(|job| job.state == JobState::Queued) {
+            self.queue.wake();
         }
-        self.controls.forget(&job);
+        self.attempts.forget(&job);
         Ok(Validated::Done)
     }
 
-    async fn check(&self, job: &Job, control: Control) -> Result<Checked, TrainError> {
+    async fn check(&self, job: &Job, control: Control) -> Result<Checked, AttemptError> {
         if self.stopping.is_cancelled() {
-            control.give(Command::Pause);
+            control.request(RequestedAction::Pause);
         }
-        let mut run = self.concrete(job).await?;
+        let mut run = self.sources.run_of_job(job).await?;
         let experiment = self.experiment_of(job).await?;
-        let (trainer, limit) = (self.trainer.clone(), self.config.memory_limit);
-        let most = self.store.limits().max_bytes;
+        let (trainer, admission) = (self.trainer.clone(), self.admission.clone());
         let checked = tokio::task::spawn_blocking(move || {
             control.check()?;
             let mut plan = trainer.check(&run, &control)?;
@@ -118,45 +135,26 @@ impl Shared {
                 plan = trainer.check(&run, &control)?;
                 plan.warnings.extend(budget.warning(steps, whole));
             }
-            if let Some(limit) = limit {
-                admission::check(&*trainer, limit, &run, &plan)?;
-            }
-            admission::check_disk(most, &run, &plan)?;
+            admission.check(&run, &plan)?;
             Ok(Checked {
                 pause_at_step: experiment.and_then(|it| first_rung(&it, plan.total_steps)),
                 spec: run.spec,
                 plan,
             })
         });
-        checked.await.unwrap_or_else(|error| Err(panicked(error)))
+        checked
+            .await
+            .unwrap_or_else(|error| Err(broken_down(error)))
     }
 
     /// The experiment that a job is a part of.
-    async fn experiment_of(&self, job: &Job) -> Result<Option<Experiment>, TrainError> {
+    async fn experiment_of(&self, job: &Job) -> Result<Option<Experiment>, AttemptError> {
         let Some(part) = &job.part else {
             return Ok(None);
         };
-        let found = self
-            .store
-            .experiment(&Scope::from(&job.project), &part.experiment)
-            .await;
-        Ok(found.map_err(|error| unkept(&error))?.map(|it| it.spec))
-    }
-
-    /// A job's run, as far as it is known before it is given to a worker.
-    pub(crate) async fn concrete(&self, job: &Job) -> Result<taper_core::RunSpec, TrainError> {
-        let sources = match self.find_sources(&job.spec, &job.project).await {
-            Ok(sources) => sources,
-            Err(SchedulerError::Spec(error)) => return Err(error.into()),
-            Err(SchedulerError::Store(error)) => return Err(unkept(&error)),
-            Err(error) => return Err(internal(error.to_string())),
-        };
-        let mut run = self.run_spec(job.spec.clone(), sources);
-        run.job_id.clone_from(&job.id);
-        run.attempt = job.attempt;
-        run.run_dir = self.store.run_dir(&job.id);
-        run.pause_at_step = job.pause_at_step;
-        Ok(run)
+        let scope = Scope::from(&job.project);
+        let found = self.store.experiment(&scope, &part.experiment).await?;
+        Ok(found.map(|it| it.spec))
     }
 }
 
@@ -204,18 +202,9 @@ fn ready(job: &Job, checked: Checked) -> Transition {
     }
 }
 
-fn panicked(error: tokio::task::JoinError) -> TrainError {
+fn broken_down(error: JoinError) -> AttemptError {
     match error.try_into_panic() {
-        Ok(payload) => panic_message(&*payload),
-        Err(error) => internal(error.to_string()),
-    }
-}
-
-pub(crate) fn internal(message: String) -> TrainError {
-    TrainError::Failed {
-        code: "internal".to_owned(),
-        message,
-        param: None,
-        step: None,
+        Ok(payload) => panicked(&*payload).into(),
+        Err(error) => AttemptError::internal(error.to_string()),
     }
 }

@@ -12,6 +12,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{ServerConfig, error::ApiError};
+use taper_core::ErrorCode;
 
 /// `'unsafe-inline'` stands for styles alone: uPlot and Svelte set them on elements; `data:` for the icons of Swagger UI. Scripts come
 /// from the binary only.
@@ -94,7 +95,7 @@ fn check_host(config: &ServerConfig, request: &Request) -> Result<(), ApiError> 
         return Ok(());
     }
     let message = "this server does not go by the name in the Host header; call it as localhost, or start it with --allow-host NAME";
-    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).coded("host_not_allowed"))
+    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).coded(ErrorCode::HostNotAllowed))
 }
 
 fn is_allowed(config: &ServerConfig, host: &str) -> bool {
@@ -136,7 +137,7 @@ fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = "the Origin header names another site; only the server's own page may call it from a browser";
-    Err(ApiError::new(StatusCode::FORBIDDEN, message).coded("origin_not_allowed"))
+    Err(ApiError::new(StatusCode::FORBIDDEN, message).coded(ErrorCode::OriginNotAllowed))
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {

@@ -6,7 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use taper_core::{FieldError, SpecError, code};
+use taper_core::{ErrorCode, FieldError, SpecError};
+use taper_experiments::ExperimentError;
 use taper_scheduler::SchedulerError;
 use taper_store::StoreError;
 use utoipa::ToSchema;
@@ -40,7 +41,7 @@ pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
     param: Option<String>,
-    code: Option<String>,
+    code: Option<ErrorCode>,
     /// Name, in lower case, and value.
     header: Option<(&'static str, &'static str)>,
 }
@@ -108,7 +109,7 @@ impl ApiError {
             "no such route: {}; GET /openapi.json lists what there is",
             readable(path)
         );
-        Self::new(StatusCode::NOT_FOUND, message).coded("unknown_url")
+        Self::new(StatusCode::NOT_FOUND, message).coded(ErrorCode::UnknownUrl)
     }
 
     pub(crate) fn too_large(what: &str, limit: u64) -> Self {
@@ -122,20 +123,20 @@ impl ApiError {
 
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, message)
-            .coded("invalid_api_key")
+            .coded(ErrorCode::InvalidApiKey)
             .with("www-authenticate", "Bearer")
     }
 
     /// 403 for a key that may not do this.
     pub(crate) fn forbidden(message: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, message).coded("insufficient_permissions")
+        Self::new(StatusCode::FORBIDDEN, message).coded(ErrorCode::InsufficientPermissions)
     }
 
     /// 429: the sentence says who may send how much.
     pub(crate) fn too_many(limit: &str) -> Self {
         let message = format!("too many requests: {limit}; send it again a second later");
         Self::new(StatusCode::TOO_MANY_REQUESTS, message)
-            .coded("rate_limit_exceeded")
+            .coded(ErrorCode::RateLimitExceeded)
             .with("retry-after", "1")
     }
 
@@ -143,7 +144,7 @@ impl ApiError {
     pub(crate) fn slow_body() -> Self {
         let seconds = slow::LONGEST.as_secs();
         let message = format!("the body has not come within {seconds} seconds; send it again");
-        Self::new(StatusCode::REQUEST_TIMEOUT, message).coded("request_timeout")
+        Self::new(StatusCode::REQUEST_TIMEOUT, message).coded(ErrorCode::RequestTimeout)
     }
 
     /// 503: the server has taken too long.
@@ -166,7 +167,7 @@ impl ApiError {
             "there is no space for anything new: {cause}; delete jobs or files that are no longer needed"
         );
         Self::new(StatusCode::INSUFFICIENT_STORAGE, message)
-            .coded("insufficient_storage")
+            .coded(ErrorCode::InsufficientStorage)
             .with("x-should-retry", "false")
     }
 
@@ -192,8 +193,8 @@ impl ApiError {
 
     /// Sets the code for programs.
     #[must_use]
-    pub(crate) fn coded(mut self, code: &str) -> Self {
-        self.code = Some(code.to_owned());
+    pub(crate) fn coded(mut self, code: ErrorCode) -> Self {
+        self.code = Some(code);
         self
     }
 
@@ -220,7 +221,7 @@ impl IntoResponse for ApiError {
                 message: self.message,
                 kind,
                 param: self.param,
-                code: self.code,
+                code: self.code.map(String::from),
             },
         };
         let mut response = (self.status, Json(body)).into_response();
@@ -255,19 +256,18 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::UnknownCursor(_) => Self::invalid("after", error.to_string()),
             StoreError::FileInUse { .. } => {
-                Self::bad_request(error.to_string()).coded("file_in_use")
+                Self::bad_request(error.to_string()).coded(ErrorCode::FileInUse)
             }
             StoreError::UnknownFile(_) => Self::bad_request(error.to_string())
                 .about("training_file")
-                .coded(code::FILE_NOT_FOUND),
+                .coded(ErrorCode::FileNotFound),
             StoreError::ModelInUse { .. } => {
-                Self::bad_request(error.to_string()).coded("model_in_use")
+                Self::bad_request(error.to_string()).coded(ErrorCode::ModelInUse)
             }
-            StoreError::KeyReused(_) => {
-                Self::invalid("Idempotency-Key", error.to_string()).coded("idempotency_key_reused")
-            }
+            StoreError::KeyReused(_) => Self::invalid("Idempotency-Key", error.to_string())
+                .coded(ErrorCode::IdempotencyKeyReused),
             StoreError::UploadClosed { .. } => {
-                Self::bad_request(error.to_string()).coded("invalid_state")
+                Self::bad_request(error.to_string()).coded(ErrorCode::InvalidState)
             }
             StoreError::UploadTooLong { .. } => Self::invalid("data", error.to_string()),
             StoreError::UploadIncomplete { .. } | StoreError::UnknownPart(_) => {
@@ -293,17 +293,29 @@ impl From<SchedulerError> for ApiError {
             SchedulerError::Store(error) => error.into(),
             SchedulerError::NoModel(id) => Self::not_found("model", &id, "/v1/models")
                 .about("model")
-                .coded(code::MODEL_NOT_FOUND),
+                .coded(ErrorCode::ModelNotFound),
             SchedulerError::NotDeletable(_) => Self::bad_request(error.to_string()).about("id"),
             SchedulerError::NoJob(id) => Self::no_job(&id),
-            SchedulerError::NoExperiment(id) => Self::no_experiment(&id),
-            SchedulerError::WrongState { .. }
-            | SchedulerError::WrongExperimentState { .. }
-            | SchedulerError::AtRung { .. } => {
-                Self::bad_request(error.to_string()).coded("invalid_state")
+            SchedulerError::WrongState { .. } | SchedulerError::AtRung { .. } => {
+                Self::bad_request(error.to_string()).coded(ErrorCode::InvalidState)
             }
             SchedulerError::Stopping => Self::ending(),
-            other => Self::internal(other),
+            SchedulerError::Models(_) | SchedulerError::Inspection(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ExperimentError> for ApiError {
+    fn from(error: ExperimentError) -> Self {
+        match error {
+            ExperimentError::Spec(error) => error.into(),
+            ExperimentError::Scheduler(error) => error.into(),
+            ExperimentError::Store(error) => error.into(),
+            ExperimentError::NoExperiment(id) => Self::no_experiment(&id),
+            ExperimentError::WrongState { .. } => {
+                Self::bad_request(error.to_string()).coded(ErrorCode::InvalidState)
+            }
+            ExperimentError::Comparison(_) => Self::internal(error),
         }
     }
 }

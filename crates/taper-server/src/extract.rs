@@ -54,7 +54,7 @@ impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for JsonBody<LIMIT> {
         }
         json::parse(&bytes).map(Self).map_err(|error| {
             ApiError::bad_request(format!("the body is not valid JSON: {error}"))
-                .coded("invalid_json")
+                .coded(taper_core::ErrorCode::InvalidJson)
         })
     }
 }

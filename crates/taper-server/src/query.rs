@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use taper_core::{FieldError, SpecError, code};
+use taper_core::{ErrorCode, FieldError, SpecError};
 use taper_store::MetadataFilter;
 
 use crate::error::{ApiError, readable};
@@ -183,7 +183,7 @@ impl Pairs {
             let name = readable(name);
             let message = format!("unknown query parameter: '{name}'; {hint}");
             self.errors
-                .push(FieldError::new(name, code::UNKNOWN, message));
+                .push(FieldError::new(name, ErrorCode::UnknownParameter, message));
         }
         SpecError::check(self.errors)
     }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use taper_core::JobState;
+use taper_core::{ErrorCode, JobState};
+use taper_experiments::Experiments;
 use taper_scheduler::Scheduler;
 use taper_store::{ChunkedUpload, ExperimentRecord, FileRecord, Job, KeyCounts, Scope, Store};
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::{ServerConfig, error::ApiError};
 pub struct AppState {
     pub(crate) store: Store,
     pub(crate) scheduler: Scheduler,
+    pub(crate) experiments: Experiments,
     pub(crate) config: Arc<ServerConfig>,
     /// Fires when the server is to end; open streams end then.
     pub(crate) shutdown: CancellationToken,
@@ -21,10 +23,16 @@ pub struct AppState {
 }
 
 impl AppState {
-    pub fn new(store: Store, scheduler: Scheduler, config: ServerConfig) -> Self {
+    pub fn new(
+        store: Store,
+        scheduler: Scheduler,
+        experiments: Experiments,
+        config: ServerConfig,
+    ) -> Self {
         Self {
             store,
             scheduler,
+            experiments,
             config: Arc::new(config),
             shutdown: CancellationToken::new(),
             key_news: watch::Sender::default(),
@@ -60,7 +68,7 @@ impl AppState {
     }
 }
 
-/// The 400 for a wish that a job's state does not allow.
-pub(crate) fn wrong_state(job: &str, state: JobState, wish: &str) -> ApiError {
-    ApiError::bad_request(format!("job {job} is {state}; {wish}")).coded("invalid_state")
+/// The 400 for a request that a job's state does not allow.
+pub(crate) fn wrong_state(job: &str, state: JobState, what: &str) -> ApiError {
+    ApiError::bad_request(format!("job {job} is {state}; {what}")).coded(ErrorCode::InvalidState)
 }

@@ -6,7 +6,7 @@ use axum::{
     },
     http::StatusCode,
 };
-use taper_core::{FieldError, Project, code};
+use taper_core::{ErrorCode, FieldError, Project};
 use taper_store::{ChunkedUpload, FileRecord, NewFile, Once, Store, Upload, UploadPart};
 
 use crate::{
@@ -222,7 +222,7 @@ pub(crate) fn file_name(given: &str) -> String {
 
 fn missing(name: &str) -> ApiError {
     let message = format!("missing required parameter: '{name}'");
-    FieldError::new(name, code::MISSING, message).into()
+    FieldError::new(name, ErrorCode::MissingParameter, message).into()
 }
 
 fn unwanted(name: &str, known: &[&str]) -> ApiError {
@@ -234,7 +234,7 @@ fn unwanted(name: &str, known: &[&str]) -> ApiError {
         "unknown parameter: '{shown}'; known here: {}",
         known.join(", ")
     );
-    FieldError::new(shown, code::UNKNOWN, message).into()
+    FieldError::new(shown, ErrorCode::UnknownParameter, message).into()
 }
 
 fn broken(error: &MultipartError, limit: u64) -> ApiError {

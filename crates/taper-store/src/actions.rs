@@ -1,5 +1,5 @@
 use serde_json::json;
-use taper_core::{Action, Level, NewEvent, Wish};
+use taper_core::{Action, Level, NewEvent, RequestedAction};
 
 use crate::{
     Job, Store, StoreError,
@@ -9,10 +9,15 @@ use crate::{
 };
 
 impl Store {
-    /// Keeps what a user wants of a job that is being validated or trained; `None` when it is not. A wish to cancel stands.
-    pub async fn wish(&self, job: &Job, wish: Wish) -> Result<Option<Job>, StoreError> {
+    /// Keeps what a user wants of a job that is being validated or trained; `None` when it is not. A request to cancel stands.
+    pub async fn request(
+        &self,
+        job: &Job,
+        action: RequestedAction,
+    ) -> Result<Option<Job>, StoreError> {
         let job = job.id.clone();
-        self.write(|reply| Command::Wish(job, wish, reply)).await
+        self.write(|reply| Command::Request(job, action, reply))
+            .await
     }
 
     /// Leaves a job that waits at its rung to its user, who wants it paused; `None` when it does not wait there.
@@ -51,12 +56,16 @@ impl Store {
 }
 
 impl Tx<'_> {
-    pub(crate) async fn wish(&mut self, id: &str, wish: Wish) -> Result<Option<Job>, StoreError> {
+    pub(crate) async fn request(
+        &mut self,
+        id: &str,
+        action: RequestedAction,
+    ) -> Result<Option<Job>, StoreError> {
         let job = sqlx::query_scalar::<_, i64>(
             "update jobs set wish = iif(wish = 'cancel', wish, ?)
              where id = ? and state in ('validating_files', 'running') returning row",
         )
-        .bind(wish.as_str())
+        .bind(action.as_str())
         .bind(id)
         .fetch_optional(&mut *self.connection)
         .await?;

@@ -111,7 +111,7 @@ struct Beating<'a> {
 
 impl Read for Beating<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.control.beat();
+        self.control.heartbeat();
         self.file.read(buffer)
     }
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::{
-    JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Project, Reason, Wish,
+    JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Project, Reason, RequestedAction,
 };
 
 use crate::{
@@ -33,7 +33,7 @@ pub struct Job {
     /// Higher runs first.
     pub priority: i32,
     /// What a user has asked for and has not happened yet.
-    pub wish: Option<Wish>,
+    pub requested: Option<RequestedAction>,
     pub spec: JobSpec,
     /// The place in its experiment, if it belongs to one.
     pub part: Option<Part>,
@@ -112,8 +112,8 @@ impl Job {
             attempt: row.try_get("attempt")?,
             crashes: row.try_get("crashes")?,
             priority: row.try_get("priority")?,
-            wish: optional("wish")?
-                .map(|wish| from_json(what, &format!("\"{wish}\"")))
+            requested: optional("wish")?
+                .map(|action| from_json(what, &format!("\"{action}\"")))
                 .transpose()?,
             spec: from_json(what, &text("spec")?)?,
             part: part(row)?,

@@ -1,4 +1,6 @@
-use taper_core::{JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, Wish};
+use taper_core::{
+    ErrorCode, JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, RequestedAction,
+};
 
 use crate::{
     Artifact, FileRecord, Job, Store, StoreError, jobs,
@@ -56,9 +58,9 @@ pub struct JobResult {
 }
 
 impl Transition {
-    /// What a user's wish makes of the transition; `None` = nothing else.
-    fn heeding(&self, wish: Option<Wish>) -> Option<Self> {
-        let to = wish?.redirect(self.to)?;
+    /// What a user's request makes of the transition; `None` = nothing else.
+    fn heeding(&self, requested: Option<RequestedAction>) -> Option<Self> {
+        let to = requested?.redirect(self.to)?;
         let mut heeding = Self {
             to,
             level: Level::Info,
@@ -81,10 +83,12 @@ impl Transition {
 pub struct Recovered {
     pub queued: Vec<String>,
     pub failed: Vec<String>,
+    /// Under an executor that outlives the server.
+    pub running: Vec<String>,
 }
 
 impl Store {
-    /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen. A user's wish that waits for the
+    /// Changes a job's state if all that the transition asks for holds; `None` = it did not happen. A user's request that waits for the
     /// job to leave its worker is followed instead; result files that a cancel has overtaken go.
     ///
     /// # Errors
@@ -108,7 +112,12 @@ impl Store {
 
     /// Puts the jobs that were running when the last server ended back into the queue, or lets them fail after three crashes.
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        self.write(Command::Recover).await
+        self.recover_unseen(Vec::new()).await
+    }
+
+    /// As [`Store::recover`], but jobs of which the current attempt was seen running are left alone.
+    pub async fn recover_unseen(&self, seen: Vec<(String, u32)>) -> Result<Recovered, StoreError> {
+        self.write(|reply| Command::Recover(seen, reply)).await
     }
 }
 
@@ -128,7 +137,7 @@ impl Tx<'_> {
             let model = job.tuned_model_name();
             self.require_unused(&model, Span::Checkpoints).await?;
         }
-        let heeding = it.heeding(job.wish);
+        let heeding = it.heeding(job.requested);
         let it = heeding.as_ref().unwrap_or(it);
         let attempt = job.attempt + u32::from(it.to == JobState::Running);
         if !self.update_state(&job, it, attempt).await? {
@@ -170,7 +179,7 @@ impl Tx<'_> {
         .bind(it.change.spec.as_ref().map(to_json))
         .bind(it.change.pause_at_step.map(|step| step as i64))
         // Who has paused a run that comes to its rung wants to let it go on himself.
-        .bind(it.change.reason.filter(|_| job.wish.is_none()).map(Reason::as_str))
+        .bind(it.change.reason.filter(|_| job.requested.is_none()).map(Reason::as_str))
         .bind(it.change.error.as_ref().map(to_json))
         // A user who wants it tried again has done something about it.
         .bind(job.state.is_terminal())
@@ -202,13 +211,21 @@ impl Tx<'_> {
         self.add_artifacts(&job.key(), &result.artifacts).await
     }
 
-    pub(crate) async fn recover(&mut self) -> Result<Recovered, StoreError> {
-        let running: Vec<String> =
-            sqlx::query_scalar("select id from jobs where state = 'running' order by row")
+    pub(crate) async fn recover(
+        &mut self,
+        seen: &[(String, u32)],
+    ) -> Result<Recovered, StoreError> {
+        let running: Vec<(String, u32)> =
+            sqlx::query_as("select id, attempt from jobs where state = 'running' order by row")
                 .fetch_all(&mut *self.connection)
                 .await?;
         let mut recovered = Recovered::default();
-        for id in running {
+        for attempt in running {
+            if seen.contains(&attempt) {
+                recovered.running.push(attempt.0);
+                continue;
+            }
+            let (id, _) = attempt;
             let crashes: u32 = sqlx::query_scalar(
                 "update jobs set crashes = crashes + 1 where id = ? returning crashes",
             )
@@ -262,12 +279,7 @@ fn crashed(job: String, crashes: u32) -> Transition {
         level: Level::Error,
         message: message.clone(),
         change: Change {
-            error: Some(JobError {
-                code: "crashed".to_owned(),
-                message,
-                param: None,
-                step: None,
-            }),
+            error: Some(JobError::new(ErrorCode::Crashed, message)),
             ..Change::default()
         },
     }

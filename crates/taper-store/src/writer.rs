@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Instant};
 
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
-use taper_core::{Event, Wish};
+use taper_core::{Event, RequestedAction};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) enum Command {
     CreateJob(Box<NewJob>, Reply<Job>),
     CreateExperiment(Box<NewExperiment>, Reply<ExperimentRecord>),
     /// Answers with the jobs that were changed.
-    StopExperiment(String, Wish, Reply<Vec<Job>>),
+    StopExperiment(String, RequestedAction, Reply<Vec<Job>>),
     /// Answers with the jobs that need not stop any more.
     ResumeExperiment(String, Reply<Vec<Job>>),
     DeleteExperiment(String, Reply<Option<GoneJobs>>),
@@ -39,12 +39,12 @@ pub(crate) enum Command {
     DecideRung(String, Reply<bool>),
     Transition(Box<Transition>, Reply<Option<Job>>),
     Claim(FreeMemory, Reply<Option<Job>>),
-    Wish(String, Wish, Reply<Option<Job>>),
+    Request(String, RequestedAction, Reply<Option<Job>>),
     Hold(String, Reply<Option<Job>>),
     Prioritize(String, i32, Reply<Option<Job>>),
     /// Answers with the ids of the result files that have gone with the job.
     DeleteJob(String, Reply<Option<Vec<String>>>),
-    Recover(Reply<Recovered>),
+    Recover(Vec<(String, u32)>, Reply<Recovered>),
     Append(Report, Reply<()>),
     PublishCheckpoint(Publication, Reply<(Checkpoint, Vec<String>)>),
     /// Answers with the folders that have lost their rows.
@@ -238,8 +238,8 @@ impl Tx<'_> {
             Command::CreateExperiment(new, reply) => {
                 Done::new(reply, self.create_experiment(*new).await)
             }
-            Command::StopExperiment(id, wish, reply) => {
-                Done::new(reply, self.stop_experiment(&id, wish).await)
+            Command::StopExperiment(id, action, reply) => {
+                Done::new(reply, self.stop_experiment(&id, action).await)
             }
             Command::ResumeExperiment(id, reply) => {
                 Done::new(reply, self.resume_experiment(&id).await)
@@ -249,7 +249,9 @@ impl Tx<'_> {
             }
             Command::DecideRung(id, reply) => Done::new(reply, self.decide_rung(&id).await),
             Command::Transition(it, reply) => Done::new(reply, self.transition(&it).await),
-            Command::Wish(id, wish, reply) => Done::new(reply, self.wish(&id, wish).await),
+            Command::Request(id, action, reply) => {
+                Done::new(reply, self.request(&id, action).await)
+            }
             Command::Hold(id, reply) => Done::new(reply, self.hold(&id).await),
             Command::Prioritize(id, priority, reply) => {
                 Done::new(reply, self.prioritize(&id, priority).await)
@@ -260,7 +262,7 @@ impl Tx<'_> {
             }
             Command::RefuseCheckpoints(it, reply) => Done::new(reply, self.refuse(&it).await),
             Command::Claim(free, reply) => Done::new(reply, self.claim(free).await),
-            Command::Recover(reply) => Done::new(reply, self.recover().await),
+            Command::Recover(seen, reply) => Done::new(reply, self.recover(&seen).await),
             Command::Append(report, reply) => Done::new(reply, self.append(report).await),
             Command::PublishCheckpoint(it, reply) => Done::new(reply, self.publish(it).await),
             Command::CreateUpload(new, once, reply) => {

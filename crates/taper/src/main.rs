@@ -1,4 +1,4 @@
-//! The one binary and the composition root: it wires engine, store, scheduler and server together, one file a subcommand.
+//! The one binary and the composition root: it wires engine, store, executor, scheduler and server together, one file a subcommand.
 
 mod backup;
 mod client;
@@ -10,13 +10,13 @@ mod devices;
 mod digest;
 mod doctor;
 mod instance;
-mod isolate;
 mod keys;
 mod limits;
 mod logging;
 mod memory;
 mod openapi;
 mod progress;
+mod run_isolated;
 mod serve;
 mod settings;
 mod signals;
@@ -51,7 +51,7 @@ enum Command {
     Keys(keys::Keys),
     Openapi(openapi::Openapi),
     #[command(hide = true)]
-    RunIsolated(isolate::RunIsolated),
+    RunIsolated(run_isolated::RunIsolated),
 }
 
 fn main() -> ExitCode {

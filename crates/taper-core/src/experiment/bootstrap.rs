@@ -12,11 +12,11 @@ const OUTSIDE: usize = RESAMPLES / 40;
 pub struct RowScores {
     /// Lines of the file: the same lines are the same rows.
     lines: Vec<u64>,
-    /// Mean over the row's answers.
+    /// Mean over the row's targets.
     loss: Vec<f64>,
-    /// The row's answers: its class, or its tokens.
-    answers: Vec<f64>,
-    /// Answers foretold rightly.
+    /// The row's targets: its class, or its tokens.
+    targets: Vec<f64>,
+    /// Targets predicted rightly.
     correct: Vec<f64>,
     /// With classes: the true and the predicted one, by their place in `classes`.
     labels: Vec<(usize, usize)>,
@@ -40,7 +40,7 @@ impl RowScores {
     fn push(&mut self, row: Record) {
         self.lines.push(row.line);
         self.loss.push(row.loss.unwrap_or(f64::NAN));
-        self.answers.push(row.label_tokens);
+        self.targets.push(row.label_tokens);
         self.correct.push(row.correct);
         if let (Some(label), Some(prediction)) = (row.label, row.prediction) {
             let label = self.class(label);
@@ -58,20 +58,20 @@ impl RowScores {
     }
 
     fn is_of_same_rows(&self, other: &Self) -> bool {
-        self.lines == other.lines && self.answers == other.answers
+        self.lines == other.lines && self.targets == other.targets
     }
 
     /// A figure over rows that count as often as `times` says; `None` for one that rows do not tell.
     fn figure(&self, metric: &str, times: &[f64]) -> Option<f64> {
         let weighted = |value: &dyn Fn(usize) -> f64| {
             let sum: f64 = times.iter().enumerate().map(|(i, n)| n * value(i)).sum();
-            let answers: f64 = times.iter().zip(&self.answers).map(|(n, a)| n * a).sum();
-            sum / answers
+            let targets: f64 = times.iter().zip(&self.targets).map(|(n, a)| n * a).sum();
+            sum / targets
         };
         match metric {
             "valid_accuracy" | "valid_mean_token_accuracy" => Some(weighted(&|i| self.correct[i])),
-            "valid_loss" => Some(weighted(&|i| self.loss[i] * self.answers[i])),
-            "valid_perplexity" => Some(weighted(&|i| self.loss[i] * self.answers[i]).exp()),
+            "valid_loss" => Some(weighted(&|i| self.loss[i] * self.targets[i])),
+            "valid_perplexity" => Some(weighted(&|i| self.loss[i] * self.targets[i]).exp()),
             "valid_macro_f1" if !self.labels.is_empty() => Some(self.macro_f1(times)),
             _ => None,
         }

@@ -4,11 +4,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    request::MOST_RUNS,
-    search::{Draws, Grid, Path, Section, fitted},
-};
+use super::search::{Draws, Grid, Path, Section, fitted};
 use crate::{FieldError, JobSpec, Method, SpecError};
+
+/// Runs of an experiment.
+pub(super) const MOST_RUNS: u64 = 200;
 
 /// Which methods are compared.
 pub(super) enum Methods {
@@ -51,7 +51,7 @@ impl Origins {
             };
             let (old, new) = (format!("'{}", finding.param), format!("'{param}"));
             let message = finding.message.replace(&old, &new);
-            FieldError::new(param, &finding.code, message)
+            FieldError::new(param, finding.code.clone(), message)
         })
     }
 }
@@ -195,7 +195,7 @@ impl Asked {
                 let (old, new) = (format!("'{section}."), format!("'{origin}.{section}."));
                 findings.extend(unknown.into_iter().map(|it| {
                     let message = it.message.replace(&old, &new);
-                    FieldError::new(param.clone(), &it.code, message)
+                    FieldError::new(param.clone(), it.code.clone(), message)
                 }));
             }
         }

@@ -2,7 +2,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Budget, Direction, Experiment, Objective, Strategy, TRAIN_LOSS,
-    configurations::{Asked, Candidate, Methods},
+    configurations::{Asked, Candidate, MOST_RUNS, Methods},
     describe::describe,
     search,
 };
@@ -22,8 +22,6 @@ const OWN: [&str; 7] = [
     "budget",
     "objective",
 ];
-/// Runs of an experiment.
-pub(super) const MOST_RUNS: u64 = 200;
 const REDUCTIONS: std::ops::RangeInclusive<i64> = 2..=10;
 
 /// The body of an experiment, checked by itself: what it compares, and the specification of each configuration.

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::random::Random;
 use crate::{
-    Training, Tuning, code,
-    error::FieldError,
+    Training, Tuning,
+    error::{ErrorCode, FieldError},
     fields::{Fields, shown},
 };
 
@@ -106,7 +106,9 @@ impl Path {
     /// Tells whether a method has this field.
     pub(super) fn applies_to(&self, method: &Value) -> bool {
         let findings = self.findings(method, Value::Null);
-        findings.iter().all(|it| it.code != code::UNKNOWN)
+        findings
+            .iter()
+            .all(|it| it.code != ErrorCode::UnknownParameter)
     }
 }
 

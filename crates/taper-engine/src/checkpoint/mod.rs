@@ -26,7 +26,7 @@ use crate::{
     export::Logged,
     model_folder::{Weights, write_safetensors},
     optim::AdamW,
-    param::{Parameters, update},
+    param::Parameters,
 };
 
 const PARAMETERS: &str = "parameters.safetensors";
@@ -143,7 +143,7 @@ pub(crate) fn complete(written: Filled, control: &Control) -> Result<()> {
 fn sha256(path: &Path, control: &Control) -> io::Result<String> {
     let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
     while io::copy(&mut file.by_ref().take(CHUNK), &mut hash)? > 0 {
-        control.beat();
+        control.heartbeat();
     }
     Ok(format!("{:x}", hash.finalize()))
 }
@@ -269,10 +269,10 @@ fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
             .get(&parameter.name, &Device::Cpu)?
             .flatten_all()?
             .to_vec1()?;
-        if values.len() != parameter.var.elem_count() {
+        if values.len() != parameter.tensor.elem_count() {
             return Err(Error::model(format!("{} has another size", parameter.name)));
         }
-        update(&parameter.var, |target| target.copy_from_slice(&values))?;
+        taper_autodiff::assign(&parameter.tensor, values)?;
     }
     Ok(())
 }
@@ -287,7 +287,7 @@ fn unusable(dir: &Path, refused: CheckpointRefused) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use taper_core::Command;
+    use taper_core::RequestedAction;
 
     use super::*;
 
@@ -305,7 +305,7 @@ mod tests {
             fill(&dir, attempt, write).unwrap()
         };
         let (late, control) = (written(1, "one"), Control::new());
-        control.give(Command::Cancel);
+        control.request(RequestedAction::Cancel);
         complete(written(2, "two"), &Control::new()).unwrap();
         assert!(complete(late, &control).is_err());
         assert_eq!(fs::read_to_string(dir.join(STATE)).unwrap(), "two");

@@ -1,4 +1,4 @@
-use taper_core::{FieldError, code};
+use taper_core::{ErrorCode, FieldError};
 
 use super::{Part, Row};
 use crate::Result;
@@ -31,7 +31,7 @@ impl Classes {
                 "every row has the label '{only}'; a classifier needs at least two classes"
             );
             return Err(
-                FieldError::new("training_file", code::INVALID_TRAINING_FILE, message).into(),
+                FieldError::new("training_file", ErrorCode::InvalidTrainingFile, message).into(),
             );
         }
         let numbers: Option<Vec<i64>> = names.iter().map(|name| name.parse().ok()).collect();

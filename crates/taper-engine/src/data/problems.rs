@@ -1,4 +1,4 @@
-use taper_core::{FieldError, code};
+use taper_core::{ErrorCode, FieldError};
 
 /// Which of a job's files something was found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,8 +11,8 @@ impl Part {
     /// An error on the field of the job that names the file.
     pub(crate) fn refuse(self, message: impl Into<String>) -> FieldError {
         let (param, code) = match self {
-            Self::Training => ("training_file", code::INVALID_TRAINING_FILE),
-            Self::Validation => ("validation_file", code::INVALID_VALIDATION_FILE),
+            Self::Training => ("training_file", ErrorCode::InvalidTrainingFile),
+            Self::Validation => ("validation_file", ErrorCode::InvalidValidationFile),
         };
         FieldError::new(param, code, message)
     }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use taper_core::{Command, Control, DataFile, Stop};
+use taper_core::{Control, DataFile, RequestedAction, Stop};
 use tokenizers::Tokenizer;
 
 use super::*;
@@ -264,7 +264,7 @@ fn the_end_token_is_the_tokenizers_before_the_models() {
 fn a_wish_to_stop_is_heard() {
     let rows = rows(&[json!({"prompt": "a", "completion": "b"})]);
     let control = Control::new();
-    control.give(Command::Cancel);
+    control.request(RequestedAction::Cancel);
     let source = Source {
         rows: &rows,
         part: Part::Training,

@@ -1,13 +1,16 @@
+use std::sync::Arc;
+
+use taper_autodiff::{Counting, Peak, Work};
 use taper_core::{Memory, RunSpec};
 
-use super::ledger::{F32, Peak, Work};
+use super::F32;
 use crate::{
     Result,
     data::{Batch, Encoded},
     evaluation::BATCH_TOKENS,
     methods::Rates,
     models::{Model, Noise, Pass},
-    tape::{Path, Tape},
+    tape::Tape,
 };
 
 /// The program itself, its threads and its allocator.
@@ -88,9 +91,13 @@ pub(crate) fn train_pass(
     (data, rows): (&Encoded, &[usize]),
 ) -> Result<(Peak, Work)> {
     let rates = Rates::new(&run.spec.tuning.method, &model.parameters, layers)?;
-    let tape = Tape::recording(Path::Fused, Some(rates.active(u64::MAX))).counting();
+    let counting = Arc::new(Counting::new()?);
+    let tape = Tape::recording(counting.clone(), Some(rates.active(u64::MAX)));
     let noise = Some(Noise { seed: 0, pass: 0 });
-    counted(model, tape, noise, &Batch::of(data, rows))
+    let pass = Pass { tape: &tape, noise };
+    let loss = model.loss(&pass, &Batch::of(data, rows), 1)?;
+    tape.backward(&loss.value, &mut model.parameters.gradients())?;
+    Ok((counting.peak(), counting.work()))
 }
 
 /// A batch of an evaluation, made of these rows.
@@ -107,11 +114,12 @@ pub(crate) fn evaluation_batch(data: &Encoded, rows: &[usize]) -> Batch {
 
 /// One batch of an evaluation.
 pub(crate) fn evaluation_pass(model: &Model, batch: &Batch) -> Result<(Peak, Work)> {
-    let tape = Tape::idle(Path::Fused).counting();
-    counted(model, tape, None, batch)
-}
-
-fn counted(model: &Model, tape: Tape, noise: Option<Noise>, batch: &Batch) -> Result<(Peak, Work)> {
-    model.loss(&Pass { tape: &tape, noise }, batch, 1)?;
-    Ok(tape.counter.unwrap_or_default().finish())
+    let counting = Arc::new(Counting::new()?);
+    let tape = Tape::idle(counting.clone());
+    let pass = Pass {
+        tape: &tape,
+        noise: None,
+    };
+    model.loss(&pass, batch, 1)?;
+    Ok((counting.peak(), counting.work()))
 }

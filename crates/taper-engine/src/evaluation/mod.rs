@@ -10,7 +10,7 @@ use crate::{
     Result,
     data::{Answers, Batch, Encoded},
     models::{Model, Pass},
-    tape::{Path, Tape},
+    tape::Tape,
 };
 
 /// Tokens of one batch of an evaluation, about.
@@ -107,7 +107,7 @@ fn batch_from(data: &Encoded, start: usize) -> Vec<usize> {
 
 impl Evaluation {
     fn add(&mut self, model: &Model, data: &Encoded, numbers: &[usize]) -> Result<()> {
-        let tape = Tape::idle(Path::of(&model.device));
+        let tape = Tape::idle(model.backend.clone());
         let pass = Pass {
             tape: &tape,
             noise: None,

@@ -25,7 +25,9 @@ fn stored_name(method: &Method, name: &str) -> String {
     match method {
         Method::PromptTuning(_) if name == PROMPT => name.to_owned(),
         Method::PromptTuning(_) => format!("base_model.{name}"),
-        Method::Lora(_) | Method::Full(_) | Method::Layerwise(_) => format!("base_model.model.{name}"),
+        Method::Lora(_) | Method::Full(_) | Method::Layerwise(_) => {
+            format!("base_model.model.{name}")
+        }
     }
 }
 

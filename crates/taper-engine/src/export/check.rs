@@ -13,7 +13,7 @@ use crate::{
     model_folder::ModelFolder,
     models::{Model, Pass},
     prepare::Prepared,
-    tape::{Path as ComputePath, Tape},
+    tape::Tape,
 };
 
 const ROWS: usize = 8;
@@ -94,7 +94,10 @@ impl<'a> Check<'a> {
             )
         };
         if !self.run.spec.tuning.method.is_adapter() {
-            return load(&ModelFolder::open(&dir.join("model"))?, &Method::Full(Full {}));
+            return load(
+                &ModelFolder::open(&dir.join("model"))?,
+                &Method::Full(Full {}),
+            );
         }
         let (method, tensors) = read_adapter(&dir.join("adapter"))?;
         let model = load(&self.data.folder, &method)?;
@@ -110,7 +113,7 @@ fn rows(data: &Prepared) -> &Encoded {
 /// What the model says of the first rows: their logits, or the losses of their tokens.
 fn says(model: &Model, data: &Encoded) -> Result<Vec<f32>> {
     let rows: Vec<usize> = (0..data.len().min(ROWS)).collect();
-    let tape = Tape::idle(ComputePath::of(&model.device));
+    let tape = Tape::idle(model.backend.clone());
     let (pass, batch) = (
         Pass {
             tape: &tape,

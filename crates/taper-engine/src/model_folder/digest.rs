@@ -14,7 +14,7 @@ pub(super) fn digest(file: &File, control: &Control) -> io::Result<[u8; 32]> {
     let parts = (0..bytes.div_ceil(PART)).into_par_iter();
     let parts: Vec<[u8; 32]> = parts
         .map(|part| -> io::Result<[u8; 32]> {
-            control.beat();
+            control.heartbeat();
             let mut room = vec![0; PART.min(bytes - part * PART) as usize];
             file.read_exact_at(&mut room, part * PART)?;
             Ok(Sha256::digest(&room).into())

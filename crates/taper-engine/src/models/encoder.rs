@@ -206,11 +206,8 @@ impl Embeddings {
             sum = ops::add_embedding(tape, sum, types, vec![0; batch.positions.len()])?;
         }
         let normed = ops::norm(tape, &sum, &self.norm)?;
-        ops::dropout(
-            tape,
-            normed,
-            pass.dropout(config.hidden_dropout, 0, site::HIDDEN),
-        )
+        let dropout = pass.dropout(config.hidden_dropout, 0, site::HIDDEN);
+        Ok(ops::dropout(tape, normed, dropout)?)
     }
 }
 
@@ -279,13 +276,14 @@ impl Layer {
             Activation::Gelu,
         )?;
         let narrow = pass.linear(&wide, &self.output, number, 5)?;
-        ops::add_layer_norm(
+        let dropout = hidden_dropout(site::OUTPUT);
+        Ok(ops::add_layer_norm(
             tape,
             narrow,
-            hidden_dropout(site::OUTPUT),
+            dropout,
             x,
             &self.output_norm,
-        )
+        )?)
     }
 }
 

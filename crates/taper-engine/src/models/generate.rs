@@ -2,12 +2,7 @@ use candle_transformers::generation::{LogitsProcessor, Sampling};
 use taper_core::Control;
 
 use super::{Model, Pass, model::Network};
-use crate::{
-    Error, Result,
-    data::Batch,
-    ops,
-    tape::{Path, Tape},
-};
+use crate::{Error, Result, data::Batch, ops, tape::Tape};
 
 impl Model {
     /// Continues a text word by word with the likeliest one, until `end` or `most` words.
@@ -27,7 +22,7 @@ impl Model {
         while ids.len() < prompt.len() + most {
             // With a long prompt each word takes as long as a step.
             control.check_cancelled()?;
-            let tape = Tape::idle(Path::of(&self.device));
+            let tape = Tape::idle(self.backend.clone());
             let batch = Batch::of_ids([ids.as_slice()].into_iter());
             let (states, table) = decoder.states(
                 &Pass {

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use taper_autodiff::outline;
 use taper_core::{Method, PromptTuning};
 use taper_kernels::Layout;
 
 use crate::{
     Error, Result,
-    estimate::outline,
     methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
     model_folder::{Frozen, ModelFolder, Weights},
     ops::{Adapter, Linear, Norm},
@@ -113,7 +113,6 @@ impl<'a> Loader<'a> {
     pub(crate) fn outlining(self) -> Self {
         Self {
             outlines: true,
-            parameters: Parameters::outlined(),
             ..self
         }
     }
@@ -121,7 +120,7 @@ impl<'a> Loader<'a> {
     /// A tensor of the checkpoint in this format, or only its outline.
     fn stored(&self, name: &str, shape: &[usize], format: DType) -> Result<Tensor> {
         if self.outlines {
-            outline(shape, format)
+            Ok(outline(shape, format)?)
         } else {
             self.weights.get_as(name, format, self.device)
         }
@@ -138,7 +137,7 @@ impl<'a> Loader<'a> {
     /// A new tensor of the values that `make` gives.
     fn fresh(&self, shape: &[usize], make: impl FnOnce() -> Vec<f32>) -> Result<Tensor> {
         if self.outlines {
-            outline(shape, DType::F32)
+            Ok(outline(shape, DType::F32)?)
         } else {
             Ok(Tensor::from_vec(make(), shape, self.device)?)
         }

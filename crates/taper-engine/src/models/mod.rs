@@ -61,11 +61,7 @@ impl Pass<'_> {
             .adapter
             .as_ref()
             .map_or(0.0, |adapter| adapter.dropout);
-        ops::linear(
-            self.tape,
-            x,
-            linear,
-            self.dropout(p, layer, site::ADAPTERS + index),
-        )
+        let dropout = self.dropout(p, layer, site::ADAPTERS + index);
+        Ok(ops::linear(self.tape, x, linear, dropout)?)
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use taper_autodiff::{Backend, backend_of};
 use taper_core::{FieldError, Method, TaskType};
 use taper_kernels::TargetLoss;
 
@@ -12,7 +13,7 @@ use crate::{
     methods::{LayerRates, LoraPlan},
     model_folder::{Frozen, ModelFolder, Weights},
     ops,
-    param::{Parameters, update},
+    param::Parameters,
     tape::Value,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Model {
     /// Modules that have a LoRA adapter.
     pub(crate) adapted: Vec<String>,
     pub(crate) device: Device,
+    /// What computes on it.
+    pub(crate) backend: Arc<dyn Backend>,
 }
 
 pub(super) enum Network {
@@ -103,6 +106,7 @@ impl Model {
             frozen,
             modules_to_save,
             adapted,
+            backend: backend_of(&device),
             device,
         })
     }
@@ -158,7 +162,7 @@ impl Model {
                 .collect()
         };
         let (states, table) = decoder.states(pass, batch, own)?;
-        ops::lm_logits(pass.tape, &states, table)
+        Ok(ops::lm_logits(pass.tape, &states, table)?)
     }
 
     /// Gives every trained parameter the value of the tensor of its name.
@@ -174,10 +178,10 @@ impl Model {
                 .1
                 .flatten_all()?
                 .to_vec1()?;
-            if values.len() != parameter.var.elem_count() {
+            if values.len() != parameter.tensor.elem_count() {
                 return Err(refuse("has another size"));
             }
-            update(&parameter.var, |target| target.copy_from_slice(&values))?;
+            taper_autodiff::assign(&parameter.tensor, values)?;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use taper_core::{
-    Control, DataFile, Defaults, FieldError, Full, JobSpec, Method, RunSpec, StartWeights, TaskType,
-    Training, Warning,
+    Control, DataFile, Defaults, FieldError, Full, JobSpec, Method, RunSpec, StartWeights,
+    TaskType, Training, Warning,
 };
 
 use crate::{
@@ -181,7 +181,13 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
         return Ok(());
     };
     let (folder, classes) = (&opened.folder, rows.classes.len());
-    let model = Model::outline(folder, &opened.weights, &Method::Full(Full {}), rows.task, classes)?;
+    let model = Model::outline(
+        folder,
+        &opened.weights,
+        &Method::Full(Full {}),
+        rows.task,
+        classes,
+    )?;
     let names: Vec<_> = model.parameters.list.into_iter().map(|p| p.name).collect();
     let rates = LayerRates::new(layerwise, folder.arch.layers())?;
     let param = "tuning.learning_rates";

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use taper_autodiff::Work;
 use taper_core::{Control, Memory, Plan, RunSpec, TaskType};
 
 use super::{OpenModel, Prepared, RowCache, Rows, max_length_in_force, virtual_tokens};
@@ -9,8 +10,8 @@ use crate::{
     Result,
     data::{Content, Encoded, Part, Source, encode},
     estimate::{
-        Speed, Surroundings, Work, disk, evaluation_batch, evaluation_pass, heaviest, longest,
-        memory, seconds, text_bytes, train_pass,
+        Speed, Surroundings, disk, evaluation_batch, evaluation_pass, heaviest, longest, memory,
+        seconds, text_bytes, train_pass,
     },
     models::Model,
 };

@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use serde_json::json;
 use taper_core::{
-    CheckpointFiles, CheckpointRefused, Control, Level, PublishRefused, RunEvent, RunSink, RunSpec,
-    TrainError, Trainer as _,
+    CheckpointFiles, CheckpointRefused, Control, ErrorCode, Level, PublishRefused, RunEvent,
+    RunSink, RunSpec, TrainError, Trainer as _,
 };
 
 use super::{
@@ -23,7 +23,7 @@ fn a_checkpoint_with_any_part_damaged_missing_or_swapped_is_refused() {
     let control = Control::new();
     assert_eq!(engine.verify(&run, dir, &control), Ok(()));
     // It shows that it lives with each of the files, of the model and of the checkpoint.
-    assert!(control.beats() >= 6, "{}", control.beats());
+    assert!(control.heartbeats() >= 6, "{}", control.heartbeats());
     let parts = files(dir);
     assert_eq!(parts.len(), 4);
     for (name, bytes) in &parts {
@@ -197,7 +197,7 @@ fn a_best_step_that_could_not_be_kept_gives_way_to_the_best_that_was() {
     let mut sink = Forgetful(Recorder::default(), Box::new(lead_astray));
     let failed = Engine::new().train(&away, &mut sink, &Control::new());
     assert!(
-        matches!(&failed, Err(TrainError::Failed { code, .. }) if code == "checkpoint_unusable"),
+        matches!(&failed, Err(TrainError::Failed(error)) if error.code == ErrorCode::CheckpointUnusable),
         "{failed:?}"
     );
     let (published, recorder) = train_without(&run("without-any"), |_| true);

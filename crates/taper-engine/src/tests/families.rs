@@ -3,19 +3,21 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
+use taper_autodiff::Backend;
 use taper_core::{Full, Lora, Method, TargetModules, TaskType};
 
-use super::{gradients_of, relative_difference};
+use super::{backends, gradients_of, relative_difference};
 use crate::{
     data::{Batch, Encoded, Targets},
     export::read_adapter,
     model_folder::{ModelFolder, Weights},
     models::{Model, Pass},
-    tape::{Path as ComputePath, Tape},
+    tape::Tape,
 };
 
 const ENCODERS: [&str; 5] = [
@@ -161,14 +163,14 @@ impl Case {
 
     fn check(&self) {
         let (model, batch) = (self.model(), self.batch());
-        for path in [ComputePath::Fused, ComputePath::Composed] {
+        for backend in &backends() {
             let label = format!(
-                "{} {} {path:?}",
+                "{} {} {backend:?}",
                 self.dir.file_name().unwrap().to_string_lossy(),
                 self.prefix()
             );
-            self.check_logits(&model, &batch, path, &label);
-            let (loss, gradients) = gradients_of(&model, &batch, path, None).unwrap();
+            self.check_logits(&model, &batch, backend, &label);
+            let (loss, gradients) = gradients_of(&model, &batch, backend, None).unwrap();
             assert!(
                 (loss - f64::from(self.expected("loss")[0])).abs() < 2e-5,
                 "{label}: loss {loss}, expected {:?}",
@@ -194,8 +196,8 @@ impl Case {
         }
     }
 
-    fn check_logits(&self, model: &Model, batch: &Batch, path: ComputePath, label: &str) {
-        let tape = Tape::idle(path);
+    fn check_logits(&self, model: &Model, batch: &Batch, backend: &Arc<dyn Backend>, label: &str) {
+        let tape = Tape::idle(backend.clone());
         let pass = Pass {
             tape: &tape,
             noise: None,
@@ -286,7 +288,7 @@ fn shards_half_precision_and_bare_names_are_read() {
     {
         let folder = ModelFolder::without_tokenizer(&dir.join(form)).unwrap();
         let model = Model::load(&folder, method, TaskType::CausalLm, 0, &Device::Cpu, 0).unwrap();
-        let tape = Tape::idle(ComputePath::Fused);
+        let tape = Tape::idle(model.backend.clone());
         let found = model
             .all_logits(
                 &Pass {

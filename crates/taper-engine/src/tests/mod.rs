@@ -16,11 +16,13 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use candle_core::{Device, Tensor};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use taper_autodiff::{Backend, Cpu, Reference};
 use taper_core::{CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec};
 
 use crate::{
@@ -28,11 +30,15 @@ use crate::{
     cache::Cache,
     data::{Answers, Batch, Encoded, Targets},
     models::{Model, Noise, Pass},
-    param::Gradients,
     prepare::Models,
     random::Stream,
-    tape::{Path as ComputePath, Tape},
+    tape::Tape,
 };
+
+/// The CPU's kernels, and what they are tested against.
+pub(super) fn backends() -> [Arc<dyn Backend>; 2] {
+    [Arc::new(Cpu), Arc::new(Reference::new(&Device::Cpu))]
+}
 
 /// Number of answers of a batch.
 fn answers(batch: &Batch) -> usize {
@@ -49,23 +55,21 @@ pub(super) type Named = Vec<(String, Vec<f32>)>;
 pub(super) fn gradients_of(
     model: &Model,
     batch: &Batch,
-    path: ComputePath,
+    backend: &Arc<dyn Backend>,
     noise: Option<Noise>,
 ) -> Result<(f64, Named)> {
-    let tape = Tape::recording(path, None);
+    let tape = Tape::recording(backend.clone(), None);
     let loss = model
         .loss(&Pass { tape: &tape, noise }, batch, answers(batch))?
         .value;
     let value = f64::from(loss.tensor.to_scalar::<f32>()?);
-    let mut gradients = Gradients::zeros(&model.parameters);
-    tape.backward(&loss, &model.parameters, &mut gradients)?;
-    let named = model
-        .parameters
-        .list
-        .iter()
-        .enumerate()
-        .map(|(id, p)| (p.name.clone(), gradients.get(id).to_vec()));
-    Ok((value, named.collect()))
+    let mut gradients = model.parameters.gradients();
+    tape.backward(&loss, &mut gradients)?;
+    let named = model.parameters.list.iter().enumerate().map(|(id, p)| {
+        let gradient = gradients.take(&**backend, id)?;
+        Ok((p.name.clone(), gradient.flatten_all()?.to_vec1()?))
+    });
+    Ok((value, named.collect::<Result<_>>()?))
 }
 
 /// The largest difference of two gradients, relative to the largest value of the second.

@@ -9,7 +9,8 @@ use std::{
 
 use serde_json::{Value, json};
 use taper_core::{
-    Command, Control, RunEvent, RunSpec, StartFrom, StartWeights, Stop, TrainError, Trainer as _,
+    Control, ErrorCode, JobError, RequestedAction, RunEvent, RunSpec, StartFrom, StartWeights,
+    Stop, TrainError, Trainer as _,
 };
 
 use super::{
@@ -89,7 +90,7 @@ fn interrupt(tuning: &Value, steps: impl Iterator<Item = u64>) {
     );
     for step in steps {
         let mut run = fixture.run(&format!("paused-{step}"), ROWS, body(tuning.clone()));
-        let before = stopped(&run, step, Command::Pause, Stop::Paused);
+        let before = stopped(&run, step, RequestedAction::Pause, Stop::Paused);
         assert_eq!(before.checkpoints.last().unwrap().step, step);
         run.resume_from = Some(before.checkpoints.last().unwrap().dir.clone());
         let (_, after) = train(&run);
@@ -223,7 +224,7 @@ fn cancelled(run: &RunSpec, after: Duration) -> Recorder {
     let line = control.clone();
     let hand = thread::spawn(move || {
         thread::sleep(after);
-        line.give(Command::Cancel);
+        line.request(RequestedAction::Cancel);
     });
     let mut recorder = Recorder::default();
     let ended = Engine::new().train(run, &mut recorder, &control);
@@ -255,7 +256,7 @@ fn a_pause_in_an_evaluation_loses_neither_the_steps_nor_the_evaluation() {
     let (_, undisturbed) = train(&whole);
     for step in [7, 14] {
         let mut run = fixture.run(&format!("paused-{step}"), ROWS, body(lora()));
-        let before = stopped(&run, step, Command::Pause, Stop::Paused);
+        let before = stopped(&run, step, RequestedAction::Pause, Stop::Paused);
         assert!(
             !series(&before)
                 .iter()
@@ -279,10 +280,10 @@ fn refused(run: RunSpec, checkpoint: &RunSpec, what: &str) {
     let error = Engine::new()
         .train(&run, &mut Recorder::default(), &Control::new())
         .unwrap_err();
-    let TrainError::Failed { code, message, .. } = error else {
+    let TrainError::Failed(JobError { code, message, .. }) = error else {
         panic!("{what}: {error:?}")
     };
-    assert_eq!(code, "checkpoint_unusable");
+    assert_eq!(code, ErrorCode::CheckpointUnusable);
     let reason = format!("it was made with other {what}, so the run cannot go on from it");
     assert!(message.ends_with(&reason), "{message}");
 }
@@ -373,12 +374,12 @@ fn weights_to_begin_with_that_cannot_be_read_are_laid_to_the_model() {
         let error = Engine::new()
             .train(&run, &mut Recorder::default(), &Control::new())
             .unwrap_err();
-        let TrainError::Failed {
+        let TrainError::Failed(JobError {
             code,
             param,
             message,
             ..
-        } = error
+        }) = error
         else {
             panic!("{error:?}")
         };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 use taper_core::{
-    Command, Control, Metrics, Outcome, RunEvent, RunSpec, Stop, TrainError, Trainer as _,
+    Control, Metrics, Outcome, RequestedAction, RunEvent, RunSpec, Stop, TrainError, Trainer as _,
 };
 
 use super::{
@@ -163,7 +163,7 @@ fn a_rung_is_measured_whatever_comes_between() {
 
     let mut run = fixture.run("paused", ROWS, body(lora()));
     run.pause_at_step = Some(9);
-    stopped(&run, 9, Command::Pause, Stop::Paused);
+    stopped(&run, 9, RequestedAction::Pause, Stop::Paused);
     run.resume_from = Some(run.checkpoint_dir(9));
     let recorder = climb(&mut run, 9);
     assert_eq!(measured(evaluation_at(&recorder, 9)), expected);

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
-use taper_core::{Command, Control, Outcome, RunEvent, RunSpec, Stop, TrainError, Trainer as _};
+use taper_core::{
+    Control, ErrorCode, JobError, Outcome, RequestedAction, RunEvent, RunSpec, Stop, TrainError,
+    Trainer as _,
+};
 
 use super::{Fixture, Recorder};
 use crate::{Engine, model_folder::Weights};
@@ -148,11 +151,11 @@ fn accumulation_gives_the_gradients_of_the_whole_batch() {
 }
 
 /// Trains until a command is given at the log of a step.
-pub(super) fn stopped(run: &RunSpec, step: u64, command: Command, stop: Stop) -> Recorder {
+pub(super) fn stopped(run: &RunSpec, step: u64, action: RequestedAction, stop: Stop) -> Recorder {
     let control = Control::new();
     let line = control.clone();
     let give = move |event: &RunEvent| match event {
-        RunEvent::Step(metrics) if metrics.get("step") == Some(step as f64) => line.give(command),
+        RunEvent::Step(metrics) if metrics.get("step") == Some(step as f64) => line.request(action),
         _ => {}
     };
     let mut recorder = Recorder {
@@ -169,15 +172,15 @@ pub(super) fn stopped(run: &RunSpec, step: u64, command: Command, stop: Stop) ->
 #[test]
 fn cancel_stops_within_a_step_and_pause_leaves_a_checkpoint() {
     let fixture = Fixture::new(0.1);
-    for (command, stop) in [
-        (Command::Cancel, Stop::Cancelled),
-        (Command::Pause, Stop::Paused),
+    for (action, stop) in [
+        (RequestedAction::Cancel, Stop::Cancelled),
+        (RequestedAction::Pause, Stop::Paused),
     ] {
         let mut body = small();
         body["training"]["logging_steps"] = json!(1);
         body["training"]["save_steps"] = json!(100);
         let run = fixture.run(&format!("{stop}"), 40, body);
-        let recorder = stopped(&run, 3, command, stop);
+        let recorder = stopped(&run, 3, action, stop);
         assert_eq!(losses(&recorder).last().unwrap().0, 3);
         let kept: Vec<u64> = recorder.checkpoints.iter().map(|c| c.step).collect();
         assert_eq!(
@@ -237,16 +240,16 @@ fn an_absurd_learning_rate_fails_with_the_step() {
     let error = Engine::new()
         .train(&run, &mut Recorder::default(), &Control::new())
         .unwrap_err();
-    let TrainError::Failed {
+    let TrainError::Failed(JobError {
         code,
         message,
         step,
         ..
-    } = error
+    }) = error
     else {
         panic!("{error:?}")
     };
-    assert_eq!(code, "non_finite");
+    assert_eq!(code, ErrorCode::NonFinite);
     assert!(
         step.is_some()
             && message.contains("learning_rate")
@@ -266,7 +269,7 @@ fn a_warmup_longer_than_the_run_is_refused_for_each_job() {
     other.spec.training.warmup_steps = 10.0;
     let error = engine.check(&other, &Control::new()).unwrap_err();
     assert!(
-        matches!(&error, TrainError::Failed { param: Some(param), .. } if param == "training.warmup_steps"),
+        matches!(&error, TrainError::Failed(error) if error.param.as_deref() == Some("training.warmup_steps")),
         "{error:?}"
     );
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    param::{Gradients, Parameters, ZeroGradient},
+    param::{Parameters, ZeroGradient},
 };
 
 const ADVICE: &str = "lower training.learning_rate, or look for broken rows in the data";
@@ -36,21 +36,18 @@ impl GradientChecks {
         }
     }
 
-    /// Returns the norm of all gradients together; `active` tells which parameters are trained in this step.
+    /// Returns the norm of all gradients together; `squares` are the sums of the squares of each parameter's, `active` tells which
+    /// parameters are trained in this step.
     ///
     /// # Errors
     /// A gradient that is not finite; a parameter without any gradient at the first step that trains it.
     pub(crate) fn gradients(
         &mut self,
         parameters: &Parameters,
-        gradients: &Gradients,
+        squares: &[f64],
         active: &[bool],
         step: u64,
     ) -> Result<f64> {
-        let squares: Vec<f64> = gradients
-            .iter()
-            .map(taper_kernels::sum_of_squares)
-            .collect();
         if let Some(id) = squares.iter().position(|s| !s.is_finite()) {
             let what = format!("the gradient of {}", parameters.list[id].name);
             return Err(Error::NonFinite {

@@ -23,7 +23,7 @@ use crate::{
     optim::{AdamW, Change, clip_factor},
     param::Gradients,
     prepare::Prepared,
-    tape::{Path, Tape},
+    tape::Tape,
 };
 use gradient_checks::GradientChecks;
 use process_memory::Room;
@@ -91,7 +91,7 @@ impl<'a> Trainer<'a> {
         let fingerprint = Fingerprint::of(run, &data.folder, control)?;
         let model = data.model(run, &device::open(run.device)?, control)?;
         let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
-        let mut optimizer = AdamW::new(&model.parameters, training);
+        let mut optimizer = AdamW::new(&model.parameters, training)?;
         let (steps_per_epoch, total_steps) = data.steps(run);
         let (mut progress, mut history, mut keeper) =
             (Progress::default(), Vec::new(), Keeper::new(training));
@@ -109,7 +109,7 @@ impl<'a> Trainer<'a> {
             keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
         }
         Ok(Self {
-            gradients: Gradients::zeros(&model.parameters),
+            gradients: model.parameters.gradients(),
             order: (u64::MAX, Vec::new()),
             rates: Rates::new(
                 &run.spec.tuning.method,
@@ -212,11 +212,12 @@ impl<'a> Trainer<'a> {
             self.accumulate(rows, pass, answers, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
-        let norm = self
-            .checks
-            .gradients(parameters, &self.gradients, &active, step)?;
+        let backend = &*self.model.backend;
+        let squares = self.gradients.sums_of_squares(backend)?;
+        let norm = self.checks.gradients(parameters, &squares, &active, step)?;
         let changes = self.changes(&active);
         self.optimizer.update(
+            backend,
             parameters,
             &mut self.gradients,
             &changes,
@@ -241,7 +242,7 @@ impl<'a> Trainer<'a> {
         active: &[bool],
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
-        let tape = Tape::recording(Path::of(&self.model.device), Some(active.to_vec()));
+        let tape = Tape::recording(self.model.backend.clone(), Some(active.to_vec()));
         let noise = Some(Noise {
             seed: self.run.spec.training.seed,
             pass,
@@ -251,7 +252,7 @@ impl<'a> Trainer<'a> {
             .loss(&Pass { tape: &tape, noise }, &batch, answers as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;
-        tape.backward(&loss.value, &self.model.parameters, &mut self.gradients)?;
+        tape.backward(&loss.value, &mut self.gradients)?;
         let window = &mut self.progress.window;
         window.loss += value * answers as f64;
         window.correct += loss.correct;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use taper_core::{
-    CheckpointFiles, Event, JobState, Metrics, PublishRefused, RunSink, RunSpec, TrainError,
+    CheckpointFiles, ErrorCode, Event, JobState, Metrics, PublishRefused, RunSink, RunSpec,
+    TrainError,
 };
 use taper_scheduler::SchedulerError;
 use taper_store::{Job, Scope};
@@ -217,7 +218,7 @@ async fn a_failed_validation_is_repeated_by_a_retry() {
     let bad = Arc::new(AtomicBool::new(true));
     let is_bad = bad.clone();
     let script = two_attempts(&[]).checking(move |_, _| match is_bad.load(Ordering::Acquire) {
-        true => Err(failure("invalid_training_file")),
+        true => Err(failure(ErrorCode::InvalidTrainingFile)),
         false => Ok(plan()),
     });
     let bench = Bench::start(script).await;
@@ -371,15 +372,15 @@ async fn a_cancel_wins_over_a_run_that_ends_well_meanwhile() {
 #[tokio::test]
 async fn a_stopping_server_keeps_what_users_have_asked_for() {
     // A run that ends by a shutdown, at a moment when a user has already asked for something else.
-    for (wish, end) in [
-        (taper_core::Wish::Pause, JobState::Paused),
-        (taper_core::Wish::Cancel, JobState::Cancelled),
+    for (action, end) in [
+        (taper_core::RequestedAction::Pause, JobState::Paused),
+        (taper_core::RequestedAction::Cancel, JobState::Cancelled),
     ] {
         let script = Script::new(|_, _, control| until_stopped(control).or(Err(paused())));
         let bench = Bench::start(script).await;
         let job = bench.submit().await;
         bench.wait(&job, JobState::Running).await;
-        bench.store.wish(&job, wish).await.unwrap().unwrap();
+        bench.store.request(&job, action).await.unwrap().unwrap();
         bench.scheduler.shutdown().await;
         let job = bench
             .store
@@ -387,7 +388,7 @@ async fn a_stopping_server_keeps_what_users_have_asked_for() {
             .await
             .unwrap()
             .unwrap();
-        assert_eq!((job.state, job.wish), (end, None));
+        assert_eq!((job.state, job.requested), (end, None));
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use taper_core::{Disk, Full, JobState, Memory, Method, Plan, Project, RunSpec, code};
+use taper_core::{Disk, ErrorCode, Full, JobState, Memory, Method, Plan, Project, RunSpec};
 use taper_scheduler::{Patience, SchedulerError};
 use taper_store::{JobFilter, Limits, NewFile, Scope};
 
@@ -41,7 +41,7 @@ async fn what_cannot_fit_is_refused_with_three_ways() {
         let Err(SchedulerError::Spec(error)) = refused else {
             panic!("it was admitted")
         };
-        assert_eq!(error.first().code, code::INSUFFICIENT_MEMORY);
+        assert_eq!(error.first().code, ErrorCode::InsufficientMemory);
         let message = error.to_string();
         for part in [
             "needs 13 KiB (weights 10 B",
@@ -162,11 +162,11 @@ async fn a_job_whose_own_checkpoints_pass_the_quota_is_refused_with_a_way() {
     let Err(SchedulerError::Spec(refused)) = planned else {
         panic!("{planned:?}")
     };
-    assert_eq!(refused.first().code, code::INSUFFICIENT_DISK);
+    assert_eq!(refused.first().code, ErrorCode::InsufficientDisk);
     let submitted = bench.scheduler.submit(job.clone()).await.unwrap();
     let failed = bench.wait(&submitted, JobState::Failed).await;
     let error = failed.error.unwrap();
-    assert_eq!(error.code, code::INSUFFICIENT_DISK);
+    assert_eq!(error.code, ErrorCode::InsufficientDisk);
     let way = "it fits with training.save_total_limit 2";
     assert!(error.message.ends_with(way), "{}", error.message);
     job.training.save_total_limit = 2;

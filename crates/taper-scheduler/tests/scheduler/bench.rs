@@ -2,10 +2,13 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use serde_json::json;
 use taper_core::{
-    CheckpointRefused, Control, Device, JobSpec, JobState, Memory, Outcome, Plan, RunSink, RunSpec,
-    SpecError, TrainError, Trainer,
+    CheckpointRefused, Control, Device, ErrorCode, JobError, JobSpec, JobState, Memory, Outcome,
+    Plan, RunSink, RunSpec, SpecError, TrainError, Trainer,
 };
-use taper_scheduler::{Patience, Retention, Scheduler, SchedulerConfig};
+use taper_scheduler::{
+    Patience, Retention, Scheduler, SchedulerConfig,
+    executors::{Local, Place},
+};
 use taper_store::{Job, Limits, Scope, Store};
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
@@ -140,13 +143,11 @@ pub(crate) fn done() -> Result<Outcome, TrainError> {
     })
 }
 
-pub(crate) fn failure(code: &str) -> TrainError {
-    TrainError::Failed {
-        code: code.to_owned(),
-        message: "line 3 has no label".to_owned(),
-        param: Some("training_file".to_owned()),
-        step: Some(7),
-    }
+pub(crate) fn failure(code: ErrorCode) -> TrainError {
+    JobError::new(code, "line 3 has no label")
+        .about("training_file")
+        .at_step(7)
+        .into()
 }
 
 /// A scheduler with its store and its directories.
@@ -168,10 +169,9 @@ impl Bench {
         let store = Store::open_within(&data, limits).await.unwrap();
         let config = SchedulerConfig {
             patience,
-            ..config(dir.path(), 1)
+            ..config(dir.path())
         };
-        let scheduler = Scheduler::start(store.clone(), Arc::new(script), config);
-        let scheduler = scheduler.await.unwrap();
+        let scheduler = start(&store, script, config, 1).await;
         Self {
             dir,
             store,
@@ -195,10 +195,9 @@ impl Bench {
         let config = SchedulerConfig {
             memory_limit: Some(memory),
             patience,
-            ..config(dir.path(), workers)
+            ..config(dir.path())
         };
-        let scheduler = Scheduler::start(store.clone(), Arc::new(script), config);
-        let scheduler = scheduler.await.unwrap();
+        let scheduler = start(&store, script, config, workers).await;
         Self {
             dir,
             store,
@@ -209,7 +208,7 @@ impl Bench {
     pub(crate) async fn with_workers(script: Script, workers: usize) -> Self {
         let dir = models();
         let store = Store::open(&dir.path().join("data")).await.unwrap();
-        let scheduler = start(dir.path(), &store, script, workers).await;
+        let scheduler = start(&store, script, config(dir.path()), workers).await;
         Self {
             dir,
             store,
@@ -222,7 +221,7 @@ impl Bench {
         self.scheduler.shutdown().await;
         self.store.close().await.unwrap();
         let store = Store::open(&self.dir.path().join("data")).await.unwrap();
-        let scheduler = start(self.dir.path(), &store, script, 1).await;
+        let scheduler = start(&store, script, config(self.dir.path()), 1).await;
         Self {
             dir: self.dir,
             store,
@@ -291,21 +290,29 @@ fn models() -> TempDir {
     dir
 }
 
-fn config(dir: &Path, workers: usize) -> SchedulerConfig {
+pub(crate) fn config(dir: &Path) -> SchedulerConfig {
     SchedulerConfig {
         models_dir: dir.join("models"),
-        devices: vec![Device::Cpu; workers],
-        threads: 2,
         memory_limit: None,
         patience: Patience::default(),
         retention: Retention::default(),
     }
 }
 
-async fn start(dir: &Path, store: &Store, script: Script, workers: usize) -> Scheduler {
-    Scheduler::start(store.clone(), Arc::new(script), config(dir, workers))
-        .await
-        .unwrap()
+async fn start(
+    store: &Store,
+    script: Script,
+    config: SchedulerConfig,
+    workers: usize,
+) -> Scheduler {
+    let script = Arc::new(script);
+    let place = Place {
+        device: Device::Cpu,
+        threads: 2,
+    };
+    let executor = Arc::new(Local::start(script.clone(), vec![place; workers]).unwrap());
+    let scheduler = Scheduler::start(store.clone(), script, executor, config);
+    scheduler.await.unwrap()
 }
 
 pub(crate) async fn spec(store: &Store) -> JobSpec {

@@ -113,7 +113,7 @@ async fn a_job_under_validation_ends_at_once_and_the_next_is_validated() {
 async fn an_ended_job_cannot_be_cancelled() {
     let script = Script::new(|run, _, _| {
         if run.spec.metadata.contains_key("bad") {
-            return Err(failure("internal"));
+            return Err(failure(taper_core::ErrorCode::Internal));
         }
         fs::create_dir_all(run.output_dir()).unwrap();
         done()

@@ -7,8 +7,8 @@ use std::{
 };
 
 use taper_core::{
-    CheckpointFiles, Event, JobState, Level, Metrics, Outcome, RunEvent, RunSink, RunSpec,
-    TrainError,
+    CheckpointFiles, ErrorCode, Event, JobState, Level, Metrics, Outcome, RunEvent, RunSink,
+    RunSpec, TrainError,
 };
 use taper_store::{Change, CurveQuery, Scope, Transition};
 
@@ -147,7 +147,7 @@ async fn a_failed_run_tells_why_and_leaves_nothing_half_done() {
     let script = Script::new(|run, _, _| {
         write(run, "output.tmp/model", "half");
         write(run, "checkpoints/step-00000001.tmp/state", "half");
-        Err(failure("non_finite"))
+        Err(failure(ErrorCode::NonFinite))
     });
     let bench = Bench::start(script).await;
     let job = bench.submit().await;
@@ -175,7 +175,7 @@ async fn a_panic_ends_one_job_and_the_worker_goes_on() {
     let broken = bench.submit().await;
     let good = bench.submit().await;
     let error = bench.wait(&broken, JobState::Failed).await.error.unwrap();
-    assert_eq!(error.code, "panic");
+    assert_eq!(error.code, ErrorCode::Panic);
     assert!(
         error.message.contains("index 3 out of bounds"),
         "{}",
@@ -189,7 +189,7 @@ async fn what_the_check_finds_fails_the_job_before_it_is_queued() {
     let runs = AtomicUsize::new(0);
     let script = Script::new(|_, _, _| panic!("must not train")).checking(move |_, _| {
         match runs.fetch_add(1, Ordering::Relaxed) {
-            0 => Err(failure("invalid_training_file")),
+            0 => Err(failure(ErrorCode::InvalidTrainingFile)),
             _ => panic!("no such token"),
         }
     });
@@ -202,7 +202,7 @@ async fn what_the_check_finds_fails_the_job_before_it_is_queued() {
     );
     let job = bench.submit().await;
     let job = bench.wait(&job, JobState::Failed).await;
-    assert_eq!(job.error.unwrap().code, "panic");
+    assert_eq!(job.error.unwrap().code, ErrorCode::Panic);
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn a_run_that_has_lost_its_job_is_stopped_and_changes_nothing() {
         let met = met.clone();
         Script::new(move |run, sink, _| {
             if run.attempt > 1 {
-                return Err(failure("second"));
+                return Err(failure(ErrorCode::Internal));
             }
             met.wait();
             met.wait();

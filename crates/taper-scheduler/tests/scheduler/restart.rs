@@ -2,7 +2,7 @@ use std::{fs, sync::Arc};
 
 use taper_core::{CheckpointFiles, JobState, Level, Metrics};
 use taper_scheduler::SchedulerError;
-use taper_store::{Change, Scope, Transition};
+use taper_store::{Change, Job, Scope, Store, Transition};
 
 use crate::bench::{Bench, Script, done, plan, spec, until_stopped};
 
@@ -11,6 +11,22 @@ fn finishes() -> Script {
         fs::create_dir_all(run.output_dir()).unwrap();
         done()
     })
+}
+
+/// A job that is running by its row.
+pub(crate) async fn left_running(store: &Store) -> Job {
+    let job = store.create_job(spec(store).await).await.unwrap();
+    let queued = Transition {
+        job: job.id,
+        from: &[JobState::ValidatingFiles],
+        attempt: None,
+        to: JobState::Queued,
+        level: Level::Info,
+        message: "queued".to_owned(),
+        change: Change::default(),
+    };
+    store.transition(queued).await.unwrap().unwrap();
+    store.claim().await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -51,18 +67,7 @@ async fn a_killed_servers_job_goes_on_from_its_checkpoint() {
     bench.scheduler.shutdown().await;
     // What a server leaves that is killed while it trains: a job that is running, with a checkpoint.
     let store = &bench.store;
-    let job = store.create_job(spec(store).await).await.unwrap();
-    let queued = Transition {
-        job: job.id.clone(),
-        from: &[JobState::ValidatingFiles],
-        attempt: None,
-        to: JobState::Queued,
-        level: Level::Info,
-        message: "queued".to_owned(),
-        change: Change::default(),
-    };
-    store.transition(queued).await.unwrap().unwrap();
-    store.claim().await.unwrap().unwrap();
+    let job = left_running(store).await;
     let dir = store.run_dir(&job.id).join("checkpoints/step-00000004");
     fs::create_dir_all(&dir).unwrap();
     let files = CheckpointFiles {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use taper_core::{Project, code};
+use taper_core::{ErrorCode, Project};
 use taper_scheduler::SchedulerError;
 use taper_store::{JobFilter, Scope};
 use tokio::task::JoinSet;
@@ -32,14 +32,14 @@ async fn what_does_not_exist_is_named_by_its_field() {
     let found: Vec<_> = error
         .findings()
         .iter()
-        .map(|finding| (finding.param.as_str(), finding.code.as_str()))
+        .map(|finding| (finding.param.as_str(), finding.code.clone()))
         .collect();
     assert_eq!(
         found,
         [
-            ("model", code::MODEL_NOT_FOUND),
-            ("training_file", code::FILE_NOT_FOUND),
-            ("validation_file", code::INVALID_VALUE),
+            ("model", ErrorCode::ModelNotFound),
+            ("training_file", ErrorCode::FileNotFound),
+            ("validation_file", ErrorCode::InvalidValue),
         ]
     );
     let filter = JobFilter {

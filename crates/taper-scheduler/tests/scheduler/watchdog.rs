@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use taper_core::{Event, JobState, Memory};
+use taper_core::{ErrorCode, Event, JobState, Memory};
 use taper_scheduler::Patience;
 use taper_store::{FileRecord, Job, Limits, Scope, Store};
 
@@ -40,7 +40,7 @@ async fn a_run_that_does_not_move_fails_and_the_next_one_gets_a_worker() {
     let bench = Bench::guarded(script, SOON_STUCK, Limits::default()).await;
     let job = bench.submit().await;
     let failed = bench.wait(&job, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "stuck");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::Stuck);
     bench.scheduler.retry(&Scope::All, &job.id).await.unwrap();
     let job = bench.wait(&job, JobState::Succeeded).await;
     assert_eq!(job.attempt, 2);
@@ -81,7 +81,7 @@ async fn a_validation_that_does_not_move_keeps_neither_the_next_one_nor_the_serv
     let hung = bench.scheduler.submit(spec.clone()).await.unwrap();
     let next = bench.submit().await;
     let failed = bench.wait(&hung, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "stuck");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::Stuck);
     bench.wait(&next, JobState::Succeeded).await;
     let hung = bench.scheduler.submit(spec).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -149,7 +149,7 @@ async fn a_run_that_looks_at_its_checkpoints_shows_with_each_that_it_lives() {
     let beats = Arc::new(Mutex::new(Vec::new()));
     let script = leaving_checkpoints().verifying({
         let beats = beats.clone();
-        move |_, control| beats.lock().unwrap().push(control.beats())
+        move |_, control| beats.lock().unwrap().push(control.heartbeats())
     });
     let bench = Bench::start(script).await;
     let job = paused(&bench).await;
@@ -181,15 +181,15 @@ async fn a_run_that_was_given_up_holds_its_memory_until_it_ends() {
     spec.metadata.insert("hangs".to_owned(), String::new());
     let hung = bench.scheduler.submit(spec).await.unwrap();
     let failed = bench.wait(&hung, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "stuck");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::Stuck);
     let next = bench.submit().await;
     let waits = "Waiting for memory: the job needs 600 B, the running ones leave 400 B; \
         runs that were given up and have not ended hold 600 B, which a restart of the server frees";
     bench.wait_for_event(&next, waits).await;
-    assert_eq!(bench.scheduler.given_up_runs(), 1);
+    assert_eq!(bench.scheduler.abandoned_runs(), 1);
     hang.end();
     bench.wait(&next, JobState::Succeeded).await;
-    assert_eq!(bench.scheduler.given_up_runs(), 0);
+    assert_eq!(bench.scheduler.abandoned_runs(), 0);
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn nothing_is_removed_under_a_run_that_was_given_up() {
     let bench = Bench::guarded(script, SOON_STUCK, Limits::default()).await;
     let job = bench.submit().await;
     let failed = bench.wait(&job, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "stuck");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::Stuck);
     let checkpoints = bench.store.run_dir(&job.id).join("checkpoints");
     assert_eq!(fs::read_dir(checkpoints).unwrap().count(), 1);
     hang.end();
@@ -231,7 +231,7 @@ async fn a_result_that_cannot_be_read_keeps_its_slot_no_longer_than_a_run() {
     let hung = bench.scheduler.submit(spec).await.unwrap();
     let next = bench.submit().await;
     let failed = bench.wait(&hung, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "stuck");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::Stuck);
     bench.wait(&next, JobState::Succeeded).await;
     let pipe = bench.store.run_dir(&hung.id).join("output/pipe");
     drop(fs::OpenOptions::new().write(true).open(pipe).unwrap());
@@ -240,7 +240,7 @@ async fn a_result_that_cannot_be_read_keeps_its_slot_no_longer_than_a_run() {
 /// Runs a job whose first attempts find the disk full, though it is not once they have gone.
 async fn finding_no_space(attempts: u32) -> Bench {
     let script = Script::new(move |run, _, _| match run.attempt <= attempts {
-        true => Err(failure("no_space")),
+        true => Err(failure(ErrorCode::NoSpace)),
         false => done(),
     });
     Bench::guarded(script, Patience::default(), Limits::default()).await
@@ -254,7 +254,7 @@ async fn a_run_that_finds_the_disk_full_is_tried_again_some_times() {
     let bench = finding_no_space(3).await;
     let job = bench.submit().await;
     let failed = bench.wait(&job, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "no_space");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::NoSpace);
     assert_eq!(failed.attempt, 3);
 }
 
@@ -268,7 +268,7 @@ async fn a_run_that_takes_too_long_stops_and_fails() {
     let bench = Bench::guarded(script, patience, Limits::default()).await;
     let job = bench.submit().await;
     let failed = bench.wait(&job, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "run_timeout");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::RunTimeout);
 }
 
 #[tokio::test]
@@ -363,7 +363,7 @@ async fn a_run_that_only_its_own_checkpoint_keeps_from_going_on_fails_in_the_end
         }
     }
     let failed = bench.wait(&job, JobState::Failed).await;
-    assert_eq!(failed.error.unwrap().code, "no_space");
+    assert_eq!(failed.error.unwrap().code, ErrorCode::NoSpace);
     assert_eq!(failed.attempt, 3);
 }
 

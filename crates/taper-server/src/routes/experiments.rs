@@ -51,12 +51,12 @@ pub(crate) async fn create_experiment(
 ) -> Result<Json<SubmittedExperiment>, ApiError> {
     if query.dry_run {
         let (request, project) = (parsed(body).await?, caller.scope.home());
-        let plan = state.scheduler.plan_experiment(&project, request);
+        let plan = state.experiments.plan(&project, request);
         return Ok(Json(SubmittedExperiment::Plan(plan.await?.into())));
     }
     let once = once.asking(&[&body.to_string()]);
     let made = match state.store.made_before(&once).await? {
-        Some(id) => state.scheduler.experiment(&caller.scope, &id).await.ok(),
+        Some(id) => state.experiments.find(&caller.scope, &id).await.ok(),
         None => None,
     };
     let view = match made {
@@ -64,7 +64,7 @@ pub(crate) async fn create_experiment(
         None => {
             let request = parsed(body).await?;
             let project = caller.scope.home();
-            let submitted = state.scheduler.submit_experiment(project, request, once);
+            let submitted = state.experiments.submit(project, request, once);
             submitted.await?
         }
     };
@@ -95,8 +95,8 @@ pub(crate) async fn list_experiments(
 ) -> Result<Json<List<ExperimentObject>>, ApiError> {
     let after = query.after.as_deref();
     let page = state
-        .scheduler
-        .experiments(&caller.scope, after, query.limit.min(LONGEST_PAGE))
+        .experiments
+        .list(&caller.scope, after, query.limit.min(LONGEST_PAGE))
         .await?;
     let data = page.data.into_iter().map(ExperimentObject::from).collect();
     Ok(Json(List::page(data, page.has_more, |it| &it.id)))
@@ -118,7 +118,7 @@ pub(crate) async fn find_experiment(
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
-        state.scheduler.experiment(&caller.scope, &id).await?.into(),
+        state.experiments.find(&caller.scope, &id).await?.into(),
     ))
 }
 
@@ -139,11 +139,7 @@ pub(crate) async fn cancel_experiment(
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
-        state
-            .scheduler
-            .cancel_experiment(&caller.scope, &id)
-            .await?
-            .into(),
+        state.experiments.cancel(&caller.scope, &id).await?.into(),
     ))
 }
 
@@ -163,11 +159,7 @@ pub(crate) async fn pause_experiment(
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
-        state
-            .scheduler
-            .pause_experiment(&caller.scope, &id)
-            .await?
-            .into(),
+        state.experiments.pause(&caller.scope, &id).await?.into(),
     ))
 }
 
@@ -187,11 +179,7 @@ pub(crate) async fn resume_experiment(
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
-        state
-            .scheduler
-            .resume_experiment(&caller.scope, &id)
-            .await?
-            .into(),
+        state.experiments.resume(&caller.scope, &id).await?.into(),
     ))
 }
 
@@ -210,10 +198,7 @@ pub(crate) async fn delete_experiment(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedExperiment>, ApiError> {
-    state
-        .scheduler
-        .delete_experiment(&caller.scope, &id)
-        .await?;
+    state.experiments.delete(&caller.scope, &id).await?;
     Ok(Json(DeletedExperiment {
         id,
         object: "experiment",
@@ -322,7 +307,7 @@ pub(crate) async fn find_table(
     Path(id): Path<String>,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, ApiError> {
-    let view = state.scheduler.whole_experiment(&caller.scope, &id).await?;
+    let view = state.experiments.find_whole(&caller.scope, &id).await?;
     let (kind, text) = match query.format {
         TableFormat::Json => return Ok(Json(ExperimentTable::from(view)).into_response()),
         TableFormat::Csv => ("text/csv; charset=utf-8", view.comparison.to_csv()),

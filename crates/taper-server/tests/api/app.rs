@@ -7,7 +7,11 @@ use axum::{
 };
 use serde_json::{Value, json};
 use taper_core::{Device, Role};
-use taper_scheduler::{Patience, Retention, Scheduler, SchedulerConfig};
+use taper_experiments::Experiments;
+use taper_scheduler::{
+    Patience, Retention, Scheduler, SchedulerConfig,
+    executors::{Local, Place},
+};
 use taper_server::{AppState, ServerConfig};
 use taper_store::{KeyRing, Limits, Scope, Store};
 use tempfile::TempDir;
@@ -62,19 +66,24 @@ impl TestApp {
     async fn open(dir: TempDir, limits: Limits, configure: impl FnOnce(&mut ServerConfig)) -> Self {
         let data = dir.path().join("data");
         let store = Store::open_within(&data, limits).await.unwrap();
+        let place = Place {
+            device: Device::Cpu,
+            threads: 1,
+        };
+        let trainer = Arc::new(ScriptedTrainer);
+        let executor = Arc::new(Local::start(trainer.clone(), vec![place]).unwrap());
         let scheduler = SchedulerConfig {
             models_dir: dir.path().join("models"),
-            devices: vec![Device::Cpu],
-            threads: 1,
             memory_limit: None,
             patience: Patience::default(),
             retention: Retention::default(),
         };
-        let scheduler = Scheduler::start(store.clone(), Arc::new(ScriptedTrainer), scheduler);
+        let scheduler = Scheduler::start(store.clone(), trainer, executor, scheduler);
         let scheduler = scheduler.await.unwrap();
+        let experiments = Experiments::start(store.clone(), scheduler.clone());
         let mut config = ServerConfig::new("127.0.0.1:8000".parse().unwrap());
         configure(&mut config);
-        let state = AppState::new(store.clone(), scheduler.clone(), config);
+        let state = AppState::new(store.clone(), scheduler.clone(), experiments, config);
         Self {
             router: taper_server::router(state.clone()),
             state,

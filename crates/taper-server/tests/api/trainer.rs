@@ -1,9 +1,9 @@
 use std::{fs, io::Read, path::Path, thread, time::Duration};
 
 use taper_core::{
-    CheckpointFiles, CheckpointRefused, Control, Defaults, FieldError, JobSpec, Level, Memory,
-    Metrics, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, Stop, TaskType, TrainError,
-    Trainer, code,
+    CheckpointFiles, CheckpointRefused, Control, Defaults, ErrorCode, FieldError, JobError,
+    JobSpec, Level, Memory, Metrics, Outcome, Plan, RunEvent, RunSink, RunSpec, SpecError, Stop,
+    TaskType, TrainError, Trainer,
 };
 
 /// Trains nothing, but reports and leaves files like a run of `training.max_steps` steps. `metadata.script` may say `wait` (report
@@ -28,7 +28,7 @@ impl Trainer for ScriptedTrainer {
         let read = fs::File::open(&run.training_file.path).and_then(|mut f| f.read(&mut first));
         if read.unwrap() == 0 || first != *b"{" {
             let message = format!("{}, line 1: not a JSON object", run.training_file.filename);
-            let code = code::INVALID_TRAINING_FILE;
+            let code = ErrorCode::InvalidTrainingFile;
             return Err(FieldError::new("training_file", code, message).into());
         }
         run.spec.clone().resolve(&Defaults {
@@ -71,12 +71,10 @@ impl Trainer for ScriptedTrainer {
 }
 
 fn not_finite() -> TrainError {
-    TrainError::Failed {
-        code: "non_finite".to_owned(),
-        message: "the loss is not finite at step 3; lower the learning rate".to_owned(),
-        param: None,
-        step: Some(3),
-    }
+    let message = "the loss is not finite at step 3; lower the learning rate";
+    JobError::new(ErrorCode::NonFinite, message)
+        .at_step(3)
+        .into()
 }
 
 fn learning_rate(run: &RunSpec) -> f64 {

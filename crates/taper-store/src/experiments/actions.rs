@@ -1,6 +1,6 @@
 //! What users do to an experiment as a whole: the same to all of its jobs, in one transaction.
 
-use taper_core::{Action, JobState, Level, Reason, Wish};
+use taper_core::{Action, JobState, Level, Reason, RequestedAction};
 
 use super::{find, jobs_of};
 use crate::{
@@ -14,10 +14,10 @@ impl Store {
     pub async fn stop_experiment(
         &self,
         experiment: &ExperimentRecord,
-        wish: Wish,
+        action: RequestedAction,
     ) -> Result<Vec<Job>, StoreError> {
         let id = experiment.id.clone();
-        self.write(|reply| Command::StopExperiment(id, wish, reply))
+        self.write(|reply| Command::StopExperiment(id, action, reply))
             .await
     }
 
@@ -61,22 +61,27 @@ impl Tx<'_> {
     pub(crate) async fn stop_experiment(
         &mut self,
         id: &str,
-        wish: Wish,
+        action: RequestedAction,
     ) -> Result<Vec<Job>, StoreError> {
-        if wish == Wish::Pause {
+        if action == RequestedAction::Pause {
             self.hold_experiment(id, true).await?;
         }
         let mut stopped = Vec::new();
         for job in jobs_of(self.connection, id).await? {
-            let held = match (job.state, wish) {
-                (JobState::Running, _) | (JobState::ValidatingFiles, Wish::Pause) => true,
-                (JobState::ValidatingFiles | JobState::Queued | JobState::Paused, Wish::Cancel)
-                | (JobState::Queued, Wish::Pause) => false,
+            let held = match (job.state, action) {
+                (JobState::Running, _) | (JobState::ValidatingFiles, RequestedAction::Pause) => {
+                    true
+                }
+                (
+                    JobState::ValidatingFiles | JobState::Queued | JobState::Paused,
+                    RequestedAction::Cancel,
+                )
+                | (JobState::Queued, RequestedAction::Pause) => false,
                 _ => continue,
             };
             let changed = match held {
-                true => self.wish(&job.id, wish).await?,
-                false => self.transition(&stop(&job, wish)).await?,
+                true => self.request(&job.id, action).await?,
+                false => self.transition(&stop(&job, action)).await?,
             };
             stopped.extend(changed);
         }
@@ -145,10 +150,10 @@ impl Tx<'_> {
     }
 }
 
-fn stop(job: &Job, wish: Wish) -> Transition {
-    let (to, done) = match wish {
-        Wish::Pause => (JobState::Paused, Action::Pause.done()),
-        Wish::Cancel => (JobState::Cancelled, Action::Cancel.done()),
+fn stop(job: &Job, action: RequestedAction) -> Transition {
+    let (to, done) = match action {
+        RequestedAction::Pause => (JobState::Paused, Action::Pause.done()),
+        RequestedAction::Cancel => (JobState::Cancelled, Action::Cancel.done()),
     };
     transition(job, to, format!("The job was {done} with its experiment"))
 }

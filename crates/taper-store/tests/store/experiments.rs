@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 use taper_core::{
     CheckpointFiles, ExperimentRequest, JobState, Level, Metrics, NewEvent, Plan, Project, Reason,
-    RunSpec, Wish,
+    RequestedAction, RunSpec,
 };
 use taper_store::{
     Change, ExperimentRecord, FileRecord, Job, JobFilter, NewExperiment, Scope, Store, StoreError,
@@ -124,7 +124,10 @@ async fn a_rung_is_decided_once_all_have_come_to_it() {
     let second = start(&store, &jobs[1]).await;
     reach(&store, &second, 0.7).await;
 
-    store.stop_experiment(&record, Wish::Pause).await.unwrap();
+    store
+        .stop_experiment(&record, RequestedAction::Pause)
+        .await
+        .unwrap();
     assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
     assert!(!store.decide_rung(&record.id).await.unwrap());
     store.resume_experiment(&record).await.unwrap();
@@ -159,14 +162,21 @@ async fn a_run_that_a_user_pauses_at_its_rung_waits_for_the_user() {
     let (_dir, store) = store().await;
     let (record, jobs) = create(&store).await;
     let job = start(&store, &jobs[0]).await;
-    store.wish(&job, Wish::Pause).await.unwrap().unwrap();
+    store
+        .request(&job, RequestedAction::Pause)
+        .await
+        .unwrap()
+        .unwrap();
     let paused = reach(&store, &job, 0.5).await;
     assert_eq!(
-        (paused.state, paused.reason, paused.wish),
+        (paused.state, paused.reason, paused.requested),
         (JobState::Paused, None, None)
     );
     assert_eq!(store.experiments_at_rung().await.unwrap(), [""; 0]);
-    let stopped = store.stop_experiment(&record, Wish::Cancel).await.unwrap();
+    let stopped = store
+        .stop_experiment(&record, RequestedAction::Cancel)
+        .await
+        .unwrap();
     assert!(stopped.iter().all(|job| job.state == JobState::Cancelled) && stopped.len() == 2);
 }
 
@@ -218,9 +228,12 @@ async fn a_resume_takes_back_the_pause_of_a_run_that_has_not_left_its_worker() {
     let (_dir, store) = store().await;
     let (record, jobs) = create(&store).await;
     let running = start(&store, &jobs[0]).await;
-    store.stop_experiment(&record, Wish::Pause).await.unwrap();
+    store
+        .stop_experiment(&record, RequestedAction::Pause)
+        .await
+        .unwrap();
     let staying = store.resume_experiment(&record).await.unwrap();
-    let stands: Vec<_> = staying.iter().map(|job| (&job.id, job.wish)).collect();
+    let stands: Vec<_> = staying.iter().map(|job| (&job.id, job.requested)).collect();
     assert_eq!(stands, [(&jobs[0].id, None), (&jobs[1].id, None)]);
     let back = to(&running, &[JobState::Running], JobState::Queued);
     let back = store.transition(back).await.unwrap().unwrap();
@@ -228,7 +241,11 @@ async fn a_resume_takes_back_the_pause_of_a_run_that_has_not_left_its_worker() {
 
     // A cancel is not taken back.
     let running = store.claim().await.unwrap().unwrap();
-    store.wish(&running, Wish::Cancel).await.unwrap().unwrap();
+    store
+        .request(&running, RequestedAction::Cancel)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(store.resume_experiment(&record).await.unwrap(), []);
 }
 
@@ -283,7 +300,10 @@ async fn an_experiment_goes_with_its_last_job() {
     let (dir, store) = store().await;
     let (record, jobs) = create(&store).await;
     assert!(!store.delete_experiment(&record).await.unwrap());
-    store.stop_experiment(&record, Wish::Cancel).await.unwrap();
+    store
+        .stop_experiment(&record, RequestedAction::Cancel)
+        .await
+        .unwrap();
     assert!(store.delete_job(&jobs[0]).await.unwrap());
     store.close().await.unwrap();
     let store = Store::open(dir.path()).await.unwrap();
@@ -301,7 +321,10 @@ async fn an_experiment_goes_with_its_last_job() {
     );
 
     let (record, _) = create(&store).await;
-    store.stop_experiment(&record, Wish::Cancel).await.unwrap();
+    store
+        .stop_experiment(&record, RequestedAction::Cancel)
+        .await
+        .unwrap();
     assert!(store.delete_experiment(&record).await.unwrap());
     assert!(!store.delete_experiment(&record).await.unwrap());
 }

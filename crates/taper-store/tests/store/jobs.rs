@@ -1,7 +1,7 @@
 use std::fs;
 
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
-use taper_core::{CheckpointFiles, JobState, Memory, Metrics, Plan, Project, Wish};
+use taper_core::{CheckpointFiles, JobState, Memory, Metrics, Plan, Project, RequestedAction};
 use taper_store::{
     Artifact, Change, FileRecord, FreeMemory, Job, JobFilter, JobResult, MetadataFilter, Scope,
     StoreError, Transition,
@@ -78,7 +78,11 @@ async fn a_cancel_that_overtakes_a_result_takes_its_files_along() {
     if let Some(result) = &mut success.change.result {
         result.result_files = vec![kept.clone()];
     }
-    store.wish(&job, Wish::Cancel).await.unwrap().unwrap();
+    store
+        .request(&job, RequestedAction::Cancel)
+        .await
+        .unwrap()
+        .unwrap();
     let ended = store.transition(success).await.unwrap().unwrap();
     assert_eq!(ended.state, JobState::Cancelled);
     assert!(!store.file_path(&kept.id).exists());

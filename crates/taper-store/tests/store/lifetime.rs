@@ -109,7 +109,10 @@ async fn three_crashes_without_a_checkpoint_end_a_job() {
     assert_eq!(store.recover().await.unwrap().failed, vec![job.id.clone()]);
     let job = store.job(&Scope::All, &job.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.attempt), (JobState::Failed, 3));
-    assert_eq!(job.error.clone().unwrap().code, "crashed");
+    assert_eq!(
+        job.error.clone().unwrap().code,
+        taper_core::ErrorCode::Crashed
+    );
     let events = store.events_after(&job, 0, 100).await.unwrap();
     assert_eq!(events.last().and_then(Event::state), Some(JobState::Failed));
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use fastrand::Rng;
-use taper_core::{Action, CheckpointFiles, JobState, Level, Metrics, NewEvent, Wish};
+use taper_core::{Action, CheckpointFiles, JobState, Level, Metrics, NewEvent, RequestedAction};
 use taper_store::{FileRecord, Job, Scope, Store};
 
 use crate::{spec, store, upload};
@@ -21,7 +21,7 @@ struct Known {
     attempt: u32,
     crashes: u32,
     priority: i32,
-    wish: Option<Wish>,
+    requested: Option<RequestedAction>,
     /// Steps of its checkpoints.
     steps: Vec<u64>,
     events: i64,
@@ -30,9 +30,9 @@ struct Known {
 impl Known {
     fn enter(&mut self, next: JobState) {
         let next = self
-            .wish
+            .requested
             .take()
-            .and_then(|wish| wish.redirect(next))
+            .and_then(|action| action.redirect(next))
             .unwrap_or(next);
         if self.state.is_terminal() {
             self.crashes = 0;
@@ -65,7 +65,7 @@ impl Pair {
         match command {
             1..=6 => self.transition(at).await,
             7..=9 => self.claim().await,
-            10 | 11 => self.wish(at).await,
+            10 | 11 => self.request(at).await,
             12 => self.prioritize(at).await,
             13..=15 => self.publish(at).await,
             16 => self.append(at).await,
@@ -82,7 +82,7 @@ impl Pair {
             attempt: 0,
             crashes: 0,
             priority: 0,
-            wish: None,
+            requested: None,
             steps: Vec::new(),
             events: 1,
         });
@@ -144,15 +144,18 @@ impl Pair {
         }
     }
 
-    async fn wish(&mut self, at: usize) {
-        let wish = self.random.choice([Wish::Pause, Wish::Cancel]).unwrap();
+    async fn request(&mut self, at: usize) {
+        let action = self
+            .random
+            .choice([RequestedAction::Pause, RequestedAction::Cancel])
+            .unwrap();
         let job = self.job(at).await;
-        let kept = self.store.wish(&job, wish).await.unwrap().is_some();
+        let kept = self.store.request(&job, action).await.unwrap().is_some();
         let known = &mut self.jobs[at];
         let held = matches!(known.state, JobState::ValidatingFiles | JobState::Running);
         assert_eq!(kept, held);
-        if kept && known.wish != Some(Wish::Cancel) {
-            known.wish = Some(wish);
+        if kept && known.requested != Some(RequestedAction::Cancel) {
+            known.requested = Some(action);
         }
     }
 
@@ -249,7 +252,7 @@ impl Pair {
                 attempt: job.attempt,
                 crashes: job.crashes,
                 priority: job.priority,
-                wish: job.wish,
+                requested: job.requested,
             });
         }
         assert_eq!(found, self.jobs);

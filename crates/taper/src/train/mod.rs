@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use taper_core::{
-    Command, Control, Level, Outcome, RunEvent, RunSink, RunSpec, TrainError, Trainer,
+    Control, Level, Outcome, RequestedAction, RunEvent, RunSink, RunSpec, TrainError, Trainer,
 };
 use taper_engine::Engine;
 
@@ -130,7 +130,7 @@ async fn watched(pool: ThreadPool, run: RunSpec) -> Result<Result<Outcome, Train
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            control.give(Command::Pause);
+            control.request(RequestedAction::Pause);
             tell("stopping with a checkpoint; a second Ctrl-C ends at once");
             signals.end_at_next();
             training.await

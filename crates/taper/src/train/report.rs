@@ -5,8 +5,8 @@ use std::{fs, io::ErrorKind, path::Path};
 use anyhow::{Error, anyhow};
 use serde_json::Value;
 use taper_core::{
-    CheckpointFiles, Level, Metrics, NewEvent, PublishRefused, RunEvent, RunSink, RunSpec,
-    TrainError,
+    CheckpointFiles, ErrorCode, Level, Metrics, NewEvent, PublishRefused, RunEvent, RunSink,
+    RunSpec, TrainError,
 };
 
 use crate::{
@@ -96,19 +96,16 @@ pub(super) fn interrupted(checkpoint: Option<&Path>) -> String {
 /// Why a run has failed, where, and what is left of it.
 pub(super) fn failed(error: TrainError, checkpoint: Option<&Path>) -> Error {
     let mut text = error.to_string();
-    if let TrainError::Failed {
-        param, step, code, ..
-    } = &error
-    {
-        let param = param.iter().filter(|param| !param.is_empty());
+    if let TrainError::Failed(error) = &error {
+        let param = error.param.iter().filter(|param| !param.is_empty());
         let places: Vec<_> = param
             .map(|param| format!("param {param}"))
-            .chain(step.map(|step| format!("step {step}")))
+            .chain(error.step.map(|step| format!("step {step}")))
             .collect();
         if !places.is_empty() {
             text += &format!(" ({})", places.join(", "));
         }
-        if code == "checkpoint_unusable" {
+        if error.code == ErrorCode::CheckpointUnusable {
             text += "; name another folder by --out, or empty this one to start anew";
         }
     }
@@ -120,15 +117,18 @@ pub(super) fn failed(error: TrainError, checkpoint: Option<&Path>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use taper_core::JobError;
+
     use super::*;
 
     #[test]
     fn a_failure_says_where() {
-        let error = |param: Option<&str>, step| TrainError::Failed {
-            code: "non_finite".to_owned(),
-            message: "the loss is not finite".to_owned(),
-            param: param.map(str::to_owned),
-            step,
+        let error = |param: Option<&str>, step| {
+            TrainError::Failed(JobError {
+                param: param.map(str::to_owned),
+                step,
+                ..JobError::new(ErrorCode::NonFinite, "the loss is not finite")
+            })
         };
         let text = |error, dir: Option<&str>| failed(error, dir.map(Path::new)).to_string();
         assert_eq!(text(error(None, None), None), "the loss is not finite");

@@ -97,12 +97,8 @@ fn ended() -> (Experiment, Vec<Run>) {
 /// Lets a run fail.
 pub(super) fn lose(run: &mut Run) {
     run.state = JobState::Failed;
-    run.error = Some(JobError {
-        code: "non_finite".to_owned(),
-        message: "the loss is not finite | at step 3".to_owned(),
-        param: None,
-        step: Some(3),
-    });
+    let message = "the loss is not finite | at step 3";
+    run.error = Some(JobError::new(ErrorCode::NonFinite, message).at_step(3));
 }
 
 fn intervals() -> BTreeMap<usize, [f64; 2]> {

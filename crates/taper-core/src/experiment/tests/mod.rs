@@ -7,7 +7,7 @@ mod seeds;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{ExperimentRequest, JobSpec};
+use crate::{ErrorCode, ExperimentRequest, JobSpec};
 
 /// The body of an experiment with more fields.
 fn with(more: Value) -> Value {

@@ -222,7 +222,7 @@ impl Layer {
                 pass.linear(&wide, down, number, 6)?
             }
         };
-        ops::add(tape, x, narrow, residual_dropout(site::OUTPUT))
+        Ok(ops::add(tape, x, narrow, residual_dropout(site::OUTPUT))?)
     }
 
     /// Queries, keys and values, normalised and turned as the model has it.
@@ -243,17 +243,17 @@ impl Layer {
             key_norm,
         } = match &self.attention {
             Attention::Fused(all) => {
-                return ops::split_columns(tape, &pass.linear(x, all, number, 0)?);
+                return Ok(ops::split_columns(tape, &pass.linear(x, all, number, 0)?)?);
             }
             Attention::Separate(projections) => projections.as_ref(),
         };
-        let turned = |x: Value, norm: &Option<Norm>| {
+        let turned = |x: Value, norm: &Option<Norm>| -> Result<Value> {
             let x = match norm {
                 Some(norm) => ops::norm(tape, &x, norm)?,
                 None => x,
             };
             match &model.angles {
-                Some(angles) => ops::rope(tape, x, angles, &batch.positions),
+                Some(angles) => Ok(ops::rope(tape, x, angles, &batch.positions)?),
                 None => Ok(x),
             }
         };

@@ -101,7 +101,8 @@ impl Decoder {
                 let angles = RopeAngles::new(
                     &rope.frequencies(config.head_dim),
                     config.max_position_embeddings.min(LONGEST),
-                );
+                    loader.device,
+                )?;
                 (None, Some(Arc::new(angles)))
             }
         };
@@ -149,7 +150,7 @@ impl Decoder {
         for (i, layer) in self.layers.iter().enumerate() {
             hidden = layer.forward(pass, self, i + 1, hidden, batch)?;
         }
-        ops::norm(tape, &hidden, &self.norm)
+        Ok(ops::norm(tape, &hidden, &self.norm)?)
     }
 
     /// Logits of every sequence, `[sequences, classes]`, from its last token.
