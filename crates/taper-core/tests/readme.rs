@@ -1,4 +1,5 @@
 //! README's tables of methods and settings are made from what the core says of them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -116,7 +117,9 @@ fn range(setting: &Setting) -> String {
 
 fn shortest(x: f64) -> String {
     match x.abs() {
-        size if size >= 1e6 || (size > 0.0 && size < 1e-3) => format!("{x:e}"),
+        size if (size >= 1e6 && size % 1e6 == 0.0) || (size > 0.0 && size < 1e-3) => {
+            format!("{x:e}")
+        }
         _ => x.to_string(),
     }
 }

