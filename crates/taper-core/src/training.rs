@@ -64,7 +64,7 @@ settings! {
         metric_for_best_model: String = "valid_loss".to_owned(), Text::OneOf(&METRICS), common;
         /// Evaluations without progress after which the run stops; absent = never.
         early_stopping_patience: Option<u64> = None, 1..=10_000, common;
-        /// Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+        /// Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
         max_length: Option<u64> = None, 2..=1_000_000, common;
         /// Several rows in one sequence of at most `max_length` tokens, without attention between them.
         packing: bool = false, (), common;

@@ -183,7 +183,7 @@ mod tests {
             assert_eq!(checked, Err(Stop::Cancelled.into()));
             Err(Error::model("not to be read"))
         };
-        let key = prepare::rows_key(&run.training_file);
+        let key = prepare::rows_key(&run.training_file, &run.spec);
         let read = engine.rows.get_or_make(&key, &Control::new(), read);
         assert!(matches!(read, Err(Error::Spec(_))));
     }

@@ -393,8 +393,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Download the adapter or the model
-         * @description One zip: the adapter's files (LoRA) or the model's (full fine-tuning) at its root, ready to be loaded after unpacking.
+         * Download the adapter
+         * @description One zip with the adapter's files at its root, ready to be loaded after unpacking. Of a job that makes a whole model it is the same as
+         *     `model.zip`.
          */
         get: operations["download_archive"];
         put?: never;
@@ -547,6 +548,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/fine_tuning/jobs/{id}/model.zip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the model
+         * @description One zip with the files of a whole model at its root, ready to be loaded after unpacking; only of a job whose method makes one.
+         */
+        get: operations["download_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/fine_tuning/jobs/{id}/pause": {
         parameters: {
             query?: never;
@@ -603,27 +624,6 @@ export interface paths {
          * @description It goes back into the queue for a new attempt from its last whole checkpoint; a job whose validation failed is validated again.
          */
         post: operations["retry_job"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/fine_tuning/settings": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List methods and settings
-         * @description What `tuning` and `training` of a job may say: every method and setting with its default, its range and a sentence, from which a client
-         *     can make a form.
-         */
-        get: operations["list_settings"];
-        put?: never;
-        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -796,24 +796,30 @@ export interface components {
             sha256: string;
         };
         /** @description The most that one run may take; a run that is shorter by itself stays as it is. */
-        Budget: {
-            /**
-             * Format: int64
-             * @description Optimizer steps.
-             */
-            max_steps: number;
-        } | {
-            /**
-             * Format: int64
-             * @description Tokens trained on, without padding.
-             */
-            max_tokens: number;
-        } | {
+        Budget: components["schemas"]["BudgetMaxSteps"] | components["schemas"]["BudgetMaxTokens"] | components["schemas"]["BudgetMaxMinutes"];
+        /** @description Minutes, by the estimate of the run's plan. */
+        BudgetMaxMinutes: {
             /**
              * Format: double
              * @description Minutes, by the estimate of the run's plan.
              */
             max_minutes: number;
+        };
+        /** @description Optimizer steps. */
+        BudgetMaxSteps: {
+            /**
+             * Format: int64
+             * @description Optimizer steps.
+             */
+            max_steps: number;
+        };
+        /** @description Tokens trained on, without padding. */
+        BudgetMaxTokens: {
+            /**
+             * Format: int64
+             * @description Tokens trained on, without padding.
+             */
+            max_tokens: number;
         };
         /** @description What may be changed of a job that has been submitted. */
         ChangeFineTuningJob: {
@@ -910,7 +916,30 @@ export interface components {
             };
         };
         /** @description What is to be compared: the body of a job, and what varies. Unknown fields are refused. */
-        CreateExperiment: components["schemas"]["CreateFineTuningJob"] & {
+        CreateExperiment: {
+            /** @description A name of `GET /v1/models`, or of a checkpoint: `ft:…:ckpt-step-N`. */
+            model: string;
+            /** @description Id of an uploaded file of purpose `fine-tune`. */
+            training_file: string;
+            /** @description Id of an uploaded file of purpose `fine-tune`; excludes `training.eval_split`. */
+            validation_file?: string | null;
+            /** @description Your part of the tuned model's name: 1 to 64 letters, digits, `-`, `_`, `.` and blanks. */
+            suffix?: string | null;
+            /**
+             * Format: int64
+             * @description The same as `training.seed`.
+             */
+            seed?: number | null;
+            /** @description At most 16 pairs; keys of at most 64 characters, values of at most 512. */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            tuning?: components["schemas"]["CreateTuning"] | null;
+            training?: components["schemas"]["CreateTraining"] | null;
+            method?: components["schemas"]["OpenAiMethod"] | null;
+            hyperparameters?: components["schemas"]["OpenAiHyperparameters"] | null;
+            /** @description Accepted and ignored; the job's events say so. */
+            integrations?: unknown[] | null;
             /** @description `"all"`, or a list of objects like `tuning`, whose place it takes. */
             methods?: unknown;
             /**
@@ -942,6 +971,10 @@ export interface components {
             training_file: string;
             /** @description Id of an uploaded file of purpose `fine-tune`; excludes `training.eval_split`. */
             validation_file?: string | null;
+            /** @description Which columns of the files are which fields of a row, where they have other names: `{"text": "review", "label": "stars"}`. */
+            columns?: {
+                [key: string]: string;
+            } | null;
             /** @description Your part of the tuned model's name: 1 to 64 letters, digits, `-`, `_`, `.` and blanks. */
             suffix?: string | null;
             /**
@@ -961,37 +994,6 @@ export interface components {
             integrations?: unknown[] | null;
         };
         /**
-         * @description Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
-         *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
-         */
-        CreateLayerwise: {
-            /**
-             * Format: double
-             * @description Factor on the learning rate from each layer to the one below it.
-             * @default 0.9
-             */
-            layer_decay?: number;
-            /**
-             * Format: int64
-             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
-             * @default 0
-             */
-            freeze_below?: number;
-            /**
-             * Format: int64
-             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
-             * @default null
-             */
-            unfreeze_every_steps?: number | null;
-            /**
-             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
-             * @default {}
-             */
-            learning_rates?: {
-                [key: string]: number;
-            };
-        };
-        /**
          * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
          *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
          */
@@ -1003,7 +1005,6 @@ export interface components {
             r?: number;
             /**
              * Format: double
-             * @description Strength of the adapters: what they add is multiplied by `lora_alpha / r`.
              * @default 16
              */
             lora_alpha?: number;
@@ -1056,44 +1057,11 @@ export interface components {
              */
             loraplus_lr_ratio?: number | null;
         };
-        /** @description A tuning method with its settings. */
-        CreateMethod: {
-            /** @enum {string} */
-            type: "full";
-        } | (components["schemas"]["CreateLayerwise"] & {
-            /** @enum {string} */
-            type: "layerwise";
-        }) | (components["schemas"]["CreateLora"] & {
-            /** @enum {string} */
-            type: "lora";
-        }) | (components["schemas"]["CreatePromptTuning"] & {
-            /** @enum {string} */
-            type: "prompt_tuning";
-        });
         /** @description What the configurations are compared by. */
         CreateObjective: {
             /** @description A figure of an evaluation, or `train_loss`; absent = `valid_accuracy` for classes, `valid_loss` for texts. */
             metric?: string | null;
             direction?: components["schemas"]["Direction"] | null;
-        };
-        /** @description Prompt tuning: trained vectors that stand in front of every input, as if they were words. */
-        CreatePromptTuning: {
-            /**
-             * Format: int64
-             * @description Number of trained vectors.
-             * @default 10
-             */
-            num_virtual_tokens?: number;
-            /**
-             * @description Where the vectors start from.
-             * @default RANDOM
-             */
-            prompt_tuning_init?: components["schemas"]["PromptInit"];
-            /**
-             * @description The words to start from, with `TEXT`.
-             * @default null
-             */
-            prompt_tuning_init_text?: string | null;
         };
         /** @description A key to sign in with, where no `Authorization` header shows it. */
         CreateSession: {
@@ -1131,10 +1099,7 @@ export interface components {
              * @default null
              */
             learning_rate?: number | null;
-            /**
-             * @description How the learning rate moves over the run.
-             * @default linear
-             */
+            /** @default linear */
             lr_scheduler_type?: components["schemas"]["SchedulerType"];
             /**
              * Format: double
@@ -1154,10 +1119,7 @@ export interface components {
              * @default 1
              */
             max_grad_norm?: number;
-            /**
-             * @description Steps between logged figures; below 1 it is a share of the run.
-             * @default 10
-             */
+            /** @default 10 */
             logging_steps?: components["schemas"]["Interval"];
             /** @default null */
             eval_steps?: components["schemas"]["Interval"] | null;
@@ -1180,10 +1142,7 @@ export interface components {
              * @default false
              */
             load_best_model_at_end?: boolean;
-            /**
-             * @description The figure by which the best checkpoint is chosen.
-             * @default valid_loss
-             */
+            /** @default valid_loss */
             metric_for_best_model?: string;
             /**
              * Format: int64
@@ -1193,7 +1152,7 @@ export interface components {
             early_stopping_patience?: number | null;
             /**
              * Format: int64
-             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
              * @default null
              */
             max_length?: number | null;
@@ -1204,7 +1163,6 @@ export interface components {
             packing?: boolean;
             /**
              * Format: int64
-             * @description What the order of the rows, new weights and dropout are drawn from.
              * @default 42
              */
             seed?: number;
@@ -1216,7 +1174,139 @@ export interface components {
             eval_split?: number | null;
         };
         /** @description The tuning method of a job and the task it is tuned for. */
-        CreateTuning: components["schemas"]["CreateMethod"] & {
+        CreateTuning: components["schemas"]["CreateTuningFull"] | components["schemas"]["CreateTuningLayerwise"] | components["schemas"]["CreateTuningLora"] | components["schemas"]["CreateTuningPromptTuning"];
+        /** @description Every weight is trained. */
+        CreateTuningFull: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "full";
+            task_type?: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Every weight is trained, each layer at its own rate, or not at all. */
+        CreateTuningLayerwise: {
+            /**
+             * Format: double
+             * @default 0.9
+             */
+            layer_decay: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
+             */
+            freeze_below: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
+             */
+            unfreeze_every_steps: number | null;
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
+            learning_rates: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "layerwise";
+            task_type?: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Low-rank adapters beside frozen weights. */
+        CreateTuningLora: {
+            /**
+             * @description Rank of the adapters.
+             * @default 8
+             */
+            r?: number;
+            /**
+             * Format: double
+             * @default 16
+             */
+            lora_alpha?: number;
+            /**
+             * Format: double
+             * @description Dropout on the adapter's input while training.
+             * @default 0.1
+             */
+            lora_dropout?: number;
+            /** @default null */
+            target_modules?: components["schemas"]["TargetModules"] | null;
+            /**
+             * @description Which biases are trained; only `none`.
+             * @default none
+             */
+            bias?: string;
+            /**
+             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @default false
+             */
+            use_rslora?: boolean;
+            /**
+             * @description Other ranks, by module name or regular expression on its end.
+             * @default {}
+             */
+            rank_pattern?: {
+                [key: string]: number;
+            };
+            /**
+             * @description Other alphas, likewise.
+             * @default {}
+             */
+            alpha_pattern?: {
+                [key: string]: number;
+            };
+            /**
+             * @description Numbers of the layers that get adapters; absent = all.
+             * @default null
+             */
+            layers_to_transform?: number[] | null;
+            /**
+             * @description Modules of the base that are trained whole and saved with the adapter.
+             * @default null
+             */
+            modules_to_save?: string[] | null;
+            /**
+             * Format: double
+             * @description LoRA+: the learning rate of B is this many times that of A.
+             * @default null
+             */
+            loraplus_lr_ratio?: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "lora";
+            task_type?: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Trained vectors in front of the input of a frozen model. */
+        CreateTuningPromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             * @default 10
+             */
+            num_virtual_tokens: number;
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
+            prompt_tuning_init: components["schemas"]["PromptInit"];
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
+            prompt_tuning_init_text: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "prompt_tuning";
             task_type?: components["schemas"]["TaskType"] | null;
         };
         /** @description What is said of a file before its parts are sent. */
@@ -1616,16 +1706,6 @@ export interface components {
              */
             estimated_start: number | null;
         };
-        /** @description What `tuning` and `training` of a job may say, with every default and range: what a client needs to make a form. */
-        FineTuningSettings: {
-            /** @description Always `fine_tuning.settings`. */
-            object: string;
-            /** @description First the method that a job has unless told. */
-            methods: components["schemas"]["MethodSettings"][];
-            /** @description The fields of `training`. */
-            training: components["schemas"]["Setting"][];
-            tasks: components["schemas"]["TaskSettings"][];
-        };
         /** @description OpenAI's names for three settings. */
         Hyperparameters: {
             /**
@@ -1663,37 +1743,6 @@ export interface components {
          * @enum {string}
          */
         JobState: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
-        /**
-         * @description Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
-         *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
-         */
-        Layerwise: {
-            /**
-             * Format: double
-             * @description Factor on the learning rate from each layer to the one below it.
-             * @default 0.9
-             */
-            layer_decay: number;
-            /**
-             * Format: int64
-             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
-             * @default 0
-             */
-            freeze_below: number;
-            /**
-             * Format: int64
-             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
-             * @default null
-             */
-            unfreeze_every_steps: number | null;
-            /**
-             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
-             * @default {}
-             */
-            learning_rates: {
-                [key: string]: number;
-            };
-        };
         /**
          * @description How much an event matters.
          * @enum {string}
@@ -1795,71 +1844,6 @@ export interface components {
             /** @description Id of the last element of this page. */
             last_id: string | null;
         };
-        /**
-         * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
-         *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
-         */
-        Lora: {
-            /**
-             * @description Rank of the adapters.
-             * @default 8
-             */
-            r: number;
-            /**
-             * Format: double
-             * @description Strength of the adapters: what they add is multiplied by `lora_alpha / r`.
-             * @default 16
-             */
-            lora_alpha: number;
-            /**
-             * Format: double
-             * @description Dropout on the adapter's input while training.
-             * @default 0.1
-             */
-            lora_dropout: number;
-            /** @default null */
-            target_modules: components["schemas"]["TargetModules"] | null;
-            /**
-             * @description Which biases are trained; only `none`.
-             * @default none
-             */
-            bias: string;
-            /**
-             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
-             * @default false
-             */
-            use_rslora: boolean;
-            /**
-             * @description Other ranks, by module name or regular expression on its end.
-             * @default {}
-             */
-            rank_pattern: {
-                [key: string]: number;
-            };
-            /**
-             * @description Other alphas, likewise.
-             * @default {}
-             */
-            alpha_pattern: {
-                [key: string]: number;
-            };
-            /**
-             * @description Numbers of the layers that get adapters; absent = all.
-             * @default null
-             */
-            layers_to_transform: number[] | null;
-            /**
-             * @description Modules of the base that are trained whole and saved with the adapter.
-             * @default null
-             */
-            modules_to_save: string[] | null;
-            /**
-             * Format: double
-             * @description LoRA+: the learning rate of B is this many times that of A.
-             * @default null
-             */
-            loraplus_lr_ratio: number | null;
-        };
         /** @description Bytes that a run takes at its peak, by what takes them. */
         Memory: {
             /**
@@ -1893,42 +1877,11 @@ export interface components {
              */
             overhead: number;
         };
-        /** @description A tuning method with its settings. */
-        Method: {
-            /** @enum {string} */
-            type: "full";
-        } | (components["schemas"]["Layerwise"] & {
-            /** @enum {string} */
-            type: "layerwise";
-        }) | (components["schemas"]["Lora"] & {
-            /** @enum {string} */
-            type: "lora";
-        }) | (components["schemas"]["PromptTuning"] & {
-            /** @enum {string} */
-            type: "prompt_tuning";
-        });
         /** @description OpenAI's form of a job's method. */
         MethodObject: {
             /** @description Always `supervised`. */
             type: string;
             supervised: components["schemas"]["SupervisedMethod"];
-        };
-        /** @description A tuning method and its settings. */
-        MethodSettings: {
-            /** @description The `type` of `tuning`. */
-            name: string;
-            /** @description What people call it. */
-            title: string;
-            /** @description What it does, in one sentence. */
-            description: string;
-            /** @description What a job with it makes. */
-            result: components["schemas"]["Produces"];
-            /** @description `training.learning_rate` where none is given, by `task_type`. */
-            default_learning_rate: {
-                [key: string]: number;
-            };
-            /** @description The fields of `tuning` besides `type` and `task_type`. */
-            fields: components["schemas"]["Setting"][];
         };
         /** @description A model that a job can start from or has made. */
         ModelObject: {
@@ -1961,14 +1914,12 @@ export interface components {
         };
         /** @description OpenAI's `method`. */
         OpenAiMethod: {
-            /** @description `supervised`, or one of `lora`, `full`, `layerwise`, `prompt_tuning`. */
+            /** @description `supervised`, `lora` or `full`. */
             type: string;
             supervised?: components["schemas"]["OpenAiSupervised"] | null;
             lora?: components["schemas"]["CreateLora"] | null;
             /** @description With `type` `full`: an empty object. */
             full?: Record<string, never> | null;
-            layerwise?: components["schemas"]["CreateLayerwise"] | null;
-            prompt_tuning?: components["schemas"]["CreatePromptTuning"] | null;
         };
         /** @description Settings of OpenAI's supervised method. */
         OpenAiSupervised: {
@@ -2021,7 +1972,50 @@ export interface components {
             warnings: components["schemas"]["Warning"][];
         };
         /** @description What a job would do and take. */
-        PlanObject: components["schemas"]["Plan"] & {
+        PlanObject: {
+            /** Format: int64 */
+            training_rows: number;
+            /** Format: int64 */
+            validation_rows: number;
+            /**
+             * Format: int64
+             * @description Tokens of one pass over the training rows, special tokens included, padding excluded.
+             */
+            training_tokens: number;
+            /** Format: int64 */
+            validation_tokens: number;
+            /**
+             * Format: int64
+             * @description Answers of one pass over the training rows that the loss covers: rows with a class, or tokens.
+             */
+            label_tokens: number;
+            /**
+             * Format: int64
+             * @description Rows that `max_length` cuts.
+             */
+            truncated_rows: number;
+            /** Format: int64 */
+            total_steps: number;
+            /** Format: int64 */
+            trainable_parameters: number;
+            /** Format: int64 */
+            total_parameters: number;
+            /** @description Class names in the order of their ids; empty without classes. */
+            classes: string[];
+            /**
+             * Format: int64
+             * @description Tokens of the heaviest pass, virtual ones included: the one that the peak of the memory belongs to.
+             */
+            heaviest_batch_tokens: number;
+            memory: components["schemas"]["Memory"];
+            disk: components["schemas"]["Disk"];
+            /**
+             * Format: double
+             * @description Time that the steps and the evaluations will take, about, on a machine that does nothing else.
+             */
+            estimated_seconds: number;
+            /** @description What a look at the rows makes one wonder about. */
+            warnings: components["schemas"]["Warning"][];
             /** @description Always `fine_tuning.job.plan`. */
             object: string;
             /**
@@ -2031,34 +2025,10 @@ export interface components {
             memory_bytes: number;
         };
         /**
-         * @description What a finished job has made.
-         * @enum {string}
-         */
-        Produces: "adapter" | "model";
-        /**
          * @description Where the vectors of prompt tuning start from; the names are PEFT's.
          * @enum {string}
          */
         PromptInit: "RANDOM" | "TEXT" | "SAMPLE_VOCAB";
-        /** @description Prompt tuning: trained vectors that stand in front of every input, as if they were words. */
-        PromptTuning: {
-            /**
-             * Format: int64
-             * @description Number of trained vectors.
-             * @default 10
-             */
-            num_virtual_tokens: number;
-            /**
-             * @description Where the vectors start from.
-             * @default RANDOM
-             */
-            prompt_tuning_init: components["schemas"]["PromptInit"];
-            /**
-             * @description The words to start from, with `TEXT`.
-             * @default null
-             */
-            prompt_tuning_init_text: string | null;
-        };
         /**
          * @description Why an experiment has stopped one of its runs.
          * @enum {string}
@@ -2092,52 +2062,24 @@ export interface components {
              */
             expires_at: number | null;
         };
-        /** @description A setting of a tuning method or of training. */
-        Setting: {
-            name: string;
-            type: components["schemas"]["SettingKind"];
-            /** @description What holds where the setting is absent; null where that depends on the model, the data or the method. */
-            default: unknown;
-            /**
-             * Format: double
-             * @description The smallest value that is allowed.
-             */
-            minimum: number | null;
-            /**
-             * Format: double
-             * @description The largest value that is allowed.
-             */
-            maximum: number | null;
-            /**
-             * Format: double
-             * @description Values must be greater than this.
-             */
-            exclusive_minimum: number | null;
-            /**
-             * Format: double
-             * @description Values must be less than this.
-             */
-            exclusive_maximum: number | null;
-            /** @description All values that are allowed, where they can be listed. */
-            values: string[] | null;
-            /** @description What it does, in one sentence. */
-            description: string;
-            /** @description Whether most people who tune look at it; the others are for special cases. */
-            common: boolean;
-        };
-        /**
-         * @description The JSON type of a setting.
-         * @enum {string}
-         */
-        SettingKind: "integer" | "number" | "boolean" | "string" | "array" | "object";
         /** @description Which runs of an experiment go on to their end. */
-        Strategy: {
-            /** @enum {string} */
+        Strategy: components["schemas"]["StrategyAll"] | components["schemas"]["StrategyAsha"];
+        /** @description All of them. */
+        StrategyAll: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
             type: "all";
-        } | {
+        };
+        /** @description Successive halving: at each rung the best `1/reduction` of the configurations go on, and the others are stopped. */
+        StrategyAsha: {
             /** Format: int64 */
             reduction: number;
-            /** @enum {string} */
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
             type: "asha";
         };
         /** @description One message of an event stream, as its fields stand on the wire. */
@@ -2158,7 +2100,27 @@ export interface components {
             retry?: number | null;
         };
         /** @description An event of any job, as the stream of all jobs carries it. */
-        StreamedEvent: components["schemas"]["FineTuningEvent"] & {
+        StreamedEvent: {
+            /** @description `ftevent-…` */
+            id: string;
+            /** @description Always `fine_tuning.job.event`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            created_at: number;
+            level: components["schemas"]["Level"];
+            message: string;
+            /** @description `message`, or `metrics` when `data` holds figures. */
+            type: string;
+            /**
+             * @description Figures by name; or `status` and `attempt` of a change of state, `plan` of what a run will do, `checkpoint` and `step`. Absent where
+             *     there is nothing to add.
+             */
+            data?: {
+                [key: string]: unknown;
+            } | null;
             /** @description Id of the job. */
             job: string;
             /**
@@ -2177,15 +2139,6 @@ export interface components {
         };
         /** @description Which linear layers get an adapter. */
         TargetModules: string[] | string;
-        /** @description What a model can be tuned for. */
-        TaskSettings: {
-            /** @description The `task_type` of `tuning`. */
-            name: components["schemas"]["TaskType"];
-            /** @description What people call it. */
-            title: string;
-            /** @description The names of the figures that an evaluation gives. */
-            figures: string[];
-        };
         /**
          * @description What a model is tuned for; the names are PEFT's.
          * @enum {string}
@@ -2223,10 +2176,7 @@ export interface components {
              * @default null
              */
             learning_rate: number | null;
-            /**
-             * @description How the learning rate moves over the run.
-             * @default linear
-             */
+            /** @default linear */
             lr_scheduler_type: components["schemas"]["SchedulerType"];
             /**
              * Format: double
@@ -2246,10 +2196,7 @@ export interface components {
              * @default 1
              */
             max_grad_norm: number;
-            /**
-             * @description Steps between logged figures; below 1 it is a share of the run.
-             * @default 10
-             */
+            /** @default 10 */
             logging_steps: components["schemas"]["Interval"];
             /** @default null */
             eval_steps: components["schemas"]["Interval"] | null;
@@ -2272,10 +2219,7 @@ export interface components {
              * @default false
              */
             load_best_model_at_end: boolean;
-            /**
-             * @description The figure by which the best checkpoint is chosen.
-             * @default valid_loss
-             */
+            /** @default valid_loss */
             metric_for_best_model: string;
             /**
              * Format: int64
@@ -2285,7 +2229,7 @@ export interface components {
             early_stopping_patience: number | null;
             /**
              * Format: int64
-             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+             * @description Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
              * @default null
              */
             max_length: number | null;
@@ -2296,7 +2240,6 @@ export interface components {
             packing: boolean;
             /**
              * Format: int64
-             * @description What the order of the rows, new weights and dropout are drawn from.
              * @default 42
              */
             seed: number;
@@ -2308,7 +2251,139 @@ export interface components {
             eval_split: number | null;
         };
         /** @description The tuning method of a job and the task it is tuned for. */
-        Tuning: components["schemas"]["Method"] & {
+        Tuning: components["schemas"]["TuningFull"] | components["schemas"]["TuningLayerwise"] | components["schemas"]["TuningLora"] | components["schemas"]["TuningPromptTuning"];
+        /** @description Every weight is trained. */
+        TuningFull: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "full";
+            task_type: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Every weight is trained, each layer at its own rate, or not at all. */
+        TuningLayerwise: {
+            /**
+             * Format: double
+             * @default 0.9
+             */
+            layer_decay: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
+             */
+            freeze_below: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
+             */
+            unfreeze_every_steps: number | null;
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
+            learning_rates: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "layerwise";
+            task_type: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Low-rank adapters beside frozen weights. */
+        TuningLora: {
+            /**
+             * @description Rank of the adapters.
+             * @default 8
+             */
+            r: number;
+            /**
+             * Format: double
+             * @default 16
+             */
+            lora_alpha: number;
+            /**
+             * Format: double
+             * @description Dropout on the adapter's input while training.
+             * @default 0.1
+             */
+            lora_dropout: number;
+            /** @default null */
+            target_modules: components["schemas"]["TargetModules"] | null;
+            /**
+             * @description Which biases are trained; only `none`.
+             * @default none
+             */
+            bias: string;
+            /**
+             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @default false
+             */
+            use_rslora: boolean;
+            /**
+             * @description Other ranks, by module name or regular expression on its end.
+             * @default {}
+             */
+            rank_pattern: {
+                [key: string]: number;
+            };
+            /**
+             * @description Other alphas, likewise.
+             * @default {}
+             */
+            alpha_pattern: {
+                [key: string]: number;
+            };
+            /**
+             * @description Numbers of the layers that get adapters; absent = all.
+             * @default null
+             */
+            layers_to_transform: number[] | null;
+            /**
+             * @description Modules of the base that are trained whole and saved with the adapter.
+             * @default null
+             */
+            modules_to_save: string[] | null;
+            /**
+             * Format: double
+             * @description LoRA+: the learning rate of B is this many times that of A.
+             * @default null
+             */
+            loraplus_lr_ratio: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "lora";
+            task_type: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Trained vectors in front of the input of a frozen model. */
+        TuningPromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             * @default 10
+             */
+            num_virtual_tokens: number;
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
+            prompt_tuning_init: components["schemas"]["PromptInit"];
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
+            prompt_tuning_init_text: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "prompt_tuning";
             task_type: components["schemas"]["TaskType"] | null;
         };
         /** @description The parts of an upload, in any order. */
@@ -2386,7 +2461,7 @@ export interface components {
          * @description What a warning is about.
          * @enum {string}
          */
-        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "duplicate_rows" | "overfitting" | "unstable_learning_rate" | "cut_by_time";
+        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "similar_labels" | "duplicate_rows" | "overfitting" | "unstable_learning_rate" | "cut_by_time";
     };
     responses: never;
     parameters: never;
@@ -3769,12 +3844,12 @@ export interface operations {
     list_files: {
         parameters: {
             query?: {
-                /** @description Only files of this purpose. */
-                purpose?: string;
                 /** @description Id of the last element of the page before. */
                 after?: string;
                 /** @description Most elements of the page; 10000 unless told. */
                 limit?: number;
+                /** @description Only files of this purpose. */
+                purpose?: string;
                 /** @description `desc` (newest first) unless told, or `asc`. */
                 order?: string;
             };
@@ -4226,7 +4301,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The part that was asked for */
@@ -4235,7 +4311,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The client has this very file */
@@ -4957,7 +5034,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/zip": number[];
+                    "application/zip": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */
@@ -5178,7 +5256,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The part that was asked for */
@@ -5187,7 +5266,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The client has this very file */
@@ -5853,6 +5933,115 @@ export interface operations {
             };
         };
     };
+    download_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the job */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The zip */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": string;
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     pause_job: {
         parameters: {
             query?: never;
@@ -6160,92 +6349,6 @@ export interface operations {
                      *         "type": "invalid_request_error",
                      *         "param": "id",
                      *         "code": null
-                     *       }
-                     *     }
-                     */
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description Another error */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-        };
-    };
-    list_settings: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Methods, settings and tasks */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FineTuningSettings"];
-                };
-            };
-            /** @description Something about the request is wrong, or the state of the thing does not allow it */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "error": {
-                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
-                     *         "type": "invalid_request_error",
-                     *         "param": "limit",
-                     *         "code": "invalid_value"
-                     *       }
-                     *     }
-                     */
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "error": {
-                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
-                     *         "type": "authentication_error",
-                     *         "param": null,
-                     *         "code": "invalid_api_key"
-                     *       }
-                     *     }
-                     */
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description The key has a role that does not allow it, or the request comes from another site's page */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "error": {
-                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
-                     *         "type": "invalid_request_error",
-                     *         "param": null,
-                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */

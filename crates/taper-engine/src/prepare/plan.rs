@@ -8,10 +8,10 @@ use taper_core::{Control, Memory, Plan, RunSpec, TaskType};
 use super::{OpenModel, Prepared, RowCache, Rows, max_length_in_force};
 use crate::{
     Result,
-    data::{Content, Encoded, Part, Source, encode},
+    data::{Content, Encoded, Part, Row, Source, encode},
     estimate::{
         Speed, Surroundings, disk, evaluation_batch, evaluation_pass, heaviest, longest, memory,
-        seconds, text_bytes, train_pass,
+        seconds, train_pass,
     },
     models::Model,
     tasks::task,
@@ -88,8 +88,8 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
     let max_length = max_length_in_force(&opened.folder, run);
     let count = usize::try_from(training.per_device_train_batch_size).unwrap_or(usize::MAX);
     if matches!(rows.training[0].content, Content::Text(_)) {
-        let blocks = count.min(most_tokens(rows, run) / max_length).max(1);
-        return Ok(Encoded::blocks(blocks, max_length));
+        let blocks = count.min(most_tokens(rows, run) / max_length.tokens).max(1);
+        return Ok(Encoded::blocks(blocks, max_length.tokens));
     }
     let chosen = longest(&rows.training, count);
     let source = Source {
@@ -107,7 +107,7 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
     if training.packing {
         let wanted = chosen
             .len()
-            .saturating_mul(max_length + data.virtual_tokens);
+            .saturating_mul(max_length.tokens + data.virtual_tokens);
         let all = most_tokens(rows, run).saturating_add(rows.training.len() * data.virtual_tokens);
         data.fill(wanted.min(all));
     }
@@ -120,7 +120,7 @@ fn most_tokens(rows: &Rows, run: &RunSpec) -> usize {
     let file = fs::metadata(&run.training_file.path).map_or(usize::MAX, |file| {
         usize::try_from(file.len()).unwrap_or(usize::MAX)
     });
-    file.max(rows.training.iter().map(text_bytes).sum())
+    file.max(rows.training.iter().map(Row::bytes).sum())
 }
 
 /// The arithmetic of all steps and evaluations.
