@@ -630,6 +630,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/fine_tuning/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List methods and settings
+         * @description What `tuning` and `training` of a job may say: every method and setting with its default, its range and a sentence, from which a client
+         *     can make a form.
+         */
+        get: operations["list_settings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -994,6 +1015,37 @@ export interface components {
             integrations?: unknown[] | null;
         };
         /**
+         * @description Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
+         *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
+         */
+        CreateLayerwise: {
+            /**
+             * Format: double
+             * @description Factor on the learning rate from each layer to the one below it.
+             * @default 0.9
+             */
+            layer_decay?: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
+             */
+            freeze_below?: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
+             */
+            unfreeze_every_steps?: number | null;
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
+            learning_rates?: {
+                [key: string]: number;
+            };
+        };
+        /**
          * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
          *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
          */
@@ -1005,6 +1057,7 @@ export interface components {
             r?: number;
             /**
              * Format: double
+             * @description Strength of the adapters: what they add is multiplied by `lora_alpha / r`.
              * @default 16
              */
             lora_alpha?: number;
@@ -1057,11 +1110,44 @@ export interface components {
              */
             loraplus_lr_ratio?: number | null;
         };
+        /** @description A tuning method with its settings. */
+        CreateMethod: {
+            /** @enum {string} */
+            type: "full";
+        } | (components["schemas"]["CreateLayerwise"] & {
+            /** @enum {string} */
+            type: "layerwise";
+        }) | (components["schemas"]["CreateLora"] & {
+            /** @enum {string} */
+            type: "lora";
+        }) | (components["schemas"]["CreatePromptTuning"] & {
+            /** @enum {string} */
+            type: "prompt_tuning";
+        });
         /** @description What the configurations are compared by. */
         CreateObjective: {
             /** @description A figure of an evaluation, or `train_loss`; absent = `valid_accuracy` for classes, `valid_loss` for texts. */
             metric?: string | null;
             direction?: components["schemas"]["Direction"] | null;
+        };
+        /** @description Prompt tuning: trained vectors that stand in front of every input, as if they were words. */
+        CreatePromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             * @default 10
+             */
+            num_virtual_tokens?: number;
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
+            prompt_tuning_init?: components["schemas"]["PromptInit"];
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
+            prompt_tuning_init_text?: string | null;
         };
         /** @description A key to sign in with, where no `Authorization` header shows it. */
         CreateSession: {
@@ -1099,7 +1185,10 @@ export interface components {
              * @default null
              */
             learning_rate?: number | null;
-            /** @default linear */
+            /**
+             * @description How the learning rate moves over the run.
+             * @default linear
+             */
             lr_scheduler_type?: components["schemas"]["SchedulerType"];
             /**
              * Format: double
@@ -1119,7 +1208,10 @@ export interface components {
              * @default 1
              */
             max_grad_norm?: number;
-            /** @default 10 */
+            /**
+             * @description Steps between logged figures; below 1 it is a share of the run.
+             * @default 10
+             */
             logging_steps?: components["schemas"]["Interval"];
             /** @default null */
             eval_steps?: components["schemas"]["Interval"] | null;
@@ -1142,7 +1234,10 @@ export interface components {
              * @default false
              */
             load_best_model_at_end?: boolean;
-            /** @default valid_loss */
+            /**
+             * @description The figure by which the best checkpoint is chosen.
+             * @default valid_loss
+             */
             metric_for_best_model?: string;
             /**
              * Format: int64
@@ -1163,6 +1258,7 @@ export interface components {
             packing?: boolean;
             /**
              * Format: int64
+             * @description What the order of the rows, new weights and dropout are drawn from.
              * @default 42
              */
             seed?: number;
@@ -1706,6 +1802,16 @@ export interface components {
              */
             estimated_start: number | null;
         };
+        /** @description What `tuning` and `training` of a job may say, with every default and range: what a client needs to make a form. */
+        FineTuningSettings: {
+            /** @description Always `fine_tuning.settings`. */
+            object: string;
+            /** @description First the method that a job has unless told. */
+            methods: components["schemas"]["MethodSettings"][];
+            /** @description The fields of `training`. */
+            training: components["schemas"]["Setting"][];
+            tasks: components["schemas"]["TaskSettings"][];
+        };
         /** @description OpenAI's names for three settings. */
         Hyperparameters: {
             /**
@@ -1743,6 +1849,37 @@ export interface components {
          * @enum {string}
          */
         JobState: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
+        /**
+         * @description Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
+         *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
+         */
+        Layerwise: {
+            /**
+             * Format: double
+             * @description Factor on the learning rate from each layer to the one below it.
+             * @default 0.9
+             */
+            layer_decay: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
+             */
+            freeze_below: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
+             */
+            unfreeze_every_steps: number | null;
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
+            learning_rates: {
+                [key: string]: number;
+            };
+        };
         /**
          * @description How much an event matters.
          * @enum {string}
@@ -1844,6 +1981,71 @@ export interface components {
             /** @description Id of the last element of this page. */
             last_id: string | null;
         };
+        /**
+         * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
+         *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
+         */
+        Lora: {
+            /**
+             * @description Rank of the adapters.
+             * @default 8
+             */
+            r: number;
+            /**
+             * Format: double
+             * @description Strength of the adapters: what they add is multiplied by `lora_alpha / r`.
+             * @default 16
+             */
+            lora_alpha: number;
+            /**
+             * Format: double
+             * @description Dropout on the adapter's input while training.
+             * @default 0.1
+             */
+            lora_dropout: number;
+            /** @default null */
+            target_modules: components["schemas"]["TargetModules"] | null;
+            /**
+             * @description Which biases are trained; only `none`.
+             * @default none
+             */
+            bias: string;
+            /**
+             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @default false
+             */
+            use_rslora: boolean;
+            /**
+             * @description Other ranks, by module name or regular expression on its end.
+             * @default {}
+             */
+            rank_pattern: {
+                [key: string]: number;
+            };
+            /**
+             * @description Other alphas, likewise.
+             * @default {}
+             */
+            alpha_pattern: {
+                [key: string]: number;
+            };
+            /**
+             * @description Numbers of the layers that get adapters; absent = all.
+             * @default null
+             */
+            layers_to_transform: number[] | null;
+            /**
+             * @description Modules of the base that are trained whole and saved with the adapter.
+             * @default null
+             */
+            modules_to_save: string[] | null;
+            /**
+             * Format: double
+             * @description LoRA+: the learning rate of B is this many times that of A.
+             * @default null
+             */
+            loraplus_lr_ratio: number | null;
+        };
         /** @description Bytes that a run takes at its peak, by what takes them. */
         Memory: {
             /**
@@ -1883,6 +2085,23 @@ export interface components {
             type: string;
             supervised: components["schemas"]["SupervisedMethod"];
         };
+        /** @description A tuning method and its settings. */
+        MethodSettings: {
+            /** @description The `type` of `tuning`. */
+            name: string;
+            /** @description What people call it. */
+            title: string;
+            /** @description What it does, in one sentence. */
+            description: string;
+            /** @description What a job with it makes. */
+            result: components["schemas"]["Produces"];
+            /** @description `training.learning_rate` where none is given, by `task_type`. */
+            default_learning_rate: {
+                [key: string]: number;
+            };
+            /** @description The fields of `tuning` besides `type` and `task_type`. */
+            fields: components["schemas"]["Setting"][];
+        };
         /** @description A model that a job can start from or has made. */
         ModelObject: {
             /** @description The name of a folder, or `ft:…` for a tuned model. */
@@ -1914,12 +2133,14 @@ export interface components {
         };
         /** @description OpenAI's `method`. */
         OpenAiMethod: {
-            /** @description `supervised`, `lora` or `full`. */
+            /** @description `supervised`, or one of `lora`, `full`, `layerwise`, `prompt_tuning`. */
             type: string;
             supervised?: components["schemas"]["OpenAiSupervised"] | null;
             lora?: components["schemas"]["CreateLora"] | null;
             /** @description With `type` `full`: an empty object. */
             full?: Record<string, never> | null;
+            layerwise?: components["schemas"]["CreateLayerwise"] | null;
+            prompt_tuning?: components["schemas"]["CreatePromptTuning"] | null;
         };
         /** @description Settings of OpenAI's supervised method. */
         OpenAiSupervised: {
@@ -2025,10 +2246,34 @@ export interface components {
             memory_bytes: number;
         };
         /**
+         * @description What a finished job has made.
+         * @enum {string}
+         */
+        Produces: "adapter" | "model";
+        /**
          * @description Where the vectors of prompt tuning start from; the names are PEFT's.
          * @enum {string}
          */
         PromptInit: "RANDOM" | "TEXT" | "SAMPLE_VOCAB";
+        /** @description Prompt tuning: trained vectors that stand in front of every input, as if they were words. */
+        PromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             * @default 10
+             */
+            num_virtual_tokens: number;
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
+            prompt_tuning_init: components["schemas"]["PromptInit"];
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
+            prompt_tuning_init_text: string | null;
+        };
         /**
          * @description Why an experiment has stopped one of its runs.
          * @enum {string}
@@ -2062,6 +2307,44 @@ export interface components {
              */
             expires_at: number | null;
         };
+        /** @description A setting of a tuning method or of training. */
+        Setting: {
+            name: string;
+            type: components["schemas"]["SettingKind"];
+            /** @description What holds where the setting is absent; null where that depends on the model, the data or the method. */
+            default: unknown;
+            /**
+             * Format: double
+             * @description The smallest value that is allowed.
+             */
+            minimum: number | null;
+            /**
+             * Format: double
+             * @description The largest value that is allowed.
+             */
+            maximum: number | null;
+            /**
+             * Format: double
+             * @description Values must be greater than this.
+             */
+            exclusive_minimum: number | null;
+            /**
+             * Format: double
+             * @description Values must be less than this.
+             */
+            exclusive_maximum: number | null;
+            /** @description All values that are allowed, where they can be listed. */
+            values: string[] | null;
+            /** @description What it does, in one sentence. */
+            description: string;
+            /** @description Whether most people who tune look at it; the others are for special cases. */
+            common: boolean;
+        };
+        /**
+         * @description The JSON type of a setting.
+         * @enum {string}
+         */
+        SettingKind: "integer" | "number" | "boolean" | "string" | "array" | "object";
         /** @description Which runs of an experiment go on to their end. */
         Strategy: components["schemas"]["StrategyAll"] | components["schemas"]["StrategyAsha"];
         /** @description All of them. */
@@ -2139,6 +2422,15 @@ export interface components {
         };
         /** @description Which linear layers get an adapter. */
         TargetModules: string[] | string;
+        /** @description What a model can be tuned for. */
+        TaskSettings: {
+            /** @description The `task_type` of `tuning`. */
+            name: components["schemas"]["TaskType"];
+            /** @description What people call it. */
+            title: string;
+            /** @description The names of the figures that an evaluation gives. */
+            figures: string[];
+        };
         /**
          * @description What a model is tuned for; the names are PEFT's.
          * @enum {string}
@@ -2176,7 +2468,10 @@ export interface components {
              * @default null
              */
             learning_rate: number | null;
-            /** @default linear */
+            /**
+             * @description How the learning rate moves over the run.
+             * @default linear
+             */
             lr_scheduler_type: components["schemas"]["SchedulerType"];
             /**
              * Format: double
@@ -2196,7 +2491,10 @@ export interface components {
              * @default 1
              */
             max_grad_norm: number;
-            /** @default 10 */
+            /**
+             * @description Steps between logged figures; below 1 it is a share of the run.
+             * @default 10
+             */
             logging_steps: components["schemas"]["Interval"];
             /** @default null */
             eval_steps: components["schemas"]["Interval"] | null;
@@ -2219,7 +2517,10 @@ export interface components {
              * @default false
              */
             load_best_model_at_end: boolean;
-            /** @default valid_loss */
+            /**
+             * @description The figure by which the best checkpoint is chosen.
+             * @default valid_loss
+             */
             metric_for_best_model: string;
             /**
              * Format: int64
@@ -2240,6 +2541,7 @@ export interface components {
             packing: boolean;
             /**
              * Format: int64
+             * @description What the order of the rows, new weights and dropout are drawn from.
              * @default 42
              */
             seed: number;
@@ -6349,6 +6651,92 @@ export interface operations {
                      *         "type": "invalid_request_error",
                      *         "param": "id",
                      *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Methods, settings and tasks */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningSettings"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */

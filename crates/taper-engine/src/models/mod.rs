@@ -11,7 +11,7 @@ use decoder::Decoder;
 use dropout::{Part, Place};
 use encoder::Encoder;
 use loader::{LinearShape, Loader};
-pub(crate) use model::{Head, Model, check_method};
+pub(crate) use model::{Head, Model};
 
 use crate::{
     Result,

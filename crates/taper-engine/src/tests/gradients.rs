@@ -1,7 +1,7 @@
 //! The CPU's backend against the reference, with every kind of randomness on, and against finite differences.
 
 use candle_core::{Device, Tensor};
-use taper_core::{Layerwise, Lora, Method, TargetModules};
+use taper_core::{Full, Layerwise, Lora, Method, TargetModules};
 
 use super::{Fixture, backends, classified, gradients_of, relative_difference};
 use crate::{
@@ -26,7 +26,7 @@ fn methods() -> [Method; 2] {
         .map(str::to_owned)
         .to_vec();
     [
-        Method::Full,
+        Method::Full(Full {}),
         Method::Lora(Lora {
             r: 3,
             lora_dropout: 0.2,
@@ -98,7 +98,7 @@ fn every_trained_parameter_gets_a_gradient() {
         .unwrap();
         assert_eq!(
             gradients.len(),
-            if method == Method::Full {
+            if matches!(method, Method::Full(_)) {
                 5 + 2 * 16 + 4
             } else {
                 2 * (2 * 6 + 1) + 2

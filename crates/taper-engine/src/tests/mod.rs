@@ -4,6 +4,7 @@ mod adapters;
 mod checkpoints;
 mod families;
 mod gradients;
+mod methods;
 mod names;
 mod parameters;
 mod parity;
