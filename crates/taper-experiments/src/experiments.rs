@@ -11,7 +11,9 @@ use taper_core::{
     experiment::{ExperimentProgress, overall, seconds_left},
 };
 use taper_scheduler::{Scheduler, SchedulerError};
-use taper_store::{ExperimentRecord, Job, NewExperiment, Once, Page, Scope, Store, StoreError};
+use taper_store::{
+    ExperimentRecord, IdempotencyKey, Job, NewExperiment, Page, Scope, Store, StoreError,
+};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use crate::{
@@ -88,14 +90,14 @@ impl Experiments {
         &self,
         project: Project,
         request: ExperimentRequest,
-        once: Once,
+        idempotency: IdempotencyKey,
     ) -> Result<ExperimentView, ExperimentError> {
         let (spec, jobs) = self.inspect(&project, request).await?;
         let new = NewExperiment {
             spec,
             project,
             jobs,
-            once: Some(once),
+            idempotency: Some(idempotency),
         };
         let training_file = new.spec.training_file.clone();
         let created = self.store.create_experiment(new).await;

@@ -16,7 +16,7 @@ use taper_core::{
     Stop, TrainError,
 };
 use taper_experiments::{ExperimentView, Experiments};
-use taper_store::{Job, Once, Scope};
+use taper_store::{IdempotencyKey, Job, Scope};
 use tokio::time::timeout;
 
 use crate::bench::{Script, done, plan, spec, until_stopped};
@@ -59,13 +59,15 @@ impl Bench {
         let more = more.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(more);
         let request = ExperimentRequest::parse(&body).unwrap();
-        let once = Once {
+        let idempotency = IdempotencyKey {
             scope: "experiments".to_owned(),
             key: None,
             digest: String::new(),
             retried: false,
         };
-        let made = self.experiments.submit(Project::default(), request, once);
+        let made = self
+            .experiments
+            .submit(Project::default(), request, idempotency);
         made.await.unwrap()
     }
 

@@ -73,7 +73,7 @@ impl Reservations {
             (None, _) | (_, 0) => FreeMemory::UNLIMITED,
             (Some(limit), reserved) => FreeMemory {
                 bytes: limit.saturating_sub(reserved),
-                given_up: abandoned.map(|share| share.bytes).sum(),
+                abandoned: abandoned.map(|share| share.bytes).sum(),
             },
         }
     }

@@ -14,21 +14,21 @@ const ABANDONED: &str = "which a restart of the server frees";
 pub struct FreeMemory {
     /// That no run holds; `u64::MAX` = as much as it likes.
     pub bytes: u64,
-    /// Held by runs that were given up and have not ended.
-    pub given_up: u64,
+    /// Held by runs that were abandoned and have not ended.
+    pub abandoned: u64,
 }
 
 impl FreeMemory {
     pub const UNLIMITED: Self = Self {
         bytes: u64::MAX,
-        given_up: 0,
+        abandoned: 0,
     };
 
     /// What a job is told that needs more.
     fn waiting(self, needed: u64) -> String {
         let (needed, free) = (Bytes(needed), Bytes(self.bytes));
         let told = format!("{WAITING}: the job needs {needed}, the running ones leave {free}");
-        match self.given_up {
+        match self.abandoned {
             0 => told,
             bytes => format!(
                 "{told}; runs that were given up and have not ended hold {}, {ABANDONED}",
@@ -39,7 +39,7 @@ impl FreeMemory {
 
     /// Tells whether a message of a job's log says why it waits.
     fn is_told_by(self, message: &str) -> bool {
-        message.starts_with(WAITING) && (self.given_up == 0 || message.ends_with(ABANDONED))
+        message.starts_with(WAITING) && (self.abandoned == 0 || message.ends_with(ABANDONED))
     }
 }
 

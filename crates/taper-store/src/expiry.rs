@@ -3,7 +3,7 @@ use sqlx::Row;
 use crate::{Store, StoreError, UploadState, ground::now, idempotency::KEY_SECONDS, writer::Tx};
 
 impl Store {
-    /// Removes what has outlived its time: files that no open job names, uploads that were not completed, marks of old requests,
+    /// Removes what has outlived its time: files that no open job names, uploads that were not completed, idempotency keys of old requests,
     /// sessions.
     pub async fn expire(&self) -> Result<(), StoreError> {
         let gone = self.write(|tx| Box::pin(tx.expire())).await?;

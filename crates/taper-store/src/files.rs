@@ -2,7 +2,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::{JobSpec, Project};
 
 use crate::{
-    ObjectKey, Once, Order, Page, Scope, Store, StoreError, scope::project_of, writer::Tx,
+    IdempotencyKey, ObjectKey, Order, Page, Scope, Store, StoreError, scope::project_of, writer::Tx,
 };
 
 /// A file that was kept whole.
@@ -31,8 +31,8 @@ pub struct NewFile {
     pub purpose: String,
     /// Seconds that it is to live.
     pub expires_after: Option<u64>,
-    /// Marks of the request that brings it; their digest is made from the file.
-    pub once: Option<Once>,
+    /// Of the request that brings it; its digest is made from the file.
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 impl NewFile {
@@ -43,7 +43,7 @@ impl NewFile {
             filename: filename.to_owned(),
             purpose: purpose.to_owned(),
             expires_after: None,
-            once: None,
+            idempotency: None,
         }
     }
 }
@@ -162,14 +162,14 @@ impl Tx {
     pub(crate) async fn add_file(
         &mut self,
         file: FileRecord,
-        once: Option<&Once>,
+        idempotency: Option<&IdempotencyKey>,
     ) -> Result<FileRecord, StoreError> {
-        if let Some(id) = self.made_before(once).await?
+        if let Some(id) = self.made_before(idempotency).await?
             && let Some(known) = find(&mut self.connection, &id).await?
         {
             return Ok(known);
         }
-        self.remember(once, &file.id).await?;
+        self.remember(idempotency, &file.id).await?;
         let row = sqlx::query_scalar(
             "insert into files (id, project, bytes, created_at, filename, purpose, sha256, expires_at)
              values (?, ?, ?, ?, ?, ?, ?, ?) returning row",

@@ -8,10 +8,10 @@ const RETRY_SECONDS: i64 = 2 * 60;
 /// How long a client's own key holds.
 pub(crate) const KEY_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// The marks by which a request that was sent before is known again, so that it makes nothing twice.
+/// By what a request that was sent before is known again, so that it makes nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Once {
-    /// Who asks for which kind of thing; marks of other scopes do not count.
+pub struct IdempotencyKey {
+    /// Who asks for which kind of thing; keys of other scopes do not count.
     pub scope: String,
     /// The client's `Idempotency-Key`: the same key is the same request.
     pub key: Option<String>,
@@ -21,7 +21,7 @@ pub struct Once {
     pub retried: bool,
 }
 
-impl Once {
+impl IdempotencyKey {
     /// Notes what is asked for.
     #[must_use]
     pub fn asking(mut self, parts: &[&str]) -> Self {
@@ -40,28 +40,31 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::KeyReused`] when its key stands for another request.
-    pub async fn made_before(&self, once: &Once) -> Result<Option<String>, StoreError> {
-        find(&mut *self.reader().await?, once).await
+    pub async fn made_before(
+        &self,
+        idempotency: &IdempotencyKey,
+    ) -> Result<Option<String>, StoreError> {
+        find(&mut *self.reader().await?, idempotency).await
     }
 }
 
 async fn find(
     connection: &mut SqliteConnection,
-    once: &Once,
+    idempotency: &IdempotencyKey,
 ) -> Result<Option<String>, StoreError> {
-    let Some(key) = &once.key else {
-        return match once.retried {
-            true => find_repeated(connection, once).await,
+    let Some(key) = &idempotency.key else {
+        return match idempotency.retried {
+            true => find_repeated(connection, idempotency).await,
             false => Ok(None),
         };
     };
     let row = sqlx::query("select digest, object from requests where scope = ? and key = ?")
-        .bind(&once.scope)
+        .bind(&idempotency.scope)
         .bind(key)
         .fetch_optional(connection)
         .await?;
     let Some(row) = row else { return Ok(None) };
-    if row.try_get::<String, _>("digest")? != once.digest {
+    if row.try_get::<String, _>("digest")? != idempotency.digest {
         return Err(StoreError::KeyReused(key.clone()));
     }
     Ok(Some(row.try_get("object")?))
@@ -69,7 +72,7 @@ async fn find(
 
 async fn find_repeated(
     connection: &mut SqliteConnection,
-    once: &Once,
+    idempotency: &IdempotencyKey,
 ) -> Result<Option<String>, StoreError> {
     let object = sqlx::query_scalar(
         "select object from requests
@@ -77,8 +80,8 @@ async fn find_repeated(
          and not exists (select 1 from uploads where id = object and state <> 'pending')
          order by row desc limit 1",
     )
-    .bind(&once.scope)
-    .bind(&once.digest)
+    .bind(&idempotency.scope)
+    .bind(&idempotency.digest)
     .bind(now() - RETRY_SECONDS)
     .fetch_optional(connection)
     .await?;
@@ -88,10 +91,10 @@ async fn find_repeated(
 impl Tx {
     pub(crate) async fn made_before(
         &mut self,
-        once: Option<&Once>,
+        idempotency: Option<&IdempotencyKey>,
     ) -> Result<Option<String>, StoreError> {
-        match once {
-            Some(once) => find(&mut self.connection, once).await,
+        match idempotency {
+            Some(idempotency) => find(&mut self.connection, idempotency).await,
             None => Ok(None),
         }
     }
@@ -99,17 +102,19 @@ impl Tx {
     /// Notes what a request has made, in the transaction that makes it.
     pub(crate) async fn remember(
         &mut self,
-        once: Option<&Once>,
+        idempotency: Option<&IdempotencyKey>,
         object: &str,
     ) -> Result<(), StoreError> {
-        let Some(once) = once else { return Ok(()) };
+        let Some(idempotency) = idempotency else {
+            return Ok(());
+        };
         sqlx::query(
             "insert or replace into requests (scope, key, digest, object, created_at)
              values (?, ?, ?, ?, ?)",
         )
-        .bind(&once.scope)
-        .bind(&once.key)
-        .bind(&once.digest)
+        .bind(&idempotency.scope)
+        .bind(&idempotency.key)
+        .bind(&idempotency.digest)
         .bind(object)
         .bind(now())
         .execute(&mut self.connection)

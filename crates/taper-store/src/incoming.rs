@@ -18,7 +18,7 @@ pub(crate) const CHUNK: usize = 1 << 16;
 
 /// A file on its way in: streamed and hashed, never whole in memory. Dropping it leaves nothing behind.
 #[derive(Debug)]
-pub struct Upload {
+pub struct IncomingFile {
     store: Store,
     id: String,
     staged: Staged,
@@ -39,19 +39,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSpace`], here and while bytes come.
-    pub async fn begin_upload(&self) -> Result<Upload, StoreError> {
+    pub async fn begin_upload(&self) -> Result<IncomingFile, StoreError> {
         self.begin(new_id("file")).await
     }
 
-    pub(crate) async fn begin(&self, id: String) -> Result<Upload, StoreError> {
+    pub(crate) async fn begin(&self, id: String) -> Result<IncomingFile, StoreError> {
         self.require_space()?;
         self.begin_unasked(id).await
     }
 
     /// As [`Store::begin`], also without space: for a few bytes that a finished job must not be lost for.
-    async fn begin_unasked(&self, id: String) -> Result<Upload, StoreError> {
+    async fn begin_unasked(&self, id: String) -> Result<IncomingFile, StoreError> {
         let staged = self.objects().stage(&ObjectKey::file(&id)).await;
-        Ok(Upload {
+        Ok(IncomingFile {
             store: self.clone(),
             id,
             staged: staged.map_err(StoreError::io("cannot make a file for an upload"))?,
@@ -86,14 +86,14 @@ impl Store {
     }
 }
 
-impl Upload {
+impl IncomingFile {
     /// Takes the next bytes.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.store.require_space()?;
         self.take(bytes).await
     }
 
-    /// As [`Upload::write`], also without space.
+    /// As [`IncomingFile::write`], also without space.
     async fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -119,12 +119,12 @@ impl Upload {
     async fn publish(self, new: NewFile) -> Result<FileRecord, StoreError> {
         let whole = self.put().await?;
         let file = whole.record(&new);
-        let once = new.once.map(|once| {
+        let idempotency = new.idempotency.map(|idempotency| {
             let lifetime = new.expires_after.unwrap_or_default().to_string();
-            once.asking(&[&file.filename, &file.purpose, &lifetime, &file.sha256])
+            idempotency.asking(&[&file.filename, &file.purpose, &lifetime, &file.sha256])
         });
         let write = whole.list(
-            |tx| Box::pin(async move { tx.add_file(file, once.as_ref()).await }),
+            |tx| Box::pin(async move { tx.add_file(file, idempotency.as_ref()).await }),
             |known| Some(&known.id),
         );
         write.await

@@ -2,7 +2,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use taper_core::{JobSpec, Level, NewEvent, Project};
 
 use crate::{
-    Job, Once, Page, Part, Scope, Store, StoreError,
+    IdempotencyKey, Job, Page, Part, Scope, Store, StoreError,
     ground::{new_id, now, to_json},
     job::find,
     queue::add_queue_positions,
@@ -15,7 +15,7 @@ pub struct NewJob {
     pub spec: JobSpec,
     /// Whose it will be; the files and models that it names must be the same project's.
     pub project: Project,
-    pub once: Option<Once>,
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 impl From<JobSpec> for NewJob {
@@ -23,7 +23,7 @@ impl From<JobSpec> for NewJob {
         Self {
             spec,
             project: Project::default(),
-            once: None,
+            idempotency: None,
         }
     }
 }
@@ -143,15 +143,15 @@ impl Tx {
         let NewJob {
             spec,
             project,
-            once,
+            idempotency,
         } = new;
-        if let Some(id) = self.made_before(once.as_ref()).await?
+        if let Some(id) = self.made_before(idempotency.as_ref()).await?
             && let Some(job) = find(&mut self.connection, &id).await?
         {
             return Ok(job);
         }
         let job = self.add_job(&project, spec, None).await?;
-        self.remember(once.as_ref(), &job.id).await?;
+        self.remember(idempotency.as_ref(), &job.id).await?;
         Ok(job)
     }
 

@@ -5,7 +5,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
-use taper_store::Once;
+use taper_store::IdempotencyKey;
 
 use super::auth::{self, AZURE_KEY, Caller};
 use crate::{transport::peer, wire::error::ApiError};
@@ -16,7 +16,7 @@ const KEY_CHARS: usize = 255;
 const RETRIES: &str = "x-stainless-retry-count";
 
 /// The marks of a request, still without what it asks for.
-pub(crate) struct Idempotency(pub(crate) Once);
+pub(crate) struct Idempotency(pub(crate) IdempotencyKey);
 
 impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
     type Rejection = ApiError;
@@ -25,7 +25,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
         let headers = &parts.headers;
         let retries = headers.get(RETRIES).and_then(|value| value.to_str().ok());
         let retries = retries.and_then(|text| text.parse::<u32>().ok());
-        let once = Once {
+        let idempotency = IdempotencyKey {
             scope: String::new(),
             key: key(headers)?,
             digest: String::new(),
@@ -37,26 +37,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
             .get::<Caller>()
             .and_then(|it| it.key.as_ref())
         {
-            return Ok(Self(scoped(once, &[path, key])));
+            return Ok(Self(scoped(idempotency, &[path, key])));
         }
         // Without a key of any kind the address is all that tells callers apart. A key of the client's own holds wherever it comes from.
-        let unknown = once.key.is_none() && !auth::shows_key(headers);
+        let unknown = idempotency.key.is_none() && !auth::shows_key(headers);
         let peer = peer(parts).filter(|_| unknown).unwrap_or_default();
         let caller = [header::AUTHORIZATION, AZURE_KEY, header::COOKIE]
             .map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes()));
         let [authorization, azure_key, cookie] = caller.map(String::from_utf8_lossy);
         let shown = [path, &authorization, &azure_key, &cookie, &peer];
-        Ok(Self(scoped(once, &shown)))
+        Ok(Self(scoped(idempotency, &shown)))
     }
 }
 
 /// The marks within what has been made by the same caller on the same route.
-fn scoped(once: Once, caller: &[&str]) -> Once {
-    let once = once.asking(caller);
-    Once {
-        scope: once.digest,
+fn scoped(idempotency: IdempotencyKey, caller: &[&str]) -> IdempotencyKey {
+    let idempotency = idempotency.asking(caller);
+    IdempotencyKey {
+        scope: idempotency.digest,
         digest: String::new(),
-        ..once
+        ..idempotency
     }
 }
 

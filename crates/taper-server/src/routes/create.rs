@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use taper_core::Project;
-use taper_store::Once;
+use taper_store::IdempotencyKey;
 
 use crate::{
     middleware::{auth::Caller, idempotency::Idempotency},
@@ -15,25 +15,25 @@ pub(crate) struct Create<B> {
     pub(super) caller: Caller,
     pub(super) body: B,
     /// By what the request is known again.
-    pub(super) once: Once,
+    pub(super) idempotency: IdempotencyKey,
 }
 
 /// A body that tells what is asked for.
 pub(crate) trait Asks {
     /// Notes what is asked for.
-    fn note(&self, once: Once) -> Once;
+    fn note(&self, idempotency: IdempotencyKey) -> IdempotencyKey;
 }
 
 impl<const LIMIT: usize> Asks for JsonBody<LIMIT> {
-    fn note(&self, once: Once) -> Once {
-        once.asking(&[&self.0.to_string()])
+    fn note(&self, idempotency: IdempotencyKey) -> IdempotencyKey {
+        idempotency.asking(&[&self.0.to_string()])
     }
 }
 
 impl Asks for MultipartUpload {
     /// What the bytes are is known once they have come: the store notes it then.
-    fn note(&self, once: Once) -> Once {
-        once
+    fn note(&self, idempotency: IdempotencyKey) -> IdempotencyKey {
+        idempotency
     }
 }
 
@@ -43,11 +43,11 @@ impl<B: Asks + FromRequest<AppState, Rejection = ApiError>> FromRequest<AppState
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, state).await?;
-        let Idempotency(once) = Idempotency::from_request_parts(&mut parts, state).await?;
+        let Idempotency(idempotency) = Idempotency::from_request_parts(&mut parts, state).await?;
         let body = B::from_request(Request::from_parts(parts, body), state).await?;
         Ok(Self {
             caller,
-            once: body.note(once),
+            idempotency: body.note(idempotency),
             body,
         })
     }
@@ -65,7 +65,7 @@ impl<B> Create<B> {
         state: &AppState,
         find: impl AsyncFnOnce(String) -> Result<Option<T>, ApiError>,
     ) -> Result<Option<T>, ApiError> {
-        match state.store.made_before(&self.once).await? {
+        match state.store.made_before(&self.idempotency).await? {
             Some(id) => find(id).await,
             None => Ok(None),
         }

@@ -64,7 +64,11 @@ pub(crate) async fn create_experiment(
     }
     let project = new.project();
     let request = parsed(new.body.0).await?;
-    answer(experiments.submit(project, request, new.once).await?)
+    answer(
+        experiments
+            .submit(project, request, new.idempotency)
+            .await?,
+    )
 }
 
 /// Each of its configurations is read as a job is, which takes longer than a thread of the server may be held.

@@ -35,7 +35,11 @@ pub(crate) async fn create_file(
     new: Create<MultipartUpload>,
 ) -> Answer<FileObject> {
     let project = new.project();
-    answer(new.body.store_file(&state.store, project, new.once).await?)
+    answer(
+        new.body
+            .store_file(&state.store, project, new.idempotency)
+            .await?,
+    )
 }
 
 /// Which files are wanted.

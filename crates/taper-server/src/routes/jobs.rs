@@ -51,7 +51,7 @@ pub(crate) async fn create_job(
     let job = NewJob {
         spec: JobSpec::parse(&new.body.0)?,
         project: new.project(),
-        once: Some(new.once),
+        idempotency: Some(new.idempotency),
     };
     answer(state.scheduler.submit(job).await?)
 }

@@ -29,7 +29,12 @@ pub(crate) async fn create_upload(
     new: Create<JsonBody>,
 ) -> Answer<UploadObject> {
     let upload = CreateUpload::read(&new.body.0, new.project())?;
-    answer(state.store.create_upload(upload, Some(new.once)).await?)
+    answer(
+        state
+            .store
+            .create_upload(upload, Some(new.idempotency))
+            .await?,
+    )
 }
 
 /// Add a part to an upload
@@ -49,7 +54,7 @@ pub(crate) async fn add_upload_part(
 ) -> Answer<UploadPartObject> {
     let upload = named.upload().await?;
     let store = &named.state.store;
-    answer(new.body.store_part(store, &upload, new.once).await?)
+    answer(new.body.store_part(store, &upload, new.idempotency).await?)
 }
 
 /// Complete an upload

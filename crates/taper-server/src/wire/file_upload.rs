@@ -7,7 +7,9 @@ use axum::{
     http::StatusCode,
 };
 use taper_core::{ErrorCode, FieldError, Project};
-use taper_store::{ChunkedUpload, FileRecord, NewFile, Once, Store, Upload, UploadPart};
+use taper_store::{
+    ChunkedUpload, FileRecord, IdempotencyKey, IncomingFile, NewFile, Store, UploadPart,
+};
 
 use super::{
     error::{ApiError, readable},
@@ -69,7 +71,7 @@ impl FromRequest<AppState> for MultipartUpload {
 
 /// A file whose bytes have all come.
 struct Received {
-    upload: Upload,
+    upload: IncomingFile,
     filename: String,
 }
 
@@ -86,7 +88,7 @@ impl MultipartUpload {
         mut self,
         store: &Store,
         project: Project,
-        once: Once,
+        idempotency: IdempotencyKey,
     ) -> Result<FileRecord, ApiError> {
         let (mut fields, mut file) = (FormFields::default(), None);
         loop {
@@ -112,7 +114,7 @@ impl MultipartUpload {
             filename: file.filename,
             purpose,
             expires_after: fields.expires_after.read()?,
-            once: Some(once),
+            idempotency: Some(idempotency),
         };
         Ok(file.upload.finish(new).await?)
     }
@@ -122,7 +124,7 @@ impl MultipartUpload {
         mut self,
         store: &Store,
         upload: &ChunkedUpload,
-        once: Once,
+        idempotency: IdempotencyKey,
     ) -> Result<UploadPart, ApiError> {
         let mut data = None;
         loop {
@@ -140,7 +142,7 @@ impl MultipartUpload {
             }
         }
         let data = data.ok_or_else(|| missing("data"))?;
-        Ok(data.finish_part(upload, Some(once)).await?)
+        Ok(data.finish_part(upload, Some(idempotency)).await?)
     }
 }
 
@@ -194,9 +196,9 @@ async fn read_file(part: Field<'_>, store: &Store, limit: u64) -> Result<Receive
 /// Brings the bytes of a part, which has a name and the most bytes it may have, to the disk.
 async fn read_bytes(
     mut part: Field<'_>,
-    mut upload: Upload,
+    mut upload: IncomingFile,
     (name, limit): (&str, u64),
-) -> Result<Upload, ApiError> {
+) -> Result<IncomingFile, ApiError> {
     while let Some(bytes) = part.chunk().await.map_err(|error| broken(&error, limit))? {
         if upload.bytes() + bytes.len() as u64 > limit {
             return Err(ApiError::too_large(&format!("the {name}"), limit).about(name));

@@ -2,7 +2,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::{Experiment, JobSpec, Project, Run};
 
 use crate::{
-    Job, Once, Page, Part, Scope, Store, StoreError,
+    IdempotencyKey, Job, Page, Part, Scope, Store, StoreError,
     ground::{from_json, new_id, now, to_json},
     scope::project_of,
     writer::Tx,
@@ -29,7 +29,7 @@ pub struct NewExperiment {
     pub project: Project,
     /// The index of the configuration and the specification, in the order in which they run.
     pub jobs: Vec<(usize, JobSpec)>,
-    pub once: Option<Once>,
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 impl ExperimentRecord {
@@ -160,9 +160,9 @@ impl Tx {
             spec,
             project,
             jobs,
-            once,
+            idempotency,
         } = new;
-        if let Some(id) = self.made_before(once.as_ref()).await?
+        if let Some(id) = self.made_before(idempotency.as_ref()).await?
             && let Some(experiment) = find(&mut self.connection, &id).await?
         {
             return Ok(experiment);
@@ -184,7 +184,7 @@ impl Tx {
             };
             self.add_job(&project, spec, Some(part)).await?;
         }
-        self.remember(once.as_ref(), &experiment.id).await?;
+        self.remember(idempotency.as_ref(), &experiment.id).await?;
         Ok(experiment)
     }
 }

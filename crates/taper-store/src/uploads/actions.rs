@@ -9,7 +9,7 @@ use super::{
     upload::{ChunkedUpload, NewUpload, UploadPart, find},
 };
 use crate::{
-    FileRecord, NewFile, ObjectKey, Once, Scope, Store, StoreError, Upload,
+    FileRecord, IdempotencyKey, IncomingFile, NewFile, ObjectKey, Scope, Store, StoreError,
     ground::{new_id, now, to_json},
     incoming::CHUNK,
     writer::Tx,
@@ -26,10 +26,11 @@ impl Store {
     pub async fn create_upload(
         &self,
         new: NewUpload,
-        once: Option<Once>,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<ChunkedUpload, StoreError> {
         self.require_space()?;
-        self.write(|tx| Box::pin(tx.create_upload(new, once))).await
+        self.write(|tx| Box::pin(tx.create_upload(new, idempotency)))
+            .await
     }
 
     /// Finds an upload by its id.
@@ -46,7 +47,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSpace`], here and while bytes come.
-    pub async fn begin_part(&self) -> Result<Upload, StoreError> {
+    pub async fn begin_part(&self) -> Result<IncomingFile, StoreError> {
         self.begin(new_id("part")).await
     }
 
@@ -74,7 +75,7 @@ impl Store {
                 found: sum,
             });
         }
-        // A task of its own, as in `Upload::finish`.
+        // A task of its own, as in `IncomingFile::finish`.
         let task = tokio::spawn(complete(self.clone(), whole, upload, parts));
         task.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -120,7 +121,7 @@ impl Store {
     }
 
     /// Copies parts into one file, and tells its MD5 sum in hex.
-    async fn concatenate(&self, parts: &[String]) -> Result<(Upload, String), StoreError> {
+    async fn concatenate(&self, parts: &[String]) -> Result<(IncomingFile, String), StoreError> {
         let mut whole = self.begin_upload().await?;
         let mut sum = Md5::new();
         let mut chunk = vec![0; CHUNK];
@@ -145,7 +146,7 @@ impl Store {
     }
 }
 
-impl Upload {
+impl IncomingFile {
     /// Makes the bytes durable and known as a part of an upload. A request that has brought it before gets the part of that time.
     ///
     /// # Errors
@@ -153,20 +154,20 @@ impl Upload {
     pub async fn finish_part(
         self,
         upload: &ChunkedUpload,
-        once: Option<Once>,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<UploadPart, StoreError> {
-        let task = tokio::spawn(publish_part(self, upload.id.clone(), once));
+        let task = tokio::spawn(publish_part(self, upload.id.clone(), idempotency));
         task.await.unwrap_or(Err(StoreError::Closed))
     }
 }
 
 async fn publish_part(
-    bytes: Upload,
+    bytes: IncomingFile,
     upload: String,
-    once: Option<Once>,
+    idempotency: Option<IdempotencyKey>,
 ) -> Result<UploadPart, StoreError> {
     let bytes = bytes.put().await?;
-    let once = once.map(|once| once.asking(&[&upload, &bytes.sha256]));
+    let idempotency = idempotency.map(|idempotency| idempotency.asking(&[&upload, &bytes.sha256]));
     let part = UploadPart {
         id: bytes.id.clone(),
         upload,
@@ -175,7 +176,7 @@ async fn publish_part(
     };
     bytes
         .list(
-            |tx| Box::pin(tx.add_part(part, once)),
+            |tx| Box::pin(tx.add_part(part, idempotency)),
             |known| Some(&known.id),
         )
         .await
@@ -183,7 +184,7 @@ async fn publish_part(
 
 async fn complete(
     store: Store,
-    whole: Upload,
+    whole: IncomingFile,
     upload: ChunkedUpload,
     parts: Vec<String>,
 ) -> Result<ChunkedUpload, StoreError> {
@@ -193,7 +194,7 @@ async fn complete(
         filename: upload.file.filename,
         purpose: upload.file.purpose,
         expires_after: upload.file.expires_after,
-        once: None,
+        idempotency: None,
     });
     let completed = whole.list(
         |tx| Box::pin(tx.complete(upload.id, parts, file)),
@@ -208,9 +209,9 @@ impl Tx {
     async fn create_upload(
         &mut self,
         new: NewUpload,
-        once: Option<Once>,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<ChunkedUpload, StoreError> {
-        if let Some(id) = self.made_before(once.as_ref()).await?
+        if let Some(id) = self.made_before(idempotency.as_ref()).await?
             && let Some(upload) = find(&mut self.connection, &id).await?
         {
             return Ok(upload);
@@ -230,16 +231,16 @@ impl Tx {
         .bind(new.expires_after.map(|seconds| seconds as i64))
         .fetch_one(&mut self.connection)
         .await?;
-        self.remember(once.as_ref(), &id).await?;
+        self.remember(idempotency.as_ref(), &id).await?;
         ChunkedUpload::read(&row)
     }
 
     async fn add_part(
         &mut self,
         part: UploadPart,
-        once: Option<Once>,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<UploadPart, StoreError> {
-        if let Some(id) = self.made_before(once.as_ref()).await?
+        if let Some(id) = self.made_before(idempotency.as_ref()).await?
             && let Some(known) = self.part(&id).await?
         {
             return Ok(UploadPart {
@@ -268,7 +269,7 @@ impl Tx {
             .bind(part.bytes as i64)
             .execute(&mut self.connection)
             .await?;
-        self.remember(once.as_ref(), &part.id).await?;
+        self.remember(idempotency.as_ref(), &part.id).await?;
         Ok(part)
     }
 

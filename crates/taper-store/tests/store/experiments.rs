@@ -25,7 +25,7 @@ fn new(file: &FileRecord) -> NewExperiment {
         project: Project::default(),
         spec,
         jobs,
-        once: None,
+        idempotency: None,
     }
 }
 

@@ -111,9 +111,9 @@ async fn a_job_that_waits_for_memory_is_told_once_more_when_that_may_not_end() {
         ..to(&job, &[JobState::ValidatingFiles], JobState::Queued)
     };
     store.transition(queued).await.unwrap().unwrap();
-    for given_up in [0, 0, 500, 500] {
+    for abandoned in [0, 0, 500, 500] {
         let bytes = 400;
-        let claimed = store.claim_within(FreeMemory { bytes, given_up });
+        let claimed = store.claim_within(FreeMemory { bytes, abandoned });
         assert_eq!(claimed.await.unwrap(), None);
     }
     let events = store.events_after(&job, 0, 10).await.unwrap();
