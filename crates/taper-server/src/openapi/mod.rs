@@ -22,7 +22,6 @@ use crate::{
 
 mod flat;
 mod links;
-
 mod settings;
 
 #[derive(OpenApi)]
