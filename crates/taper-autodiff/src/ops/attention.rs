@@ -47,7 +47,7 @@ pub fn attention(
             .backend
             .attention_backward(&dy, qkv, &attended, &offsets, heads)?;
         for (value, gradient) in [&q, &k, &v].into_iter().zip(gradients) {
-            sink.add(value.place(), gradient)?;
+            sink.add(value.node(), gradient)?;
         }
         Ok(())
     }))

@@ -60,7 +60,7 @@ pub fn dropout(tape: &Tape, x: Value, dropout: Dropout) -> Result<Value> {
     if !tape.records(&[&x], false) {
         return Ok(Value::constant(y));
     }
-    let x = x.place();
+    let x = x.node();
     Ok(tape.record(y, move |sink, dy| {
         let dx = sink.backend.dropout_in_place(dy, dropout)?;
         sink.add(x, dx)

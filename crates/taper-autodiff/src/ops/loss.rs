@@ -24,7 +24,7 @@ pub fn cross_entropy(
     if !tape.records(&[logits], false) {
         return Ok(Value::constant(loss));
     }
-    let logits = logits.place();
+    let logits = logits.node();
     Ok(tape.record(loss, move |sink, dy| {
         let gradient = sink.backend.scale(gradient, &dy, mean_over as f32)?;
         sink.add(logits, gradient)
@@ -61,7 +61,7 @@ pub fn lm_loss(
         });
     }
     let found = backend.lm_loss(x, table, next, mean_over, id.is_some())?;
-    let (states, dstates, dtable) = (states.place(), found.dstates, found.dtable);
+    let (states, dstates, dtable) = (states.node(), found.dstates, found.dtable);
     let loss = tape.record(found.loss, move |sink, dy| {
         let backend = sink.backend;
         if let Some((id, dtable)) = id.zip(dtable) {

@@ -15,10 +15,10 @@ pub struct RopeAngles {
 impl RopeAngles {
     /// The angles of `positions` positions for these frequencies, one a pair of elements.
     pub fn new(frequencies: &[f64], positions: usize, device: &Device) -> Result<Self> {
-        let angle = |place: usize, frequency: &f64| place as f64 * frequency;
+        let angle = |position: usize, frequency: &f64| position as f64 * frequency;
         let table = |function: fn(f64) -> f64| {
             let values: Vec<f32> = (0..positions)
-                .flat_map(|place| frequencies.iter().map(move |f| angle(place, f)))
+                .flat_map(|position| frequencies.iter().map(move |f| angle(position, f)))
                 .map(|angle| function(angle) as f32)
                 .collect();
             Tensor::from_vec(values, (positions, frequencies.len()), device)
@@ -38,7 +38,7 @@ impl RopeAngles {
 /// Turns every head of `x`, `[tokens, heads·head_dim]`, by the angles of its token's position, in its own memory: nothing else may
 /// hold its tensor.
 pub fn rope(tape: &Tape, x: Value, angles: &Arc<RopeAngles>, positions: &[u32]) -> Result<Value> {
-    let (recorded, place) = (tape.records(&[&x], false), x.place());
+    let (recorded, node) = (tape.records(&[&x], false), x.node());
     let y = tape.backend().rope(x.tensor, angles, positions)?;
     if !recorded {
         return Ok(Value::constant(y));
@@ -46,6 +46,6 @@ pub fn rope(tape: &Tape, x: Value, angles: &Arc<RopeAngles>, positions: &[u32]) 
     let (angles, positions) = (angles.clone(), positions.to_vec());
     Ok(tape.record(y, move |sink, dy| {
         let dx = sink.backend.rope_backward(dy, &angles, &positions)?;
-        sink.add(place, dx)
+        sink.add(node, dx)
     }))
 }
