@@ -35,12 +35,13 @@ def labelled(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, classes: l
 
 
 def completed(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Example:
-    """The loss covers the completion and the end token."""
-    parted = row["prompt"][-1:].isspace() or row["completion"][:1].isspace()
-    prompt = tokenizer(row["prompt"] + ("" if parted else "\n"))["input_ids"]
-    completion = [*tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]
-    labels = [IGNORED] * len(prompt) + completion
-    return {"input_ids": (prompt + completion)[:max_length], "labels": labels[:max_length]}
+    """Prompt and completion are one text; the loss covers the completion, with a token that spans the border, and the end token."""
+    encoded = tokenizer(row["prompt"] + row["completion"], return_offsets_mapping=True)
+    ids = [*encoded["input_ids"], tokenizer.eos_token_id]
+    border = len(row["prompt"])
+    given = next((i for i, (_, end) in enumerate(encoded["offset_mapping"]) if end > border), len(ids) - 1)
+    labels = [IGNORED] * given + ids[given:]
+    return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
 
 
 def blocks(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, length: int) -> list[Example]:

@@ -84,15 +84,22 @@ def logits_of(model: torch.nn.Module, tokenizer, texts: list[str], max_length: i
     return torch.cat(parts)
 
 
+def completion_of(tokenizer, row: Row) -> tuple[list[int], int]:
+    """The tokens of prompt and completion as one text with its end token, and how many of them are given."""
+    encoded = tokenizer(row["prompt"] + row["completion"], return_offsets_mapping=True)
+    border = len(row["prompt"])
+    given = next((i for i, (start, end) in enumerate(encoded["offset_mapping"]) if end > border), len(encoded["input_ids"]))
+    return encoded["input_ids"] + [tokenizer.eos_token_id], given
+
+
 @torch.inference_mode()
 def losses_of(model: torch.nn.Module, tokenizer, rows: list[Row]) -> torch.Tensor:
     """The mean loss over the completion and the end token, by row."""
     losses = []
     for row in rows:
-        parted = row["prompt"][-1:].isspace() or row["completion"][:1].isspace()
-        prompt = tokenizer(row["prompt"] + ("" if parted else "\n"))["input_ids"]
-        completion = tokenizer(row["completion"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-        ids, labels = torch.tensor([prompt + completion]), torch.tensor([[-100] * len(prompt) + completion])
+        ids, given = completion_of(tokenizer, row)
+        labels = torch.tensor([[-100] * given + ids[given:]])
+        ids = torch.tensor([ids])
         losses.append(model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss)
     return torch.stack(losses)
 

@@ -17,6 +17,9 @@ pub struct JobSpec {
     /// Id of an uploaded file.
     pub training_file: String,
     pub validation_file: Option<String>,
+    /// Fields of the rows and the names that the files have for them; the others have their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
     /// A user's own part of the tuned model's name.
     pub suffix: Option<String>,
     pub metadata: BTreeMap<String, String>,
@@ -36,7 +39,31 @@ pub struct Defaults {
     pub target_modules: Vec<String>,
     /// The longest row in tokens that the model takes.
     pub model_max_length: u64,
+    /// The `max_length` of a job that does not say one: of its longest row, where that is known.
+    pub default_max_length: u64,
 }
+
+/// The fields of a row that taper looks at, and so those that `columns` can give another name.
+pub const DATA_FIELDS: [&str; 18] = [
+    "text",
+    "label",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "messages",
+    "conversations",
+    "system",
+    "history",
+    "tools",
+    "functions",
+    "documents",
+    "chat_template_kwargs",
+    "chosen",
+    "rejected",
+    "preferred_output",
+];
 
 const METADATA_PAIRS: usize = 16;
 const METADATA_KEY_CHARS: usize = 64;
@@ -65,6 +92,7 @@ impl JobSpec {
         let model = required_name(&mut fields, "model");
         let training_file = required_name(&mut fields, "training_file");
         let validation_file = fields.string("validation_file").map(str::to_owned);
+        let columns = columns(&mut fields);
         let suffix = suffix(&mut fields);
         let metadata = metadata(&mut fields);
         let mut training = Training::default();
@@ -104,6 +132,7 @@ impl JobSpec {
             model,
             training_file,
             validation_file,
+            columns,
             suffix,
             metadata,
             tuning: tuning.or(method).unwrap_or_default(),
@@ -151,7 +180,10 @@ impl JobSpec {
         let rate = self.tuning.method.default_learning_rate(task) * self.learning_rate_multiplier;
         self.training.learning_rate.get_or_insert(rate);
         let limit = defaults.model_max_length;
-        let max_length = *self.training.max_length.get_or_insert(limit.min(512));
+        let max_length = *self
+            .training
+            .max_length
+            .get_or_insert(limit.min(defaults.default_max_length));
         if max_length > limit {
             let message = format!(
                 "'training.max_length' is {max_length}, but the model takes at most {limit} tokens; lower it"
@@ -213,6 +245,38 @@ fn check_validation(training: &Training, validation_file: bool, errors: &mut Vec
         );
         errors.push(FieldError::invalid(param, message));
     }
+}
+
+fn columns(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    let mut columns = BTreeMap::new();
+    for (field, column) in fields.object("columns").into_iter().flatten() {
+        if column.is_null() {
+            continue;
+        }
+        let known = DATA_FIELDS.contains(&field.as_str());
+        match column.as_str().filter(|name| known && !name.is_empty()) {
+            Some(column) if columns.values().any(|other| other == column) => fields.reject(
+                "columns",
+                format_args!("gives the column {} to two fields", shown(&column.into())),
+            ),
+            Some(column) => {
+                columns.insert(field.clone(), column.to_owned());
+            }
+            None if known => fields.reject(
+                "columns",
+                format_args!("must name a column for '{field}', not {}", shown(column)),
+            ),
+            None => fields.reject(
+                "columns",
+                format_args!(
+                    "has {}, which is no field of a row; fields are {}",
+                    shown(&field.as_str().into()),
+                    DATA_FIELDS.join(", ")
+                ),
+            ),
+        }
+    }
+    columns
 }
 
 fn suffix(fields: &mut Fields<'_>) -> Option<String> {
@@ -296,6 +360,7 @@ mod tests {
             task_type: TaskType::SeqCls,
             target_modules: vec!["query".to_owned()],
             model_max_length: 256,
+            default_max_length: 512,
         };
         let spec = spec.resolve(&defaults).unwrap();
         assert_eq!(spec.training.learning_rate, Some(1e-3));
@@ -348,6 +413,22 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_openai_are_called_so() {
+        let body = json!({"n_epochs": 60, "batch_size": 300});
+        let found = findings(with(json!({"hyperparameters": body})));
+        let messages: Vec<_> = found.iter().map(|(_, message)| message.as_str()).collect();
+        let expected = [
+            "'hyperparameters.n_epochs' must be a whole number from 1 to 50, not 60; that bound is OpenAI's, \
+             'training.num_train_epochs' has none such",
+            "'hyperparameters.batch_size' must be a whole number from 1 to 256, not 300; that bound is OpenAI's, \
+             'training.per_device_train_batch_size' has none such",
+        ];
+        assert_eq!(messages, expected);
+        let low = findings(with(json!({"hyperparameters": {"n_epochs": 0}})));
+        assert!(low[0].1.ends_with("not 0"), "{}", low[0].1);
+    }
+
+    #[test]
     fn every_finding_names_its_field() {
         let got = findings(json!({
             "training_file": 3, "trainning": {}, "suffix": "a/b",
@@ -381,16 +462,45 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_given_by_the_fields_that_they_are() {
+        let columns = json!({"text": "review", "label": "stars", "system": null});
+        let spec = JobSpec::parse(&with(json!({"columns": columns}))).unwrap();
+        let wanted = [("label", "stars"), ("text", "review")];
+        assert!(
+            spec.columns
+                .iter()
+                .map(|(f, c)| (f.as_str(), c.as_str()))
+                .eq(wanted)
+        );
+        let stored = serde_json::to_value(&spec).unwrap();
+        assert_eq!(serde_json::from_value::<JobSpec>(stored).unwrap(), spec);
+        for columns in [
+            json!({"txt": "a"}),
+            json!({"text": 1}),
+            json!({"text": ""}),
+            json!({"text": "a", "label": "a"}),
+            json!([]),
+        ] {
+            assert_eq!(findings(with(json!({"columns": columns})))[0].0, "columns");
+        }
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         assert_eq!(findings(json!([]))[0].0, "");
         assert_eq!(
             findings(with(json!({"tuning": {"type": "dora"}})))[0].0,
             "tuning.type"
         );
-        assert_eq!(
-            findings(with(json!({"method": {"type": "dpo"}})))[0].0,
-            "method.type"
-        );
+        for method in ["dpo", "reinforcement"] {
+            let inner = json!({"hyperparameters": {"beta": 0.1}});
+            let found = findings(with(json!({"method": {"type": method, method: inner}})));
+            assert_eq!((found.len(), found[0].0.as_str()), (1, "method.type"));
+            let message = format!(
+                "'method.type' \"{method}\" is not supported yet; possible are supervised, lora"
+            );
+            assert!(found[0].1.starts_with(&message), "{}", found[0].1);
+        }
         assert_eq!(
             findings(with(json!({"training": {"bf16": true}})))[0].0,
             "training.bf16"

@@ -32,7 +32,7 @@ pub use experiment::{
     Comparison, ComparisonRow, Experiment, ExperimentRequest, ExperimentWarning, Reason, Run,
 };
 pub use fields::Fields;
-pub use job::{Defaults, JobSpec};
+pub use job::{DATA_FIELDS, Defaults, JobSpec};
 pub use metrics::Metrics;
 pub use plan::{Bytes, Disk, Memory, Plan};
 pub use run::{DataFile, Device, RunSpec};

@@ -56,7 +56,7 @@ pub struct Training {
     pub metric_for_best_model: String,
     /// Evaluations without progress after which the run stops; absent = never.
     pub early_stopping_patience: Option<u64>,
-    /// Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the smaller of 512 and the model's limit.
+    /// Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
     pub max_length: Option<u64>,
     /// Several rows in one sequence of at most `max_length` tokens, without attention between them.
     pub packing: bool,

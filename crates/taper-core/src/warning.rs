@@ -26,6 +26,8 @@ pub enum WarningCode {
     LabelImbalance,
     /// A class that no validation row has.
     UnusedClasses,
+    /// Labels that look like two ways to write one.
+    SimilarLabels,
     /// Validation rows that are also trained on.
     DuplicateRows,
     /// The validation loss rises while the training loss falls.
@@ -43,6 +45,7 @@ impl WarningCode {
             Self::TruncatedRows => "truncated_rows",
             Self::LabelImbalance => "label_imbalance",
             Self::UnusedClasses => "unused_classes",
+            Self::SimilarLabels => "similar_labels",
             Self::DuplicateRows => "duplicate_rows",
             Self::Overfitting => "overfitting",
             Self::UnstableLearningRate => "unstable_learning_rate",

@@ -48,6 +48,25 @@ impl Admission {
         self.check_disk(run, plan)
     }
 
+    /// Makes a job that does not say how long its rows may be fit by shorter rows; it stays as it was where that does not help.
+    ///
+    /// # Errors
+    /// As [`Admission::admit`], for the job as it was.
+    pub(crate) fn shorten(&self, run: &mut RunSpec, control: &Control) -> Result<(), SpecError> {
+        let refused = self.admit(run, control);
+        let (Err(_), Some(limit)) = (&refused, self.memory_limit) else {
+            return refused;
+        };
+        let mut shorter = run.clone();
+        while Cut::Length.apply(&mut shorter.spec.training) {
+            if needs(&*self.trainer, &shorter).is_some_and(|needs| needs <= limit) {
+                *run = shorter;
+                return Ok(());
+            }
+        }
+        refused
+    }
+
     fn check_memory(&self, run: &RunSpec, plan: &Plan) -> Result<(), SpecError> {
         let limit = match self.memory_limit {
             Some(limit) if plan.memory.total() > limit => limit,

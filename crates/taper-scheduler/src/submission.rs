@@ -113,8 +113,13 @@ impl Submission {
         let (trainer, admission) = (self.trainer.clone(), self.admission.clone());
         let control = control.clone();
         let inspected = blocking(move || {
+            let said = run.spec.training.max_length.is_some();
             run.spec = trainer.inspect(&run)?;
-            admission.admit(&run, &control)?;
+            if said {
+                admission.admit(&run, &control)?;
+            } else {
+                admission.shorten(&mut run, &control)?;
+            }
             Ok::<_, SpecError>(run)
         });
         Ok(inspected.await??)

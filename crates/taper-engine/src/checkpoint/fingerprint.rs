@@ -7,7 +7,7 @@ use taper_core::{Control, RunSpec, StartFrom, StartWeights, Training, Tuning};
 use super::PARAMETERS;
 use crate::{
     Result,
-    export::ADAPTER_WEIGHTS,
+    adapter::ADAPTER_WEIGHTS,
     model_folder::{ModelFolder, Weights},
 };
 
@@ -28,7 +28,10 @@ impl Fingerprint {
     /// # Errors
     /// A file that cannot be read.
     pub(crate) fn of(run: &RunSpec, folder: &ModelFolder, control: &Control) -> Result<Self> {
-        let settings = settings(&run.spec.tuning, &run.spec.training)?;
+        let mut settings = settings(&run.spec.tuning, &run.spec.training)?;
+        if !run.spec.columns.is_empty() {
+            settings.push_str(&serde_json::to_string(&run.spec.columns)?);
+        }
         Ok(Self {
             settings: hex(&Sha256::digest(settings)),
             training_file: run.training_file.sha256.clone(),

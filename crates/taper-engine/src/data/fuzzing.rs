@@ -1,9 +1,7 @@
 //! The fuzzer's way to data and templates; see the crate's `fuzzing`.
 
-use serde_json::Map;
-
 use super::{
-    ChatTemplate, Content, Message, Role, SpecialTokens,
+    ChatTemplate, Content, Extras, Message, Role, SpecialTokens,
     formats::{Reading, read_jsonl},
     template::MOST_OUTPUT,
 };
@@ -21,10 +19,11 @@ pub fn jsonl_row(bytes: &[u8]) {
     let template = ChatTemplate::parse(template, SpecialTokens::default());
     let template = template.expect("the syntax is right");
     for row in &reading.rows {
-        if let Content::Chat { messages, tools } = &row.content {
+        if let Content::Chat { messages, extras } = &row.content {
             assert!(messages.iter().any(|message| message.trained));
+            let messages: Vec<_> = messages.iter().map(|m| m.fields.clone()).collect();
             // A long one is refused.
-            let _ = template.render(messages, tools.as_ref(), true);
+            let _ = template.render(&messages, extras, true);
         }
     }
 }
@@ -37,14 +36,10 @@ pub fn chat_template(bytes: &[u8]) {
     let Ok(template) = ChatTemplate::parse(source, SpecialTokens::default()) else {
         return;
     };
-    let chat = [Role::System, Role::User, Role::Assistant].map(|role| Message {
-        role,
-        content: Some("the film is good".to_owned()),
-        trained: role == Role::Assistant,
-        more: Map::new(),
-    });
+    let chat = [Role::System, Role::User, Role::Assistant]
+        .map(|role| Message::of(role, "the film is good").fields);
     for part in [&chat[..], &chat[..2], &[]] {
-        if let Ok(text) = template.render(part, None, part.len() < chat.len()) {
+        if let Ok(text) = template.render(part, &Extras::default(), part.len() < chat.len()) {
             assert!(text.len() <= MOST_OUTPUT);
         }
     }

@@ -16,7 +16,7 @@ mod tests;
 mod tokenize;
 mod warnings;
 
-pub(crate) use batch::{Answers, Batch};
+pub(crate) use batch::Batch;
 pub(crate) use classes::Classes;
 pub(crate) use formats::{Format, read_rows};
 pub(crate) use problems::Part;
@@ -24,9 +24,9 @@ pub(crate) use row::{Content, Row};
 pub(crate) use sampler::{epoch_order, units};
 pub(crate) use setup::TokenizerSetup;
 pub(crate) use split::hold_out;
-pub(crate) use tokenize::{Encoded, Source, Targets, encode};
+pub(crate) use tokenize::{Encoded, MaxLength, Source, Targets, encode, longest_row};
 pub(crate) use warnings::{truncated, warnings};
 
 use problems::Problems;
 use row::{Message, Role};
-use template::{ChatTemplate, SpecialTokens};
+use template::{ChatTemplate, ChatTemplates, Extras, SpecialTokens};

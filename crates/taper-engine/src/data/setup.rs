@@ -1,18 +1,18 @@
 use std::{fs, io, path::Path};
 
 use serde_json::Value;
-use taper_core::TaskType;
-use tokenizers::Tokenizer;
+use tokenizers::{Tokenizer, processors::template::TemplateProcessing};
 
-use super::{ChatTemplate, Content, Part, Row, SpecialTokens};
+use super::{ChatTemplates, Content, Part, Row, SpecialTokens};
 use crate::{Error, Result};
 
 /// A model's tokenizer and what its folder says about using it.
 #[derive(Debug)]
 pub(crate) struct TokenizerSetup {
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) template: Option<ChatTemplate>,
-    pub(crate) bos: Option<String>,
+    pub(crate) templates: Option<ChatTemplates>,
+    /// Texts of the special tokens, which end the turns of chats.
+    pub(crate) special: Vec<String>,
     /// The token that ends a text.
     pub(crate) eos: Option<u32>,
 }
@@ -29,17 +29,11 @@ impl TokenizerSetup {
             .map_err(|e| Error::model(format!("tokenizer.json cannot be used: {e}")))?;
         let tokenizer_config = optional_json(dir, "tokenizer_config.json")?;
         let map = optional_json(dir, "special_tokens_map.json")?;
-        let special = |name| token(&tokenizer_config, name).or_else(|| token(&map, name));
-        let tokens = SpecialTokens {
-            bos: special("bos_token"),
-            eos: special("eos_token"),
-            unk: special("unk_token"),
-            pad: special("pad_token"),
-        };
-        let named = tokens
-            .eos
-            .as_deref()
-            .and_then(|eos| tokenizer.token_to_id(eos));
+        let mut tokens = special_tokens(&map);
+        tokens.0.extend(special_tokens(&tokenizer_config).0);
+        let text = |name: &str| tokens.0.get(name).and_then(Value::as_str);
+        add_ends(&mut tokenizer, &tokenizer_config, text)?;
+        let named = text("eos_token").and_then(|eos| tokenizer.token_to_id(eos));
         let eos = match named {
             Some(id) => Some(id),
             None => {
@@ -47,8 +41,13 @@ impl TokenizerSetup {
             }
         };
         Ok(Self {
-            bos: tokens.bos.clone(),
-            template: ChatTemplate::open(dir, &tokenizer_config, tokens)?,
+            templates: ChatTemplates::open(dir, &tokenizer_config, &tokens)?,
+            special: tokenizer
+                .get_added_tokens_decoder()
+                .into_values()
+                .filter(|token| token.special && !token.content.is_empty())
+                .map(|token| token.content)
+                .collect(),
             tokenizer,
             eos,
         })
@@ -62,14 +61,16 @@ impl TokenizerSetup {
         let Some(row) = rows.first() else {
             return Ok(());
         };
-        if matches!(row.content, Content::Chat { .. }) && self.template.is_none() {
+        if matches!(row.content, Content::Chat { .. }) && self.templates.is_none() {
             let message = "holds chats, but the model folder has no chat template (chat_template.jinja, or 'chat_template' in tokenizer_config.json); take an instruction-tuned model, or write the rows as prompt and completion";
             return Err(part.refuse(message).into());
         }
-        if row.task_type() == TaskType::CausalLm {
-            self.end_token()?;
+        match row.content {
+            Content::Labelled { .. } => Ok(()),
+            Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => {
+                self.end_token().map(drop)
+            }
         }
-        Ok(())
     }
 
     /// # Errors
@@ -93,13 +94,51 @@ fn optional_json(dir: &Path, name: &str) -> Result<Value> {
     }
 }
 
-/// A special token: its text, or an object with it.
-fn token(config: &Value, name: &str) -> Option<String> {
-    let value = config.get(name)?;
-    value
-        .as_str()
-        .or_else(|| value.get("content")?.as_str())
-        .map(str::to_owned)
+/// The special tokens of a file by name: each is its text, or an object with it.
+fn special_tokens(config: &Value) -> SpecialTokens {
+    let fields = config.as_object().into_iter().flatten();
+    let tokens = fields.filter(|(name, _)| name.ends_with("_token"));
+    let texts = tokens.filter_map(|(name, value)| {
+        let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
+        Some((name.clone(), Value::from(text)))
+    });
+    SpecialTokens(texts.collect())
+}
+
+/// Where `tokenizer.json` does not say what stands at the ends of a text, `tokenizer_config.json` may, as transformers reads it.
+fn add_ends<'a>(
+    tokenizer: &mut Tokenizer,
+    config: &Value,
+    text: impl Fn(&str) -> Option<&'a str>,
+) -> Result<()> {
+    if tokenizer.get_post_processor().is_some() {
+        return Ok(());
+    }
+    let wanted = |name: &str, token: &str| {
+        let on = config.get(name).and_then(Value::as_bool) == Some(true);
+        text(token)
+            .filter(|_| on)
+            .and_then(|text| Some((text.to_owned(), tokenizer.token_to_id(text)?)))
+    };
+    let (begin, end) = (
+        wanted("add_bos_token", "bos_token"),
+        wanted("add_eos_token", "eos_token"),
+    );
+    let named = |token: &Option<(String, u32)>| token.as_ref().map(|(text, _)| text.clone());
+    let parts = [named(&begin), Some("$A".to_owned()), named(&end)];
+    let single: Vec<String> = parts.into_iter().flatten().collect();
+    let tokens: Vec<(String, u32)> = [begin, end].into_iter().flatten().collect();
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let template = TemplateProcessing::builder()
+        .try_single(single)
+        .map_err(|e| Error::model(format!("the tokenizer's special tokens: {e}")))?
+        .special_tokens(tokens)
+        .build()
+        .map_err(|e| Error::model(format!("the tokenizer's special tokens: {e}")))?;
+    tokenizer.with_post_processor(Some(template));
+    Ok(())
 }
 
 /// The end token's id; of several the first.

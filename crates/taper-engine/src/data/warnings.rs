@@ -6,8 +6,9 @@ use std::{
 };
 
 use taper_core::{Warning, WarningCode};
+use unicode_normalization::UnicodeNormalization;
 
-use super::{Classes, Content, Row};
+use super::{Classes, Content, MaxLength, Row};
 
 /// A class with so many times the rows of another outweighs it.
 const IMBALANCE: u64 = 4;
@@ -19,6 +20,7 @@ const SHOWN: usize = 3;
 /// What is odd about labels and rows; `validation` is empty where there is none.
 pub(crate) fn warnings(training: &[Row], validation: &[Row], classes: &Classes) -> Vec<Warning> {
     [
+        similar(training, classes),
         imbalance(training, classes),
         unused(validation, classes),
         duplicates(training, validation),
@@ -29,13 +31,83 @@ pub(crate) fn warnings(training: &[Row], validation: &[Row], classes: &Classes) 
 }
 
 /// What is to be said of rows that were cut.
-pub(crate) fn truncated(cut: u64, rows: usize, max_length: usize) -> Option<Warning> {
+pub(crate) fn truncated(cut: u64, rows: usize, max_length: MaxLength) -> Option<Warning> {
     let message = || {
+        let (most, way) = if max_length.raisable {
+            ("", "raise training.max_length")
+        } else {
+            (", the most that the model takes,", "shorten or split them")
+        };
         format!(
-            "{cut} of {rows} rows are longer than {max_length} tokens and are cut there; raise training.max_length if what matters may stand at their end"
+            "{cut} of {rows} rows are longer than {} tokens{most} and are cut there; {way} if what matters may stand at their end",
+            max_length.tokens
         )
     };
     (cut > 0).then(|| Warning::new(WarningCode::TruncatedRows, message()))
+}
+
+/// Classes that a person may have meant as one: their names differ by case, blanks, leading zeros or the Unicode form of their letters.
+fn similar(training: &[Row], classes: &Classes) -> Option<Warning> {
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for name in classes.names() {
+        groups.entry(likeness(name)).or_default().push(name);
+    }
+    groups.retain(|_, names| names.len() > 1);
+    let mut lines = HashMap::new();
+    for row in training {
+        if let Some(label) = row.label() {
+            lines.entry(label).or_insert(row.line);
+        }
+    }
+    let told = |names: &Vec<&str>| {
+        let form = |name: &&str| name.nfc().collect::<String>();
+        let same_letters = names
+            .iter()
+            .any(|a| names.iter().any(|b| a != b && form(a) == form(b)));
+        let named: Vec<_> = names
+            .iter()
+            .take(SHOWN)
+            .map(|name| {
+                let shown = if same_letters {
+                    name.escape_default().to_string()
+                } else {
+                    (*name).to_owned()
+                };
+                format!("'{shown}' (line {})", lines.get(name).copied().unwrap_or(0))
+            })
+            .collect();
+        named.join(" and ")
+    };
+    let found: Vec<_> = groups.values().take(SHOWN).map(told).collect();
+    let message = || {
+        format!(
+            "labels that differ by case, blanks, leading zeros or the Unicode form of their letters alone are classes of their own: {}; write them alike where they mean the same",
+            found.join("; ")
+        )
+    };
+    (!found.is_empty()).then(|| Warning::new(WarningCode::SimilarLabels, message()))
+}
+
+/// What two ways to write one label have in common.
+fn likeness(name: &str) -> String {
+    // Letters without width, which nobody sees.
+    let unseen = |c: &char| {
+        !matches!(
+            c,
+            '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'
+        )
+    };
+    let folded: String = name
+        .nfkc()
+        .filter(unseen)
+        .collect::<String>()
+        .to_lowercase();
+    let folded: String = folded.nfkc().filter(|c| !c.is_whitespace()).collect();
+    let digits = folded.trim_start_matches('+').trim_start_matches('0');
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return digits.to_owned();
+    }
+    folded
 }
 
 fn imbalance(training: &[Row], classes: &Classes) -> Option<Warning> {
@@ -100,7 +172,10 @@ fn text(row: &Row) -> Option<Cow<'_, str>> {
         Content::Completion { prompt, completion } => {
             Some(format!("{}\u{0}{}", prompt.trim(), completion.trim()).into())
         }
-        Content::Chat { messages, .. } => serde_json::to_string(messages).ok().map(Cow::from),
+        Content::Chat { messages, .. } => {
+            let messages: Vec<_> = messages.iter().map(|message| &message.fields).collect();
+            serde_json::to_string(&messages).ok().map(Cow::from)
+        }
         Content::Text(text) => Some(text.trim().into()).filter(|_| text.len() >= SHORTEST_TEXT),
     }
 }
@@ -167,6 +242,41 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_look_alike_are_named_with_their_lines() {
+        let told = |names: &[&str]| {
+            let rows: Vec<_> = names.iter().map(|name| ("text", *name)).collect();
+            let rows = labelled(&rows);
+            let found = warnings(&rows, &[], &Classes::of(&rows).unwrap());
+            let mut similar = found
+                .into_iter()
+                .filter(|w| w.code == WarningCode::SimilarLabels);
+            similar.next().map(|warning| warning.message)
+        };
+        let message = told(&["Spam", "ham", "spam", "ham"]).unwrap();
+        assert!(
+            message.contains("'Spam' (line 1) and 'spam' (line 3)"),
+            "{message}"
+        );
+        let message = told(&["caf\u{e9}", "cafe\u{301}"]).unwrap();
+        assert!(
+            message.contains("'caf\\u{e9}' (line 1) and 'cafe\\u{301}' (line 2)")
+                || message.contains("'cafe\\u{301}' (line 2) and 'caf\\u{e9}' (line 1)"),
+            "{message}"
+        );
+        for pair in [
+            ["a b", "a  b"],
+            ["01", "1"],
+            ["a\u{200b}", "a"],
+            ["\u{ff11}", "1"],
+        ] {
+            assert!(told(&pair).is_some(), "{pair:?}");
+        }
+        for pair in [["a", "b"], ["10", "1"], ["00", "1"], ["na", "n/a"]] {
+            assert_eq!(told(&pair), None, "{pair:?}");
+        }
+    }
+
+    #[test]
     fn the_same_text_is_the_same_row_under_any_label() {
         let training = labelled(&[("a", "x"), ("b ", "y")]);
         let validation = labelled(&[("c", "x"), ("b", "x"), ("d", "y")]);
@@ -196,12 +306,17 @@ mod tests {
 
     #[test]
     fn only_cut_rows_are_told() {
-        assert_eq!(truncated(0, 9, 128), None);
-        let warning = truncated(2, 9, 128).unwrap();
+        let told = |cut, raisable| {
+            let tokens = 128;
+            truncated(cut, 9, MaxLength { tokens, raisable }).map(|warning| warning.message)
+        };
+        assert_eq!(told(0, true), None);
+        let message = told(2, true).unwrap();
         assert!(
-            warning
-                .message
-                .starts_with("2 of 9 rows are longer than 128")
+            message.starts_with("2 of 9 rows are longer than 128 tokens and are cut"),
+            "{message}"
         );
+        let message = told(2, false).unwrap();
+        assert!(!message.contains("raise"), "{message}");
     }
 }

@@ -1,6 +1,6 @@
 use taper_core::Training;
 
-use crate::data::{Content, Encoded, Row, epoch_order};
+use crate::data::{Encoded, Row, epoch_order};
 
 /// Epochs whose orders are looked through; what comes later is hardly heavier.
 const EPOCHS: u64 = 8;
@@ -50,21 +50,10 @@ pub(crate) fn heaviest(
 /// The `count` rows with the most text.
 pub(crate) fn longest(rows: &[Row], count: usize) -> Vec<Row> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|row| std::cmp::Reverse(text_bytes(&rows[*row])));
+    order.sort_by_key(|row| std::cmp::Reverse(rows[*row].bytes()));
     order
         .into_iter()
         .take(count)
         .map(|row| rows[row].clone())
         .collect()
-}
-
-pub(crate) fn text_bytes(row: &Row) -> usize {
-    match &row.content {
-        Content::Labelled { text, .. } | Content::Text(text) => text.len(),
-        Content::Completion { prompt, completion } => prompt.len() + completion.len(),
-        Content::Chat { messages, .. } => messages
-            .iter()
-            .map(|message| message.content.as_ref().map_or(0, String::len))
-            .sum(),
-    }
 }

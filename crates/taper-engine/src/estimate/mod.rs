@@ -12,7 +12,7 @@ mod time;
 /// Bytes of an f32.
 const F32: u64 = 4;
 
-pub(crate) use batches::{heaviest, longest, text_bytes};
+pub(crate) use batches::{heaviest, longest};
 pub(crate) use disk::disk;
 pub(crate) use memory::{Surroundings, evaluation_batch, evaluation_pass, memory, train_pass};
 pub(crate) use time::{Speed, seconds};

@@ -16,17 +16,23 @@ use taper_core::{
 
 use crate::{
     Error, Result,
+    adapter::read_adapter,
     cache::Cache,
     checkpoint,
     data::{
-        Classes, Content, Encoded, Format, Part, Row, Source, TokenizerSetup, encode, hold_out,
-        read_rows, truncated, units, warnings,
+        Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode,
+        hold_out, longest_row, read_rows, truncated, units, warnings,
     },
-    export::read_adapter,
     methods::LayerRates,
     model_folder::ModelFolder,
     models::{Model, check_method},
+    tasks::{task, task_of},
 };
+
+/// Tokens of a block of plain text where the job does not say, and of rows that are packed.
+const USUAL_BLOCK: u64 = 512;
+/// The least that `max_length` may be.
+const SHORTEST: u64 = 2;
 
 /// The data of a run, tokenized, and the model folder it is for.
 pub(crate) struct Prepared {
@@ -46,18 +52,22 @@ pub(crate) struct Prepared {
 /// Rows by the file's hash, so that a file that many jobs name is parsed once.
 pub(crate) type RowCache = Cache<Vec<Row>>;
 
-/// What tells the rows of one file from those of another: the ending of its name decides how the bytes are read.
-pub(crate) fn rows_key(file: &DataFile) -> String {
-    format!("{} {:?}", file.sha256, Format::of(&file.filename))
+/// What tells the rows of one file from those of another: the ending of its name decides how the bytes are read, the job which columns.
+pub(crate) fn rows_key(file: &DataFile, spec: &JobSpec) -> String {
+    let format = Format::of(&file.filename);
+    format!("{} {format:?} {:?}", file.sha256, spec.columns)
 }
 
 fn rows_of(
     cache: &RowCache,
     file: &DataFile,
+    spec: &JobSpec,
     part: Part,
     control: &Control,
 ) -> Result<Arc<Vec<Row>>> {
-    cache.get_or_make(&rows_key(file), control, || read_rows(file, part))
+    cache.get_or_make(&rows_key(file, spec), control, || {
+        read_rows(file, &spec.columns, part)
+    })
 }
 
 /// What tells one run's data, as [`Prepared`] has it, from another's.
@@ -68,8 +78,10 @@ pub(crate) fn key(opened: &OpenModel, run: &RunSpec) -> String {
     format!(
         "{} {} {:?} {held_out:?} {:?} {} {virtual_tokens}",
         opened.stamp,
-        rows_key(&run.training_file),
-        run.validation_file.as_ref().map(rows_key),
+        rows_key(&run.training_file, spec),
+        run.validation_file
+            .as_ref()
+            .map(|file| rows_key(file, spec)),
         training.max_length,
         training.packing,
     )
@@ -85,22 +97,23 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn of(cache: &RowCache, run: &RunSpec, control: &Control) -> Result<Self> {
-        let training = rows_of(cache, &run.training_file, Part::Training, control)?;
-        let task = training.first().map_or(TaskType::SeqCls, Row::task_type);
-        let classes = match task {
-            TaskType::SeqCls => Classes::of(&training)?,
-            TaskType::CausalLm => Classes::none(),
-        };
+        let training = rows_of(
+            cache,
+            &run.training_file,
+            &run.spec,
+            Part::Training,
+            control,
+        )?;
+        let kind = training.first().map_or(TaskType::SeqCls, task_of);
+        let classes = task(kind).classes(&training)?;
         if let Some(file) = &run.validation_file {
-            let validation = rows_of(cache, file, Part::Validation, control)?;
-            check_same_task(task, &validation)?;
-            if task == TaskType::SeqCls {
-                classes.ids(&validation, Part::Validation)?;
-            }
+            let validation = rows_of(cache, file, &run.spec, Part::Validation, control)?;
+            check_same_task(kind, &validation)?;
+            task(kind).check_validation(&classes, &validation)?;
             return Ok(Self {
                 training,
                 validation: Some(validation),
-                task,
+                task: kind,
                 classes,
             });
         }
@@ -108,7 +121,7 @@ impl Rows {
             return Ok(Self {
                 training,
                 validation: None,
-                task,
+                task: kind,
                 classes,
             });
         };
@@ -122,19 +135,19 @@ impl Rows {
         Ok(Self {
             training: Arc::new(training),
             validation: Some(Arc::new(validation)),
-            task,
+            task: kind,
             classes,
         })
     }
 }
 
-fn check_same_task(task: TaskType, validation: &[Row]) -> Result<()> {
-    match validation.first().map(Row::task_type) {
-        Some(other) if other != task => {
+fn check_same_task(kind: TaskType, validation: &[Row]) -> Result<()> {
+    match validation.first().map(task_of) {
+        Some(other) if other != kind => {
             let message = format!(
                 "the rows are for {}, but those of the training file for {}",
                 other.as_str(),
-                task.as_str()
+                kind.as_str()
             );
             Err(Part::Validation.refuse(message).into())
         }
@@ -149,7 +162,7 @@ pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Resul
     let (folder, setup) = (&opened.folder, &opened.setup);
     check_method(&folder.arch, &run.spec.tuning.method)?;
     let rows = Rows::of(cache, run, &control)?;
-    if !folder.arch.can(rows.task) {
+    if !task(rows.task).suits(folder.arch.family()) {
         let message = format!(
             "the model is an encoder and cannot be tuned for {}; take a decoder, or rows of text and label",
             rows.task.as_str()
@@ -162,8 +175,13 @@ pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Resul
     if !matches!(rows.training[0].content, Content::Text(_)) {
         check_warmup(&run.spec.training, rows.training.len())?;
     }
+    let default_max_length = match run.spec.training.max_length {
+        Some(length) => length,
+        None => usual_length(&opened, &rows, run),
+    };
     let defaults = Defaults {
         task_type: rows.task,
+        default_max_length,
         target_modules: folder.arch.default_target_modules(),
         model_max_length: max_length(folder, &run.spec.tuning.method),
     };
@@ -181,13 +199,19 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
         return Ok(());
     };
     let (folder, classes) = (&opened.folder, rows.classes.len());
-    let model = Model::outline(folder, &opened.weights, &Method::Full, rows.task, classes)?;
-    let names: Vec<_> = model.parameters.list.into_iter().map(|p| p.name).collect();
+    let model = Model::outline(
+        folder,
+        &opened.weights,
+        &Method::Full,
+        task(rows.task).head(classes),
+    )?;
+    let parameters = model.parameters.list;
+    let names: Vec<_> = parameters.iter().map(|p| p.name.clone()).collect();
     let rates = LayerRates::new(layerwise, folder.arch.layers())?;
     let param = "tuning.learning_rates";
     let Some(key) = rates.unmatched(&names).first().copied() else {
-        for name in &names {
-            if rates.trains(name)? {
+        for parameter in &parameters {
+            if rates.trains(&parameter.name, parameter.group)? {
                 return Ok(());
             }
         }
@@ -217,24 +241,59 @@ pub(crate) fn virtual_tokens(method: &Method) -> u64 {
 }
 
 /// Tokens to which rows are cut.
-pub(crate) fn max_length_in_force(folder: &ModelFolder, run: &RunSpec) -> usize {
+pub(crate) fn max_length_in_force(folder: &ModelFolder, run: &RunSpec) -> MaxLength {
     let limit = max_length(folder, &run.spec.tuning.method);
-    run.spec.training.max_length.unwrap_or(512).min(limit) as usize
+    let tokens = run
+        .spec
+        .training
+        .max_length
+        .unwrap_or(USUAL_BLOCK)
+        .min(limit);
+    MaxLength {
+        tokens: tokens as usize,
+        raisable: tokens < limit,
+    }
+}
+
+/// The `max_length` of a job that does not say one: its longest row, as far as the model takes it. Plain text has no rows, and packing
+/// wants room for several.
+fn usual_length(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> u64 {
+    let limit = max_length(&opened.folder, &run.spec.tuning.method);
+    let block = USUAL_BLOCK.min(limit);
+    if matches!(rows.training[0].content, Content::Text(_)) {
+        return block;
+    }
+    let all = [Some(&rows.training), rows.validation.as_ref()];
+    let lengths = all.into_iter().flatten().map(|rows| {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        longest_row(&opened.setup, rows, limit) as u64
+    });
+    let longest = lengths.max().unwrap_or(0).max(SHORTEST.min(limit));
+    if run.spec.training.packing {
+        longest.max(block)
+    } else {
+        longest
+    }
 }
 
 /// # Errors
-/// A token that the model has no embedding for.
-fn check_vocabulary<'a>(
-    folder: &ModelFolder,
-    mut ids: impl Iterator<Item = &'a u32>,
-) -> Result<()> {
-    let size = folder.arch.vocab_size();
-    match ids.find(|id| **id as usize >= size) {
-        None => Ok(()),
-        Some(id) => Err(Error::model(format!(
-            "the tokenizer writes the token {id}, but the embeddings have only {size} rows; take the model's own tokenizer, or resize its embeddings"
-        ))),
-    }
+/// A token that the model has no embedding for, with the line of its row.
+fn check_vocabulary(opened: &OpenModel, data: &Encoded, part: Part) -> Result<()> {
+    let size = opened.folder.arch.vocab_size();
+    let unknown = |ids: &Vec<u32>| ids.iter().find(|id| **id as usize >= size).copied();
+    let mut rows = data.ids.iter().zip(&data.lines);
+    let found = rows.find_map(|(ids, line)| Some((unknown(ids)?, line)));
+    let Some((id, line)) = found else {
+        return Ok(());
+    };
+    let token = opened.setup.tokenizer.id_to_token(id).unwrap_or_default();
+    let file = match part {
+        Part::Training => "training",
+        Part::Validation => "validation",
+    };
+    Err(Error::model(format!(
+        "the tokenizer writes line {line} of the {file} file with the token '{token}' (id {id}), but the embeddings have only {size} rows; take the model's own tokenizer, resize its embeddings, or remove the token from the data"
+    )))
 }
 
 fn check_warmup(training: &Training, rows: usize) -> Result<()> {
@@ -281,14 +340,16 @@ impl Prepared {
             .into_iter()
             .flatten()
             .for_each(|data| data.virtual_tokens = virtual_tokens);
-        let units = units(&training, run.spec.training.packing.then_some(max_length));
+        let packed = run.spec.training.packing.then_some(max_length.tokens);
+        let units = units(&training, packed);
         let validation_rows = rows.validation.as_ref().map_or(&[][..], |rows| &rows[..]);
         let mut warnings = warnings(&rows.training, validation_rows, &rows.classes);
         let all = rows.training.len() + validation_rows.len();
         let cut = training.truncated + validation.as_ref().map_or(0, |v| v.truncated);
         warnings.extend(truncated(cut, all, max_length));
-        for data in [Some(&training), validation.as_ref()].into_iter().flatten() {
-            check_vocabulary(&folder, data.ids.iter().flatten())?;
+        check_vocabulary(opened, &training, Part::Training)?;
+        if let Some(validation) = &validation {
+            check_vocabulary(opened, validation, Part::Validation)?;
         }
         Ok(Self {
             folder,
@@ -321,8 +382,7 @@ impl Prepared {
         let model = Model::load(
             &self.folder,
             &spec.tuning.method,
-            self.task,
-            self.classes.len(),
+            task(self.task).head(self.classes.len()),
             device,
             spec.training.seed,
         )?;

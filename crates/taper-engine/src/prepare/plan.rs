@@ -8,12 +8,13 @@ use taper_core::{Control, Memory, Plan, RunSpec, TaskType};
 use super::{OpenModel, Prepared, RowCache, Rows, max_length_in_force, virtual_tokens};
 use crate::{
     Result,
-    data::{Content, Encoded, Part, Source, encode},
+    data::{Content, Encoded, Part, Row, Source, encode},
     estimate::{
         Speed, Surroundings, disk, evaluation_batch, evaluation_pass, heaviest, longest, memory,
-        seconds, text_bytes, train_pass,
+        seconds, train_pass,
     },
     models::Model,
+    tasks::task,
 };
 
 /// Passes of which the time of a run is worked out.
@@ -43,6 +44,7 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
         heaviest_batch_tokens: data.training.tokens_of(&heavy),
         memory: memory(
             run,
+            data.task,
             &model,
             folder.arch.layers(),
             (&data.training, &heavy),
@@ -62,6 +64,7 @@ pub(crate) fn memory_bound(opened: &OpenModel, cache: &RowCache, run: &RunSpec) 
     let all: Vec<usize> = (0..data.len()).collect();
     memory(
         run,
+        rows.task,
         &model,
         opened.folder.arch.layers(),
         (&data, &all),
@@ -69,9 +72,14 @@ pub(crate) fn memory_bound(opened: &OpenModel, cache: &RowCache, run: &RunSpec) 
     )
 }
 
-fn outline(opened: &OpenModel, classes: usize, task: TaskType, run: &RunSpec) -> Result<Model> {
+fn outline(opened: &OpenModel, classes: usize, kind: TaskType, run: &RunSpec) -> Result<Model> {
     let method = &run.spec.tuning.method;
-    Model::outline(&opened.folder, &opened.weights, method, task, classes)
+    Model::outline(
+        &opened.folder,
+        &opened.weights,
+        method,
+        task(kind).head(classes),
+    )
 }
 
 /// A pass of the longest rows, or with plain text and packing of as many tokens as a pass may have.
@@ -80,8 +88,8 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
     let max_length = max_length_in_force(&opened.folder, run);
     let count = usize::try_from(training.per_device_train_batch_size).unwrap_or(usize::MAX);
     if matches!(rows.training[0].content, Content::Text(_)) {
-        let blocks = count.min(most_tokens(rows, run) / max_length).max(1);
-        return Ok(Encoded::blocks(blocks, max_length));
+        let blocks = count.min(most_tokens(rows, run) / max_length.tokens).max(1);
+        return Ok(Encoded::blocks(blocks, max_length.tokens));
     }
     let chosen = longest(&rows.training, count);
     let source = Source {
@@ -99,7 +107,7 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
     if training.packing {
         let wanted = chosen
             .len()
-            .saturating_mul(max_length + data.virtual_tokens);
+            .saturating_mul(max_length.tokens + data.virtual_tokens);
         let all = most_tokens(rows, run).saturating_add(rows.training.len() * data.virtual_tokens);
         data.fill(wanted.min(all));
     }
@@ -112,7 +120,7 @@ fn most_tokens(rows: &Rows, run: &RunSpec) -> usize {
     let file = fs::metadata(&run.training_file.path).map_or(usize::MAX, |file| {
         usize::try_from(file.len()).unwrap_or(usize::MAX)
     });
-    file.max(rows.training.iter().map(text_bytes).sum())
+    file.max(rows.training.iter().map(Row::bytes).sum())
 }
 
 /// The arithmetic of all steps and evaluations.
@@ -125,7 +133,8 @@ fn whole_work(
     let layers = data.folder.arch.layers();
     let (mut sampled, mut tokens) = (Work::default(), 0);
     for rows in samples {
-        sampled = sampled.plus(train_pass(run, model, layers, (&data.training, rows))?.1);
+        sampled =
+            sampled.plus(train_pass(run, data.task, model, layers, (&data.training, rows))?.1);
         tokens += data.training.tokens_of(rows);
     }
     let (per_epoch, total) = data.steps(run);
@@ -146,8 +155,8 @@ fn whole_work(
     // One before the first step, and the last one anew where it is of another step.
     let evaluations = 1 + total.div_ceil(every);
     let batch = evaluation_batch(&data.training, rows);
-    let (_, once) = evaluation_pass(model, &batch)?;
-    let share = evaluations as f64 * validation.tokens() as f64 / batch.words() as f64;
+    let (_, once) = evaluation_pass(data.task, model, &batch)?;
+    let share = evaluations as f64 * validation.tokens() as f64 / batch.tokens() as f64;
     Ok(steps.plus(once.times(share)))
 }
 

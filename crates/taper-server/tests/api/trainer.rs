@@ -35,6 +35,7 @@ impl Trainer for ScriptedTrainer {
             task_type: TaskType::SeqCls,
             target_modules: vec!["query".to_owned(), "value".to_owned()],
             model_max_length: 256,
+            default_max_length: 256,
         })
     }
 

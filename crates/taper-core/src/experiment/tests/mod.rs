@@ -24,6 +24,7 @@ fn settled(more: Value) -> (Experiment, Vec<(usize, JobSpec)>) {
         task_type: TaskType::SeqCls,
         target_modules: vec!["query".to_owned()],
         model_max_length: 256,
+        default_max_length: 256,
     };
     let specs = request.specs();
     let specs: Vec<_> = specs

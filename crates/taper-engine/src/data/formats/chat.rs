@@ -1,60 +1,104 @@
-use serde_json::{Map, Value};
+//! The chat of a row: OpenAI's and ShareGPT's messages, prompts and completions that are lists of messages, and the tools beside them.
 
-use crate::data::{Content, Message, Role};
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, json};
+
+use super::{message::message, shown};
+use crate::data::{Content, Extras, Message, Role};
 
 /// Every trained message is rendered once more with all before it, so that the number bounds a row's time.
 const MOST_MESSAGES: usize = 1024;
+/// Variables of a template that a row cannot set: they are its chat.
+const OWN: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
+
+type Fields = Map<String, Value>;
 
 /// The chat of a row in OpenAI's form.
-pub(super) fn messages(list: &Value, row: &Map<String, Value>) -> Result<Content, String> {
-    let messages = items(list, "messages")?
-        .iter()
-        .enumerate()
-        .map(|(i, item)| {
-            item.as_object()
-                .ok_or_else(|| "is not an object".to_owned())
-                .and_then(|item| message(item.clone()))
-                .map_err(|problem| format!("message {}: {problem}", i + 1))
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    chat(messages, row)
+pub(super) fn messages(list: &Value, row: &Fields) -> Result<Content, String> {
+    chat(read(list, "messages", as_they_are)?, row)
 }
 
 /// The chat of a row in ShareGPT's form.
-pub(super) fn conversations(list: &Value, row: &Map<String, Value>) -> Result<Content, String> {
-    let mut messages = Vec::new();
-    if let Some(Value::String(system)) = row.get("system")
-        && !system.is_empty()
-    {
-        messages.push(Message {
-            role: Role::System,
-            content: Some(system.clone()),
-            trained: false,
-            more: Map::new(),
-        });
+pub(super) fn conversations(list: &Value, row: &Fields) -> Result<Content, String> {
+    let list = listed(list);
+    for (place, item) in list.as_array().into_iter().flatten().enumerate() {
+        check_call(item).map_err(|problem| format!("message {}: {problem}", place + 1))?;
     }
-    for (i, item) in items(list, "conversations")?.iter().enumerate() {
-        let read = item
-            .as_object()
-            .ok_or_else(|| "is not an object".to_owned())
-            .and_then(|item| message(openai_names(item)));
-        messages.push(read.map_err(|problem| format!("message {}: {problem}", i + 1))?);
-    }
+    chat(read(&list, "conversations", openai_names)?, row)
+}
+
+/// A prompt and a completion that are lists of messages: only the completion is trained.
+pub(super) fn prompted(
+    prompt: &Value,
+    completion: &Value,
+    row: &Fields,
+) -> Result<Content, String> {
+    let mut messages =
+        read(prompt, "prompt", as_they_are).map_err(|problem| format!("'prompt', {problem}"))?;
+    messages
+        .iter_mut()
+        .for_each(|message| message.trained = false);
+    let completion = read(completion, "completion", as_they_are)
+        .map_err(|problem| format!("'completion', {problem}"))?;
+    messages.extend(completion);
     chat(messages, row)
 }
 
-fn items<'a>(list: &'a Value, name: &str) -> Result<&'a [Value], String> {
-    match list.as_array() {
-        Some(items) if items.len() > MOST_MESSAGES => Err(format!(
-            "'{name}' has {} messages; at most {MOST_MESSAGES} are taken",
-            items.len()
-        )),
-        Some(items) if !items.is_empty() => Ok(items),
-        _ => Err(format!("'{name}' must be a list of messages, not empty")),
+/// A list that may stand as JSON in a text, as tables have it.
+fn listed(value: &Value) -> Cow<'_, Value> {
+    if let Value::String(text) = value
+        && let Ok(list @ Value::Array(_)) = serde_json::from_str(text)
+    {
+        return Cow::Owned(list);
     }
+    Cow::Borrowed(value)
 }
 
-fn chat(messages: Vec<Message>, row: &Map<String, Value>) -> Result<Content, String> {
+fn read(
+    list: &Value,
+    name: &str,
+    names: impl Fn(&Fields) -> Cow<'_, Fields>,
+) -> Result<Vec<Message>, String> {
+    let list = listed(list);
+    let items = match list.as_array() {
+        Some(items) if items.len() > MOST_MESSAGES => {
+            return Err(format!(
+                "'{name}' has {} messages; at most {MOST_MESSAGES} are taken",
+                items.len()
+            ));
+        }
+        Some(items) if !items.is_empty() => items,
+        _ => {
+            return Err(format!(
+                "'{name}' must be a list of messages, not {}",
+                shown(&list)
+            ));
+        }
+    };
+    let read = |(place, item): (usize, &Value)| {
+        item.as_object()
+            .ok_or_else(|| "is not an object".to_owned())
+            .and_then(|item| message(names(item).into_owned()))
+            .map_err(|problem| format!("message {}: {problem}", place + 1))
+    };
+    items.iter().enumerate().map(read).collect()
+}
+
+fn chat(mut messages: Vec<Message>, row: &Fields) -> Result<Content, String> {
+    match row.get("system") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(system)) if system.trim().is_empty() => {}
+        Some(Value::String(system)) => {
+            if messages.first().is_some_and(|m| m.role == Role::System) {
+                return Err(
+                    "has 'system' and a system message, too; leave one of them out".to_owned(),
+                );
+            }
+            messages.insert(0, Message::of(Role::System, system));
+        }
+        Some(other) => return Err(format!("'system' must be a string, not {}", shown(other))),
+    }
     if !messages.iter().any(|message| message.trained) {
         return Err(
             "has no assistant message to train on (one with 'weight' 1, or without 'weight')"
@@ -63,147 +107,173 @@ fn chat(messages: Vec<Message>, row: &Map<String, Value>) -> Result<Content, Str
     }
     Ok(Content::Chat {
         messages,
-        tools: tools(row)?,
+        extras: extras(row)?,
     })
 }
 
-/// The functions of a row; ShareGPT data carry them as JSON in a string.
-fn tools(row: &Map<String, Value>) -> Result<Option<Value>, String> {
-    let tools = match row.get("tools") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.is_empty() => return Ok(None),
-        Some(Value::String(text)) => serde_json::from_str(text).unwrap_or(Value::Null),
-        Some(tools) => tools.clone(),
+fn extras(row: &Fields) -> Result<Extras, String> {
+    let functions = list(row, "functions")?.map(|functions| {
+        let tool = |function: Value| json!({"type": "function", "function": function});
+        functions.into_iter().map(tool).collect()
+    });
+    let tools = match (list(row, "tools")?, functions) {
+        (Some(_), Some(_)) => {
+            return Err("has both 'tools' and 'functions'; leave one out".to_owned());
+        }
+        (tools, functions) => tools.or(functions),
     };
-    if tools.is_array() {
-        Ok(Some(tools))
-    } else {
-        Err("'tools' must be a list".to_owned())
+    for (place, tool) in tools.iter().flatten().enumerate() {
+        if !tool.is_object() {
+            return Err(format!(
+                "tool {} is not an object but {}",
+                place + 1,
+                shown(tool)
+            ));
+        }
+    }
+    let variables = match row.get("chat_template_kwargs").map(parsed).as_deref() {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(variables)) => variables.clone(),
+        Some(other) => {
+            let shown = shown(other);
+            return Err(format!(
+                "'chat_template_kwargs' must be an object, not {shown}"
+            ));
+        }
+    };
+    if let Some(own) = OWN.iter().find(|own| variables.contains_key(**own)) {
+        return Err(format!("'chat_template_kwargs' cannot set '{own}'"));
+    }
+    Ok(Extras {
+        tools,
+        documents: list(row, "documents")?.map(Value::Array),
+        variables,
+    })
+}
+
+/// A field that is a list with something in it; ShareGPT data and tables carry it as JSON in a string.
+fn list(row: &Fields, name: &str) -> Result<Option<Vec<Value>>, String> {
+    match row.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(value) => match parsed(value).as_ref() {
+            Value::Array(items) if items.is_empty() => Ok(None),
+            Value::Array(items) => Ok(Some(items.clone())),
+            Value::Null => Ok(None),
+            other => Err(format!("'{name}' must be a list, not {}", shown(other))),
+        },
     }
 }
 
-fn openai_names(item: &Map<String, Value>) -> Map<String, Value> {
-    item.iter()
-        .map(|(name, value)| match (name.as_str(), value) {
-            ("from", Value::String(from)) => ("role".to_owned(), Value::from(openai_role(from))),
-            ("from", other) => ("role".to_owned(), other.clone()),
-            ("value", value) => ("content".to_owned(), value.clone()),
-            _ => (name.clone(), value.clone()),
-        })
-        .collect()
+/// What stands as JSON in a text, or the value itself.
+fn parsed(value: &Value) -> Cow<'_, Value> {
+    let read = value.as_str().map(serde_json::from_str);
+    match read {
+        Some(Ok(value)) => Cow::Owned(value),
+        _ => Cow::Borrowed(value),
+    }
+}
+
+fn as_they_are(item: &Fields) -> Cow<'_, Fields> {
+    Cow::Borrowed(item)
+}
+
+fn openai_names(item: &Fields) -> Cow<'_, Fields> {
+    let mut named = Fields::new();
+    for (name, value) in item {
+        match (name.as_str(), value) {
+            ("from", Value::String(from)) => {
+                named.insert("role".to_owned(), Value::from(openai_role(from)));
+            }
+            ("from", other) => {
+                named.insert("role".to_owned(), other.clone());
+            }
+            ("value", value) if calls_tools(item) => {
+                named.insert("tool_calls".to_owned(), calls(value));
+            }
+            ("value", value) => {
+                named.insert("content".to_owned(), value.clone());
+            }
+            _ => {
+                named.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    Cow::Owned(named)
 }
 
 fn openai_role(from: &str) -> &str {
     match from {
         "human" => "user",
-        "gpt" | "chatgpt" | "bing" | "bard" => "assistant",
-        "observation" | "function_response" => "tool",
+        "gpt" | "chatgpt" | "bing" | "bard" | "function_call" | "tool_call" => "assistant",
+        "observation" | "function_response" | "tool_response" => "tool",
         other => other,
     }
 }
 
-fn message(mut item: Map<String, Value>) -> Result<Message, String> {
-    // Exports from typed clients and from tables write absent fields as null.
-    item.retain(|name, value| name == "content" || !value.is_null());
-    let role = role(item.shift_remove("role"))?;
-    let weight = weight(item.shift_remove("weight"), role)?;
-    let content = match item.shift_remove("content") {
-        Some(Value::String(text)) => Some(text),
-        None | Some(Value::Null) if role == Role::Assistant && item.contains_key("tool_calls") => {
-            None
-        }
-        None => return Err("has no 'content'".to_owned()),
-        Some(_) => return Err("'content' must be a string".to_owned()),
-    };
-    if let Some(calls) = item.get_mut("tool_calls") {
-        if role != Role::Assistant {
-            return Err("'tool_calls' belong to assistant messages only".to_owned());
-        }
-        open_arguments(calls)?;
-    }
-    Ok(Message {
-        role,
-        content,
-        trained: role == Role::Assistant && weight,
-        more: item,
-    })
+/// ShareGPT data have a role for calls, whose value is JSON.
+fn calls_tools(item: &Fields) -> bool {
+    matches!(
+        item.get("from").and_then(Value::as_str),
+        Some("function_call" | "tool_call")
+    )
 }
 
-fn role(value: Option<Value>) -> Result<Role, String> {
-    let Some(value) = value else {
-        return Err("has no 'role'".to_owned());
-    };
-    Ok(match value.as_str() {
-        Some("system") => Role::System,
-        Some("developer") => Role::Developer,
-        Some("user") => Role::User,
-        Some("assistant") => Role::Assistant,
-        Some("tool") => Role::Tool,
-        _ => {
-            return Err(format!(
-                "has the role {value}; roles are system, developer, user, assistant and tool"
-            ));
-        }
-    })
-}
-
-fn weight(value: Option<Value>, role: Role) -> Result<bool, String> {
-    match value.map(|value| value.as_f64()) {
-        None => Ok(true),
-        Some(_) if role != Role::Assistant => {
-            Err("'weight' is for assistant messages only".to_owned())
-        }
-        Some(Some(1.0)) => Ok(true),
-        Some(Some(0.0)) => Ok(false),
-        Some(_) => Err("'weight' must be 0 or 1".to_owned()),
+fn calls(value: &Value) -> Value {
+    let call = |function: &Value| json!({"type": "function", "function": function});
+    match parsed(value).as_ref() {
+        Value::Array(list) => list.iter().map(call).collect(),
+        one => json!([call(one)]),
     }
 }
 
-/// OpenAI writes the arguments of a call as JSON in a string; templates of open models want the object itself.
-fn open_arguments(calls: &mut Value) -> Result<(), String> {
-    let Some(calls) = calls.as_array_mut().filter(|calls| !calls.is_empty()) else {
-        return Err("'tool_calls' must be a list, not empty".to_owned());
+fn check_call(item: &Value) -> Result<(), String> {
+    let Some(item) = item.as_object().filter(|item| calls_tools(item)) else {
+        return Ok(());
     };
-    for call in calls {
-        let arguments = call.pointer_mut("/function/arguments");
-        if let Some(Value::String(text)) = arguments.as_deref()
-            && let Ok(object @ Value::Object(_)) = serde_json::from_str(text)
-            && let Some(place) = arguments
-        {
-            *place = object;
-        }
+    match item.get("value").map(parsed).as_deref() {
+        Some(Value::Object(_) | Value::Array(_)) => Ok(()),
+        _ => Err(
+            r#"calls a tool, but its 'value' is not JSON like {"name": "…", "arguments": {…}}"#
+                .to_owned(),
+        ),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn read(list: Value) -> Result<Vec<Message>, String> {
-        match messages(&list, &Map::new())? {
-            Content::Chat { messages, .. } => Ok(messages),
+        read_in(list, json!({})).map(|(messages, _)| messages)
+    }
+
+    fn read_in(list: Value, row: Value) -> Result<(Vec<Message>, Extras), String> {
+        match messages(&list, row.as_object().unwrap())? {
+            Content::Chat { messages, extras } => Ok((messages, extras)),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn fields(message: &Message) -> Value {
+        Value::Object(message.fields.clone())
     }
 
     #[test]
     fn weights_choose_what_is_trained() {
         let chat = read(json!([
-            {"role": "system", "content": "s"}, {"role": "user", "content": "u", "name": "x"},
+            {"role": "system", "content": "s"}, {"name": "x", "content": "u", "role": "user"},
             {"role": "assistant", "content": "a", "weight": 0}, {"role": "assistant", "content": "", "weight": 1, "tool_calls": null},
         ]))
         .unwrap();
         let trained: Vec<_> = chat.iter().map(|m| m.trained).collect();
         assert_eq!(trained, [false, false, false, true]);
         assert_eq!(
-            serde_json::to_value(&chat[1]).unwrap(),
-            json!({"role": "user", "content": "u", "name": "x"})
+            serde_json::to_string(&chat[1].fields).unwrap(),
+            r#"{"name":"x","content":"u","role":"user"}"#
         );
         assert_eq!(
-            serde_json::to_value(&chat[3]).unwrap(),
+            fields(&chat[3]),
             json!({"role": "assistant", "content": ""})
         );
     }
@@ -211,35 +281,136 @@ mod tests {
     #[test]
     fn calls_of_tools_stand_in_for_content() {
         let call = |arguments: Value| json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}});
-        let chat = read(json!([{"role": "assistant", "content": null, "tool_calls": [call(json!("{\"x\": 1}")), call(json!("not json"))]}])).unwrap();
-        assert_eq!(chat[0].content, None);
-        let calls = &chat[0].more["tool_calls"];
-        assert_eq!(calls[0]["function"]["arguments"], json!({"x": 1}));
-        assert_eq!(calls[1]["function"]["arguments"], json!("not json"));
+        let calls = json!([
+            call(json!("{\"x\": 1}")),
+            call(json!({"x": 1})),
+            call(json!(""))
+        ]);
+        let chat =
+            read(json!([{"role": "assistant", "content": null, "tool_calls": calls}])).unwrap();
+        assert_eq!(chat[0].fields.get("content"), None);
+        let calls = &chat[0].fields["tool_calls"];
+        assert_eq!(calls[0]["function"]["arguments"], json!("{\"x\": 1}"));
+        assert_eq!(calls[2]["function"]["arguments"], json!("{}"));
+        let old = json!({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}});
+        let reply = json!({"role": "function", "name": "f", "content": "sun"});
+        let chat = read(json!([old, reply])).unwrap();
+        assert_eq!(
+            fields(&chat[0])["tool_calls"],
+            json!([{"type": "function", "function": {"name": "f", "arguments": "{}"}}])
+        );
+        assert_eq!(
+            fields(&chat[1]),
+            json!({"role": "tool", "name": "f", "content": "sun"})
+        );
+    }
+
+    #[test]
+    fn parts_of_text_are_joined() {
+        let text = |text: &str| json!({"type": "text", "text": text});
+        let chat =
+            read(json!([{"role": "assistant", "content": [text("a "), text("b")]}])).unwrap();
+        assert_eq!(chat[0].content(), "a b");
     }
 
     #[test]
     fn sharegpt_is_the_same_chat_under_other_names() {
         let row = json!({"system": "s", "tools": "[{\"name\": \"f\"}]"});
-        let list = json!([{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}, {"role": "tool", "content": "t"}]);
+        let list = json!([
+            {"from": "human", "value": "u"}, {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {}}"},
+            {"from": "observation", "value": "o"}, {"from": "gpt", "value": "a"}, {"role": "tool", "content": "t"},
+        ]);
         let chat = conversations(&list, row.as_object().unwrap()).unwrap();
-        let Content::Chat { messages, tools } = chat else {
+        let Content::Chat { messages, extras } = chat else {
             panic!("{chat:?}");
         };
-        let roles: Vec<_> = messages.iter().map(|m| m.role).collect();
+        let roles: Vec<_> = messages.iter().map(|m| m.role.name()).collect();
         assert_eq!(
             roles,
-            [Role::System, Role::User, Role::Assistant, Role::Tool]
+            ["system", "user", "assistant", "tool", "assistant", "tool"]
         );
-        assert_eq!(tools, Some(json!([{"name": "f"}])));
+        assert_eq!(
+            fields(&messages[2]),
+            json!({"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]})
+        );
+        assert_eq!(extras.tools, Some(vec![json!({"name": "f"})]));
+        let broken = json!([{"from": "function_call", "value": "f()"}]);
+        let problem = conversations(&broken, &Map::new()).unwrap_err();
+        assert!(
+            problem.starts_with("message 1: calls a tool, but"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn what_stands_beside_the_messages_is_read() {
+        let list = json!([{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]);
+        let row = json!({"system": "s", "functions": [{"name": "f"}], "chat_template_kwargs": {"enable_thinking": false}});
+        let (messages, extras) = read_in(json!(list.to_string()), row).unwrap();
+        assert_eq!((messages.len(), messages[0].content()), (3, "s"));
+        assert_eq!(
+            extras.tools,
+            Some(vec![json!({"type": "function", "function": {"name": "f"}})])
+        );
+        assert_eq!(extras.variables["enable_thinking"], json!(false));
+        let (_, none) = read_in(
+            list.clone(),
+            json!({"system": "", "tools": [], "functions": null}),
+        )
+        .unwrap();
+        assert_eq!(none, Extras::default());
+        for (row, told) in [
+            (
+                json!({"tools": [1]}),
+                "tool 1 is not an object but the number 1",
+            ),
+            (
+                json!({"tools": {}}),
+                "'tools' must be a list, not an object",
+            ),
+            (
+                json!({"tools": [{}], "functions": [{}]}),
+                "both 'tools' and 'functions'",
+            ),
+            (json!({"system": 1}), "'system' must be a string"),
+            (
+                json!({"chat_template_kwargs": {"tools": 1}}),
+                "cannot set 'tools'",
+            ),
+        ] {
+            let problem = read_in(list.clone(), row.clone()).unwrap_err();
+            assert!(problem.contains(told), "{row}: {problem}");
+        }
+        let system =
+            json!([{"role": "system", "content": "x"}, {"role": "assistant", "content": "a"}]);
+        let problem = read_in(system, json!({"system": "y"})).unwrap_err();
+        assert!(problem.contains("a system message, too"), "{problem}");
+    }
+
+    #[test]
+    fn only_the_completion_of_a_prompted_chat_is_trained() {
+        let prompt =
+            json!([{"role": "assistant", "content": "a"}, {"role": "user", "content": "u"}]);
+        let completion = json!([{"role": "assistant", "content": "b"}]);
+        let Content::Chat { messages, .. } = prompted(&prompt, &completion, &Map::new()).unwrap()
+        else {
+            panic!("no chat");
+        };
+        let trained: Vec<_> = messages.iter().map(|m| m.trained).collect();
+        assert_eq!(trained, [false, false, true]);
+        let problem = prompted(&prompt, &json!("x"), &Map::new()).unwrap_err();
+        assert!(
+            problem.contains("'completion' must be a list of messages, not \"x\""),
+            "{problem}"
+        );
     }
 
     #[test]
     fn broken_chats_are_refused() {
         let assistant = json!({"role": "assistant", "content": "a"});
         for (list, told) in [
-            (json!([]), "list of messages, not empty"),
-            (json!("x"), "list of messages, not empty"),
+            (json!([]), "a list of messages, not an empty list"),
+            (json!("x"), "a list of messages, not \"x\""),
             (json!(vec![assistant.clone(); 1025]), "has 1025 messages"),
             (json!([1]), "message 1: is not an object"),
             (
@@ -256,15 +427,27 @@ mod tests {
             ),
             (
                 json!([{"role": "assistant", "content": null}]),
-                "'content' must be a string",
+                "'content' is null",
             ),
             (
                 json!([{"role": "user", "content": ["a"]}]),
-                "'content' must be a string",
+                "part 1 of 'content' must be an object",
             ),
             (
                 json!([{"role": "user", "content": 3}]),
-                "'content' must be a string",
+                "'content' must be a string or a list of text parts, not the number 3",
+            ),
+            (
+                json!([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+                "message 1: part 1 of 'content' is of the type 'image_url'",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{\"x\": "}}]}]),
+                "message 1: call 1 of 'tool_calls' has 'arguments' that are not JSON",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [{"function": {}}]}]),
+                "call 1 of 'tool_calls' has no 'name'",
             ),
             (
                 json!([{"role": "user", "content": "u", "weight": 1}]),

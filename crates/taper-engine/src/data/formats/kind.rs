@@ -1,6 +1,6 @@
 use serde_json::{Map, Value};
 
-use super::chat;
+use super::{chat, label, shown};
 use crate::data::Content;
 
 /// The sets of fields that taper reads; the first one whose fields are all there is a row's kind.
@@ -17,20 +17,8 @@ pub(super) enum Kind {
 /// What a line may look like before the first row has decided.
 pub(super) const ANY: &str = "each row must have the fields text and label, prompt and completion, instruction and output, messages, conversations, or text";
 
-/// All fields that are looked at; Parquet files are read for these alone.
-pub(super) const FIELDS: [&str; 11] = [
-    "text",
-    "label",
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "messages",
-    "conversations",
-    "system",
-    "tools",
-];
+/// Fields of other methods of training, by which their rows are told.
+const PREFERENCES: [&str; 3] = ["chosen", "rejected", "preferred_output"];
 
 impl Kind {
     const ALL: [Self; 6] = [
@@ -99,23 +87,29 @@ impl Kind {
     /// A row of this kind.
     ///
     /// # Errors
-    /// The first field that is missing or of another type.
+    /// The first field that is missing or of another type, or that means another kind of training.
     pub(super) fn read(self, object: &Map<String, Value>) -> Result<Content, String> {
+        let other = PREFERENCES.iter().find(|name| is_there(object, name));
+        if let Some(name) = other {
+            return Err(format!(
+                "has '{name}': preferences (DPO) cannot be trained on yet; keep the better answer as 'completion' or as the last message"
+            ));
+        }
         let text = |field: &str| self.text(object, field);
         Ok(match self {
             Self::Labelled => Content::Labelled {
                 text: text("text")?,
-                label: self.label(object)?,
+                label: label::read(self.field(object, "label")?)?,
             },
-            Self::Completion => Content::Completion {
-                prompt: text("prompt")?,
-                completion: text("completion")?,
-            },
+            Self::Completion => self.completion(object)?,
             Self::Alpaca => {
                 let input = match object.get("input") {
                     None | Some(Value::Null) => String::new(),
                     Some(_) => text("input")?,
                 };
+                for name in ["system", "history", "tools"] {
+                    refuse_unwritten(object, name)?;
+                }
                 Content::Completion {
                     prompt: alpaca_prompt(&text("instruction")?, &input),
                     completion: text("output")?,
@@ -129,27 +123,73 @@ impl Kind {
         })
     }
 
+    fn completion(self, object: &Map<String, Value>) -> Result<Content, String> {
+        if let Some(Value::Bool(_)) = object.get("label") {
+            return Err("has a 'label' that is true or false beside prompt and completion: such judgements (KTO) cannot be trained on yet; keep the good rows only, without 'label'".to_owned());
+        }
+        let (prompt, completion) = (
+            self.field(object, "prompt")?,
+            self.field(object, "completion")?,
+        );
+        if prompt.is_array() || completion.is_array() {
+            return chat::prompted(prompt, completion, object);
+        }
+        for name in ["system", "tools"] {
+            refuse_unwritten(object, name)?;
+        }
+        Ok(Content::Completion {
+            prompt: self.text(object, "prompt")?,
+            completion: self.text(object, "completion")?,
+        })
+    }
+
     fn field<'a>(self, object: &'a Map<String, Value>, name: &str) -> Result<&'a Value, String> {
-        object
-            .get(name)
-            .ok_or_else(|| format!("has no '{name}'; {}", self.wanted()))
+        object.get(name).ok_or_else(|| {
+            let mapping = mapping(&[name]);
+            format!("has no '{name}'; {}; {mapping}", self.wanted())
+        })
     }
 
     fn text(self, object: &Map<String, Value>, name: &str) -> Result<String, String> {
         match self.field(object, name)? {
             Value::String(text) => Ok(text.clone()),
-            _ => Err(format!("'{name}' must be a string")),
+            Value::Null => Err(format!("'{name}' is null")),
+            other => Err(format!("'{name}' must be a string, not {}", shown(other))),
         }
     }
+}
 
-    fn label(self, object: &Map<String, Value>) -> Result<String, String> {
-        match self.field(object, "label")? {
-            Value::String(label) if label.is_empty() => Err("'label' is empty".to_owned()),
-            Value::String(label) => Ok(label.clone()),
-            Value::Number(n) if n.is_i64() || n.is_u64() => Ok(n.to_string()),
-            _ => Err("'label' must be a string or an integer".to_owned()),
-        }
+/// How a job tells which columns it means.
+pub(super) fn mapping(fields: &[&str]) -> String {
+    let pairs: Vec<_> = fields
+        .iter()
+        .map(|field| format!(r#""{field}": "…""#))
+        .collect();
+    format!(
+        r#"where it has another name, the job can say so: "columns": {{{}}}"#,
+        pairs.join(", ")
+    )
+}
+
+fn is_there(object: &Map<String, Value>, name: &str) -> bool {
+    match object.get(name) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.trim().is_empty(),
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(Value::Bool(_) | Value::Number(_)) => true,
     }
+}
+
+/// # Errors
+/// A field that means something to others, and has no place in the text that such rows become.
+fn refuse_unwritten(object: &Map<String, Value>, name: &str) -> Result<(), String> {
+    if !is_there(object, name) {
+        return Ok(());
+    }
+    Err(format!(
+        "has '{name}', which has no place in the prompt of such rows; write the row as 'messages', or put it into the prompt"
+    ))
 }
 
 /// The prompt that Stanford Alpaca trained with and that tuned models have been asked with since.
@@ -168,6 +208,7 @@ fn alpaca_prompt(instruction: &str, input: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use taper_core::DATA_FIELDS;
 
     use super::*;
 
@@ -215,9 +256,45 @@ mod tests {
     }
 
     #[test]
+    fn what_such_rows_cannot_say_is_refused() {
+        for (row, told) in [
+            (
+                json!({"instruction": "i", "output": "o", "history": [["q", "a"]]}),
+                "has 'history'",
+            ),
+            (
+                json!({"instruction": "i", "output": "o", "system": "s"}),
+                "has 'system'",
+            ),
+            (
+                json!({"prompt": "p", "completion": "c", "label": false}),
+                "KTO",
+            ),
+            (
+                json!({"prompt": "p", "completion": "c", "rejected": "d"}),
+                "has 'rejected'",
+            ),
+            (json!({"text": null}), "'text' is null"),
+            (
+                json!({"prompt": "p", "completion": null}),
+                "'completion' is null",
+            ),
+        ] {
+            let problem = read(row.clone()).unwrap_err();
+            assert!(problem.contains(told), "{row}: {problem}");
+        }
+        let empty = json!({"instruction": "i", "output": "o", "history": [], "system": ""});
+        assert!(read(empty).is_ok());
+        assert!(
+            read(json!({"prompt": "p", "completion": "c", "label": "x"})).is_ok(),
+            "another column"
+        );
+    }
+
+    #[test]
     fn every_kind_reads_fields_that_parquet_projects() {
         for kind in Kind::ALL {
-            assert!(kind.needs().iter().all(|field| FIELDS.contains(field)));
+            assert!(kind.needs().iter().all(|field| DATA_FIELDS.contains(field)));
         }
     }
 }

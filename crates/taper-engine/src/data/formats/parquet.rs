@@ -12,7 +12,7 @@ use parquet::{
 };
 use serde_json::{Map, Value};
 
-use super::{ANY, Kind, Reading, kind::FIELDS};
+use super::{ANY, Kind, Reading, kind::mapping};
 
 /// A small file may unpack to any size; texts beyond this are refused instead of filling the memory.
 const MOST_TEXT: usize = 1 << 30;
@@ -36,15 +36,31 @@ pub(super) fn read(file: File, reading: &mut Reading) {
 fn rows(file: File, reading: &mut Reading) -> Result<(), ParquetError> {
     let reader = SerializedFileReader::new(file)?;
     let schema = reader.metadata().file_metadata().schema();
-    let columns: Vec<_> = schema
-        .get_fields()
+    let all = schema.get_fields();
+    let names: Vec<_> = all
         .iter()
-        .filter(|column| FIELDS.contains(&column.name()))
+        .map(|column| format!("'{}'", column.name()))
+        .collect();
+    let there = |column: &str| all.iter().any(|field| field.name() == column);
+    reading
+        .check_mapping(there, &names)
+        .map_err(ParquetError::General)?;
+    let field = |column: &Type| reading.field_of(column.name()).map(str::to_owned);
+    let columns: Vec<_> = all
+        .iter()
+        .filter(|column| field(column).is_some())
         .map(Arc::clone)
         .collect();
-    if Kind::among(|field| columns.iter().any(|column| column.name() == field)).is_none() {
+    let fields: Vec<String> = columns.iter().filter_map(|column| field(column)).collect();
+    if let Some(twice) = (1..fields.len()).find(|i| fields[..*i].contains(&fields[*i])) {
+        let message = format!("it has the column '{}' twice", fields[twice]);
+        return Err(ParquetError::General(message));
+    }
+    if Kind::among(|wanted| fields.iter().any(|field| field == wanted)).is_none() {
         return Err(ParquetError::General(format!(
-            "its columns are others; {ANY}"
+            "its columns are others: {}; {ANY}; {}",
+            names.join(", "),
+            mapping(&["text", "label"])
         )));
     }
     let projection = Type::group_type_builder(schema.name())
@@ -53,15 +69,33 @@ fn rows(file: File, reading: &mut Reading) -> Result<(), ParquetError> {
     let mut room = MOST_TEXT;
     for (index, row) in reader.get_row_iter(Some(projection))?.enumerate() {
         let mut object = Map::new();
-        for (name, field) in row?.into_columns() {
-            object.insert(name, value(field, &mut room)?);
+        for (name, (column, field)) in fields.iter().zip(row?.into_columns()) {
+            if unknown(&field) {
+                return Err(ParquetError::General(format!(
+                    "the column '{column}' is of a type that is neither text nor number"
+                )));
+            }
+            object.insert(name.clone(), value(field, &mut room)?);
         }
-        reading.take(index as u64 + 1, &object);
+        reading.take_fields(index as u64 + 1, &object);
     }
     Ok(())
 }
 
-/// A field as JSON would have it; types that no kind of row asks for become null and are refused there.
+/// Whether a column's values are of a type that no kind of row asks for.
+fn unknown(field: &Field) -> bool {
+    matches!(
+        field,
+        Field::Decimal(_)
+            | Field::Date(_)
+            | Field::TimeMillis(_)
+            | Field::TimeMicros(_)
+            | Field::TimestampMillis(_)
+            | Field::TimestampMicros(_)
+    )
+}
+
+/// A field as JSON would have it. Members of a group that are null are left out: rows of one schema cannot leave them out otherwise.
 fn value(field: Field, room: &mut usize) -> Result<Value, ParquetError> {
     Ok(match field {
         Field::Bool(yes) => Value::from(yes),
@@ -83,7 +117,10 @@ fn value(field: Field, room: &mut usize) -> Result<Value, ParquetError> {
         Field::Group(row) => {
             let mut object = Map::new();
             for (name, field) in row.into_columns() {
-                object.insert(name, value(field, room)?);
+                let value = value(field, room)?;
+                if !value.is_null() {
+                    object.insert(name, value);
+                }
             }
             Value::Object(object)
         }
@@ -92,15 +129,23 @@ fn value(field: Field, room: &mut usize) -> Result<Value, ParquetError> {
             .iter()
             .map(|field| value(field.clone(), room))
             .collect::<Result<_, _>>()?,
+        Field::Float16(x) => Value::from(f64::from(x)),
+        Field::MapInternal(map) => {
+            let mut object = Map::new();
+            for (key, field) in map.entries() {
+                if let Field::Str(key) = key {
+                    object.insert(key.clone(), value(field.clone(), room)?);
+                }
+            }
+            Value::Object(object)
+        }
         Field::Null
-        | Field::Float16(_)
         | Field::Decimal(_)
         | Field::Date(_)
         | Field::TimeMillis(_)
         | Field::TimeMicros(_)
         | Field::TimestampMillis(_)
-        | Field::TimestampMicros(_)
-        | Field::MapInternal(_) => Value::Null,
+        | Field::TimestampMicros(_) => Value::Null,
     })
 }
 
@@ -184,6 +229,8 @@ mod tests {
             Compression::SNAPPY,
             Compression::GZIP(Default::default()),
             Compression::ZSTD(ZstdLevel::default()),
+            Compression::LZ4_RAW,
+            Compression::BROTLI(Default::default()),
         ] {
             let file = written(
                 // A time of day is none of the types that the library turns into rows.
@@ -228,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             reading.problems.message().unwrap(),
-            "line 2: message 1: 'content' must be a string"
+            "line 2: message 1: has no 'content'"
         );
     }
 

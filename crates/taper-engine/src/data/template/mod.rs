@@ -1,18 +1,22 @@
-//! The model's own chat template, rendered under limits: a template comes from whoever made the model.
+//! The model's own chat templates, rendered under limits: a template comes from whoever made the model.
 
 mod functions;
+mod json;
+mod named;
+mod python;
+mod source;
 
 use std::{
     cell::{Cell, RefCell},
-    fs, io,
-    path::Path,
+    io,
+    ops::Range,
 };
 
 use minijinja::{Environment, ErrorKind, syntax::SyntaxConfig, value::Serde};
+pub(crate) use named::ChatTemplates;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::Message;
 use crate::{Error, Result};
 
 /// Instructions of one rendering, and about 64 bytes of data each; some seconds at most.
@@ -27,59 +31,46 @@ const NAME: &str = "chat template";
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
     special: SpecialTokens,
+    /// Whether it says what the assistant says, by `{% generation %}`.
+    marks: bool,
 }
 
-/// The special tokens of a model as text; templates write them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub(crate) struct SpecialTokens {
-    #[serde(rename = "bos_token", skip_serializing_if = "Option::is_none")]
-    pub(crate) bos: Option<String>,
-    #[serde(rename = "eos_token", skip_serializing_if = "Option::is_none")]
-    pub(crate) eos: Option<String>,
-    #[serde(rename = "unk_token", skip_serializing_if = "Option::is_none")]
-    pub(crate) unk: Option<String>,
-    #[serde(rename = "pad_token", skip_serializing_if = "Option::is_none")]
-    pub(crate) pad: Option<String>,
+/// The special tokens of a model as text, by the names under which templates write them: `bos_token`, `eos_token`, ….
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SpecialTokens(pub(crate) Map<String, Value>);
+
+/// What a row gives a template beside its messages.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Extras {
+    /// Functions the model may call.
+    pub(crate) tools: Option<Vec<Value>>,
+    pub(crate) documents: Option<Value>,
+    /// Variables of the template's own, such as `enable_thinking`.
+    pub(crate) variables: Map<String, Value>,
+}
+
+impl Extras {
+    /// About the bytes of it that a template writes.
+    pub(crate) fn bytes(&self) -> usize {
+        let tools = self.tools.iter().flatten();
+        tools.chain(&self.documents).map(super::row::bytes).sum()
+    }
 }
 
 /// What a template gets to see.
 #[derive(Serialize)]
 struct Context<'a> {
-    messages: &'a [Message],
+    messages: &'a [Map<String, Value>],
     /// None, rather than undefined, without tools: templates ask both ways.
-    tools: Option<&'a Value>,
+    tools: Option<&'a [Value]>,
     documents: Option<&'a Value>,
     add_generation_prompt: bool,
     #[serde(flatten)]
-    special: &'a SpecialTokens,
+    special: Map<String, Value>,
+    _marked: bool,
 }
 
 impl ChatTemplate {
-    /// The template of a model folder, if it has one: `chat_template.jinja`, else what `tokenizer_config.json` says.
-    ///
-    /// # Errors
-    /// A template that cannot be parsed.
-    pub(crate) fn open(
-        dir: &Path,
-        tokenizer_config: &Value,
-        special: SpecialTokens,
-    ) -> Result<Option<Self>> {
-        let source = match fs::read_to_string(dir.join("chat_template.jinja")) {
-            Ok(source) => Some(source),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                in_config(tokenizer_config).map(str::to_owned)
-            }
-            Err(error) => {
-                return Err(Error::model(format!(
-                    "chat_template.jinja cannot be read: {error}"
-                )));
-            }
-        };
-        source
-            .map(|source| Self::parse(&source, special))
-            .transpose()
-    }
-
     /// # Errors
     /// Where the template's syntax is wrong.
     pub(crate) fn parse(source: &str, special: SpecialTokens) -> Result<Self> {
@@ -95,12 +86,19 @@ impl ChatTemplate {
                 .map_err(|e| Error::model(format!("the chat template: {e}")))?,
         );
         functions::add(&mut environment);
+        let translated = source::translated(source);
+        if source::escapes(&translated) {
+            let message = "the chat template adds texts to one that went through the filter 'safe', by which Jinja2 escapes them for HTML; that is not supported";
+            return Err(Error::model(message));
+        }
+        let marks = translated.contains(&format!("filter {}", source::GENERATION));
         environment
-            .add_template_owned(NAME, functions::without_generation_marks(source))
+            .add_template_owned(NAME, translated)
             .map_err(|e| Error::model(format!("the chat template cannot be parsed: {e}")))?;
         Ok(Self {
             environment,
             special,
+            marks,
         })
     }
 
@@ -110,16 +108,58 @@ impl ChatTemplate {
     /// What the template objects to; a template that computes or writes too much.
     pub(crate) fn render(
         &self,
-        messages: &[Message],
-        tools: Option<&Value>,
+        messages: &[Map<String, Value>],
+        extras: &Extras,
         add_generation_prompt: bool,
     ) -> Result<String, String> {
+        self.write(messages, extras, add_generation_prompt, false)
+    }
+
+    /// Where in the text of a chat the template says that the assistant speaks, in bytes; nothing where it does not say.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub(crate) fn generated(
+        &self,
+        messages: &[Map<String, Value>],
+        extras: &Extras,
+    ) -> Result<Vec<Range<usize>>, String> {
+        if !self.marks {
+            return Ok(Vec::new());
+        }
+        let text = self.write(messages, extras, false, true)?;
+        let [open, close] = functions::MARKS;
+        let (mut spans, mut marks, mut begun) = (Vec::new(), 0, None);
+        for (place, letter) in text.char_indices() {
+            let here = place - marks;
+            if letter == open {
+                begun.get_or_insert(here);
+            } else if letter == close {
+                spans.extend(begun.take().map(|start| start..here));
+            } else {
+                continue;
+            }
+            marks += letter.len_utf8();
+        }
+        Ok(spans)
+    }
+
+    fn write(
+        &self,
+        messages: &[Map<String, Value>],
+        extras: &Extras,
+        add_generation_prompt: bool,
+        marked: bool,
+    ) -> Result<String, String> {
+        let mut special = self.special.0.clone();
+        special.extend(extras.variables.clone());
         let context = Context {
             messages,
-            tools,
-            documents: None,
+            tools: extras.tools.as_deref(),
+            documents: extras.documents.as_ref(),
             add_generation_prompt,
-            special: &self.special,
+            special,
+            _marked: marked,
         };
         let output = Bounded::default();
         let rendered = self
@@ -142,19 +182,6 @@ impl ChatTemplate {
         }
         String::from_utf8(output.bytes.take())
             .map_err(|_| "the chat template writes text that is not UTF-8".to_owned())
-    }
-}
-
-/// `chat_template` is the template, or a list of named ones of which `default` is for chats.
-fn in_config(config: &Value) -> Option<&str> {
-    match config.get("chat_template")? {
-        Value::String(source) => Some(source),
-        Value::Array(named) => named
-            .iter()
-            .find(|entry| entry["name"] == "default")?
-            .get("template")?
-            .as_str(),
-        _ => None,
     }
 }
 
@@ -188,28 +215,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::data::Role;
-
-    fn message(role: Role, content: &str) -> Message {
-        Message {
-            role,
-            content: Some(content.to_owned()),
-            trained: role == Role::Assistant,
-            more: serde_json::Map::new(),
-        }
-    }
+    use crate::data::{Message, Role};
 
     fn render(source: &str) -> Result<String, String> {
-        let special = SpecialTokens {
-            bos: Some("<s>".to_owned()),
-            ..SpecialTokens::default()
-        };
+        let special = SpecialTokens(
+            [("bos_token".to_owned(), json!("<s>"))]
+                .into_iter()
+                .collect(),
+        );
         ChatTemplate::parse(source, special).unwrap().render(
             &[
-                message(Role::User, "hi <b>"),
-                message(Role::Assistant, "yes"),
+                Message::of(Role::User, "hi <b>").fields,
+                Message::of(Role::Assistant, "yes").fields,
             ],
-            Some(&json!([{"name": "f", "tags": ["é", "<"]}])),
+            &Extras {
+                tools: Some(vec![json!({"name": "f", "tags": ["é", "<"]})]),
+                ..Extras::default()
+            },
             true,
         )
     }
@@ -234,6 +256,76 @@ mod tests {
             render("{%- for m in messages %}{% generation %}{{ m.content }}{%- endgeneration -%} {% break %}{% endfor %}").unwrap(),
             "hi <b>"
         );
+    }
+
+    /// As jinja2 prints them in the environment of transformers.
+    #[test]
+    fn templates_write_what_python_writes() {
+        for (source, wanted) in [
+            (
+                "{{ {'b': 1.0, 'a': 1e-7} | tojson(sort_keys=true) }}",
+                r#"{"a": 1e-07, "b": 1.0}"#,
+            ),
+            (
+                "{{ {'b': [1, 2]} | tojson(separators=(',', ':')) }}",
+                r#"{"b":[1,2]}"#,
+            ),
+            ("{{ 'é\"' | tojson(ensure_ascii=true) }}", r#""\u00e9\"""#),
+            (
+                "{{ {'b': [], 'c': {}} | tojson(indent=2) }}",
+                "{\n  \"b\": [],\n  \"c\": {}\n}",
+            ),
+            (
+                "{{ 1e16 }} {{ 2.0 }} {{ 1e-5 | string }}",
+                "1e+16 2.0 1e-05",
+            ),
+            (
+                "{{ '%s=%03d' % ('a', 7) }} {{ '%.2f' % 1.5 }}",
+                "a=007 1.50",
+            ),
+            (
+                "{{ 'a-b'.partition('-')[2] }} {{ 'a=b=c'.rpartition('=') | list }}",
+                "b ['a=b', '=', 'c']",
+            ),
+            (
+                "{{ none is iterable }} {{ 'a' is iterable }} {{ {} is sequence }}",
+                "False True True",
+            ),
+            (
+                "{{ 'a\n\nb\n' | indent(2) }}|{{ 'x' | indent(1, first=true) }}",
+                "a\n\n  b\n| x",
+            ),
+            ("{{ 'x' | int }} {{ '3' | int }} {{ 2.9 | int }}", "0 3 2"),
+            (
+                "{{ ' a  b '.split() }} {{ 'a,b,c'.split(',', maxsplit=1) }} {{ 'a b'.rsplit(' ', 1)[1] }}",
+                "['a', 'b'] ['a', 'b,c'] b",
+            ),
+            (
+                "{{ '\x1c a '.strip() }}|{{ 'ab'.removeprefix('a') }}",
+                "a|b",
+            ),
+            (
+                "{% generation %}{{ messages[1].content }}{% endgeneration %}",
+                "yes",
+            ),
+        ] {
+            assert_eq!(render(source).as_deref(), Ok(wanted), "{source}");
+        }
+        for (source, told) in [
+            (
+                "{{ nothing | tojson }}",
+                "undefined cannot be written as JSON",
+            ),
+            ("{{ 1 | tojson(default=2) }}", "default"),
+            ("{{ 'a'.encode('utf-8') }}", "has no method 'encode' here"),
+            ("{{ 'a' | no_such_filter }}", "no_such_filter"),
+            ("{{ strftime_now('%Q') }}", "does not know '%Q'"),
+        ] {
+            let problem = render(source).unwrap_err();
+            assert!(problem.contains(told), "{source}: {problem}");
+        }
+        let escaping = ChatTemplate::parse("{{ 'a'|safe + 'b' }}", SpecialTokens::default());
+        assert!(escaping.unwrap_err().to_string().contains("'safe'"));
     }
 
     #[test]
@@ -263,24 +355,5 @@ mod tests {
             assert!(told.starts_with("the chat template"), "{source}: {told}");
         }
         assert!(began.elapsed() < Duration::from_secs(20));
-    }
-
-    #[test]
-    fn a_file_of_its_own_wins_over_the_configuration() {
-        let dir = tempfile::tempdir().unwrap();
-        let open = |config: Value| {
-            ChatTemplate::open(dir.path(), &config, SpecialTokens::default())
-                .unwrap()
-                .map(|t| t.render(&[], None, false).unwrap())
-        };
-        assert_eq!(open(json!({})), None);
-        assert_eq!(
-            open(json!({"chat_template": "one"})).as_deref(),
-            Some("one")
-        );
-        let list = json!({"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "two"}]});
-        assert_eq!(open(list.clone()).as_deref(), Some("two"));
-        fs::write(dir.path().join("chat_template.jinja"), "three").unwrap();
-        assert_eq!(open(list).as_deref(), Some("three"));
     }
 }

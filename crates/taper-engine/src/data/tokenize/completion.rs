@@ -1,57 +1,27 @@
-use tokenizers::Tokenizer;
+use super::{Masked, TokenizerSetup, covered, tokens};
 
-use super::{Masked, tokens};
-
-/// A prompt and its completion, tokenized apart; the loss covers the completion and the end token.
+/// A prompt and its completion as one text, byte for byte what a tuned model is asked with; the loss covers the completion and the end
+/// token. A token that spans the border is the completion's.
 pub(super) fn masked(
-    tokenizer: &Tokenizer,
+    setup: &TokenizerSetup,
     prompt: &str,
     completion: &str,
     eos: u32,
 ) -> Result<Masked, String> {
-    let prompt = tokens(tokenizer, &ended(prompt, completion), true)?;
-    let completion = tokens(tokenizer, completion, false)?;
-    let mut ids = prompt.get_ids().to_vec();
-    let mut trained = vec![false; ids.len()];
-    ids.extend(completion.get_ids());
-    ids.push(eos);
-    trained.resize(ids.len(), true);
+    let text = format!("{prompt}{completion}");
+    let encoding = tokens(&setup.tokenizer, &text, true)?;
+    let mut ids = encoding.get_ids().to_vec();
+    let mut trained = covered(&encoding, std::slice::from_ref(&(prompt.len()..text.len())));
+    let last = ids.last().zip(encoding.get_offsets().last());
+    // Those that the tokenizer adds itself have no place.
+    let ended =
+        last.is_some_and(|(id, (start, end))| *id == eos && (start == end || *end > prompt.len()));
+    if !ended {
+        ids.push(eos);
+        trained.push(true);
+    }
+    if let Some(last) = trained.last_mut() {
+        *last = true;
+    }
     Ok(Masked { ids, trained })
-}
-
-/// The prompt with a newline, unless white space already parts it from the completion.
-fn ended(prompt: &str, completion: &str) -> String {
-    let parted = [prompt.chars().next_back(), completion.chars().next()]
-        .into_iter()
-        .flatten()
-        .any(is_space);
-    if parted {
-        prompt.to_owned()
-    } else {
-        format!("{prompt}\n")
-    }
-}
-
-/// White space as Python's `str.isspace` has it.
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_newline_parts_what_white_space_does_not() {
-        for (prompt, completion, whole) in [
-            ("a", "b", "a\n"),
-            ("a ", "b", "a "),
-            ("a", "\tb", "a"),
-            ("a\x1c", "b", "a\x1c"),
-            ("", "b", "\n"),
-            ("a", "", "a\n"),
-        ] {
-            assert_eq!(ended(prompt, completion), whole);
-        }
-    }
 }

@@ -2,13 +2,22 @@
 
 mod chat;
 mod completion;
+mod exchange;
 mod labelled;
+mod longest;
+mod spans;
 mod text;
+mod written;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+pub(crate) use longest::longest_row;
 
 use rayon::prelude::*;
-use taper_core::{Control, FieldError, TaskType};
+use taper_core::{Control, FieldError};
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use super::{Classes, Content, Part, Problems, Row, TokenizerSetup};
@@ -31,12 +40,12 @@ pub(crate) struct Encoded {
     pub(crate) virtual_tokens: usize,
 }
 
-/// What a model has to answer.
+/// What a model has to predict.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Targets {
     /// Class of each row.
     Classes(Vec<u32>),
-    /// Whether the loss covers token i of each row, which the model foretells at token i - 1.
+    /// Whether the loss covers token i of each row, which the model predicts at token i - 1.
     Tokens(Vec<Vec<bool>>),
 }
 
@@ -94,8 +103,8 @@ impl Encoded {
         }
     }
 
-    /// Places of a row's tokens that the loss covers. Nothing foretells a first token, but virtual tokens in front of it.
-    pub(crate) fn foretold(&self, row: usize) -> impl Iterator<Item = usize> {
+    /// Places of a row's tokens that the loss covers. Nothing predicts a first token, but virtual tokens in front of it.
+    pub(crate) fn predicted(&self, row: usize) -> impl Iterator<Item = usize> {
         let trained: &[bool] = match &self.targets {
             Targets::Classes(_) => &[],
             Targets::Tokens(rows) => &rows[row],
@@ -109,17 +118,17 @@ impl Encoded {
             .map(|(place, _)| place)
     }
 
-    /// Answers of one row that the loss covers.
-    pub(crate) fn answers(&self, row: usize) -> u64 {
+    /// Targets of one row: its class, or the tokens that the loss covers.
+    pub(crate) fn targets_of(&self, row: usize) -> u64 {
         match &self.targets {
             Targets::Classes(_) => 1,
-            Targets::Tokens(_) => self.foretold(row).count() as u64,
+            Targets::Tokens(_) => self.predicted(row).count() as u64,
         }
     }
 
-    /// Answers that the loss covers: rows with a class, or tokens that can be foretold.
+    /// Targets of all rows.
     pub(crate) fn label_tokens(&self) -> u64 {
-        (0..self.len()).map(|row| self.answers(row)).sum()
+        (0..self.len()).map(|row| self.targets_of(row)).sum()
     }
 }
 
@@ -130,6 +139,14 @@ pub(crate) struct Source<'a> {
     pub(crate) part: Part,
 }
 
+/// Tokens to which rows are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MaxLength {
+    pub(crate) tokens: usize,
+    /// Whether the model takes more.
+    pub(crate) raisable: bool,
+}
+
 /// Tokenizes rows, cutting them on the right to `max_length` tokens; the tokenizer's own truncation and padding are overridden.
 ///
 /// # Errors
@@ -138,22 +155,21 @@ pub(crate) fn encode(
     setup: &TokenizerSetup,
     source: Source<'_>,
     classes: &Classes,
-    max_length: usize,
+    max_length: MaxLength,
     control: &Control,
 ) -> Result<Encoded> {
     setup.check(source.rows, source.part)?;
     let job = Job {
         setup,
         source,
-        max_length,
+        max_length: max_length.tokens,
+        raisable: max_length.raisable,
         control,
     };
-    match source.rows.first().map(|row| (row.task_type(), row)) {
-        Some((TaskType::CausalLm, row)) if matches!(row.content, Content::Text(_)) => {
-            text::encode(&job)
-        }
-        Some((TaskType::CausalLm, _)) => job.masked(),
-        Some((TaskType::SeqCls, _)) | None => labelled::encode(&job, classes),
+    match source.rows.first().map(|row| &row.content) {
+        Some(Content::Text(_)) => text::encode(&job),
+        Some(Content::Completion { .. } | Content::Chat { .. }) => job.masked(),
+        Some(Content::Labelled { .. }) | None => labelled::encode(&job, classes),
     }
 }
 
@@ -162,6 +178,7 @@ struct Job<'a> {
     setup: &'a TokenizerSetup,
     source: Source<'a>,
     max_length: usize,
+    raisable: bool,
     control: &'a Control,
 }
 
@@ -200,17 +217,7 @@ impl Job<'_> {
     fn masked(&self) -> Result<Encoded> {
         let eos = self.setup.end_token()?;
         let rows = self.each(|row| {
-            let mut masked = match &row.content {
-                Content::Completion { prompt, completion } => {
-                    completion::masked(&self.setup.tokenizer, prompt, completion, eos)
-                }
-                Content::Chat { messages, tools } => {
-                    chat::masked(self.setup, messages, tools.as_ref())
-                }
-                Content::Labelled { .. } | Content::Text(_) => {
-                    Err("is of another kind than the first row".to_owned())
-                }
-            }?;
+            let mut masked = masked(self.setup, row, eos)?;
             let whole = masked.ids.len();
             masked.ids.truncate(self.max_length);
             masked.trained.truncate(self.max_length);
@@ -235,11 +242,44 @@ impl Job<'_> {
     }
 
     fn nothing_left(&self, tokens: usize) -> String {
+        let raise = if self.raisable && tokens > self.max_length {
+            "raise training.max_length, or "
+        } else {
+            ""
+        };
         format!(
-            "none of the first {} of its {tokens} tokens is to be learned; raise training.max_length, or shorten what comes before the answer",
+            "none of the first {} of its {tokens} tokens is to be learned; {raise}shorten what comes before the answer",
             self.max_length.min(tokens)
         )
     }
+}
+
+/// The tokens of a row that is to be continued.
+fn masked(setup: &TokenizerSetup, row: &Row, eos: u32) -> Result<Masked, String> {
+    match &row.content {
+        Content::Completion { prompt, completion } => {
+            completion::masked(setup, prompt, completion, eos)
+        }
+        Content::Chat { messages, extras } => chat::masked(setup, messages, extras),
+        Content::Labelled { .. } | Content::Text(_) => {
+            Err("is of another kind than the first row".to_owned())
+        }
+    }
+}
+
+/// Whether each token has a part in a span, in bytes of the text.
+fn covered(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<bool> {
+    let inside = |(start, end): (usize, usize)| {
+        spans.iter().any(|span| {
+            // Byte-level tokenizers leave white space out of a token's place, so that a lone space has an empty one at its end.
+            if start == end {
+                span.start < end && end <= span.end
+            } else {
+                start < span.end && span.start < end
+            }
+        })
+    };
+    encoding.get_offsets().iter().map(|o| inside(*o)).collect()
 }
 
 /// Tokenizes one text.

@@ -15,7 +15,9 @@ pub(super) fn encode(job: &Job<'_>) -> Result<Encoded> {
     })?;
     let (mut ids, mut lines, mut block) = (Vec::new(), Vec::new(), Vec::new());
     for (line, row) in rows {
-        for id in row.into_iter().chain([eos]) {
+        // One end token each, also where the tokenizer writes it itself.
+        let end = (row.last() != Some(&eos)).then_some(eos);
+        for id in row.into_iter().chain(end) {
             if block.is_empty() {
                 lines.push(line);
             }
@@ -28,9 +30,10 @@ pub(super) fn encode(job: &Job<'_>) -> Result<Encoded> {
     lines.truncate(ids.len());
     if ids.is_empty() || job.max_length < 2 {
         let message = format!(
-            "has only {} tokens, which do not fill one block of {}; lower training.max_length, or add text",
+            "has only {} tokens, which do not fill one block of {}; add text, or set training.max_length to at most {}",
             block.len(),
-            job.max_length
+            job.max_length,
+            block.len().max(2)
         );
         return Err(job.source.part.refuse(message).into());
     }
