@@ -11,7 +11,7 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::{
     Backend,
-    ops::Dropout,
+    backend::Dropout,
     param::{Gradients, Param, ParamId},
 };
 

@@ -1,7 +1,9 @@
 //! What the functions of [`Backend`](super::Backend) take and give.
 
-use candle_core::{Result, Tensor};
-use taper_kernels::Layout;
+use candle_core::{Device, Result, Tensor};
+use taper_kernels::{self as kernels, Layout};
+
+use super::Backend;
 
 /// An operand of a product: a matrix, or the transpose of one.
 #[derive(Clone, Copy, Debug)]
@@ -132,3 +134,115 @@ pub struct Optimized<'a> {
     pub m: &'a Tensor,
     pub v: &'a Tensor,
 }
+
+/// A function of one number, applied to every element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x·Φ(x)`.
+    Gelu,
+    /// GELU by the hyperbolic tangent, as GPT-2 has it.
+    GeluTanh,
+    Relu,
+    Tanh,
+}
+
+/// Dropout at one place of one pass: which elements fall is a pure function of the key, so nothing is stored for the backward.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout(Option<kernels::Dropout>);
+
+impl Dropout {
+    /// Keeps everything, as in evaluation.
+    pub const OFF: Self = Self(None);
+
+    pub fn new(p: f32, key: u64) -> Self {
+        Self((p > 0.0).then_some(kernels::Dropout { p, key }))
+    }
+
+    /// This dropout, or none if `off`: families differ in where they have one.
+    pub fn or_off(self, off: bool) -> Self {
+        if off { Self::OFF } else { self }
+    }
+
+    pub fn is_off(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The form that kernels take.
+    pub fn kernel(self) -> Option<kernels::Dropout> {
+        self.0
+    }
+
+    /// What it leaves of `x`: that itself where it is off.
+    pub(crate) fn of(self, backend: &dyn Backend, x: &Tensor) -> Result<Tensor> {
+        if self.is_off() {
+            Ok(x.clone())
+        } else {
+            backend.dropout(x, self)
+        }
+    }
+
+    /// What it leaves of `x`, in its memory.
+    pub(crate) fn in_place(self, backend: &dyn Backend, x: Tensor) -> Result<Tensor> {
+        if self.is_off() {
+            Ok(x)
+        } else {
+            backend.dropout_in_place(x, self)
+        }
+    }
+}
+
+/// How attention works in one layer of one pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    pub count: usize,
+    /// Heads of keys and values, a divisor of `count`: each serves a group of query heads.
+    pub key_values: usize,
+    pub dim: usize,
+    /// Whether a token sees only itself and those before it.
+    pub causal: bool,
+    /// How many tokens a token sees at most, itself included.
+    pub window: Option<usize>,
+    /// On the probabilities.
+    pub dropout: Dropout,
+}
+
+impl Heads {
+    /// The factor of the scores.
+    pub(crate) fn scale(self) -> f32 {
+        1.0 / (self.dim as f32).sqrt()
+    }
+}
+
+/// Cosines and sines of the angles of each position, both `[positions, head_dim / 2]`, on the device.
+#[derive(Debug)]
+pub struct RopeAngles {
+    pub(crate) cos: Tensor,
+    pub(crate) sin: Tensor,
+    head_dim: usize,
+}
+
+impl RopeAngles {
+    /// The angles of `positions` positions for these frequencies, one a pair of elements.
+    pub fn new(frequencies: &[f64], positions: usize, device: &Device) -> Result<Self> {
+        let angle = |position: usize, frequency: &f64| position as f64 * frequency;
+        let table = |function: fn(f64) -> f64| {
+            let values: Vec<f32> = (0..positions)
+                .flat_map(|position| frequencies.iter().map(move |f| angle(position, f)))
+                .map(|angle| function(angle) as f32)
+                .collect();
+            Tensor::from_vec(values, (positions, frequencies.len()), device)
+        };
+        Ok(Self {
+            cos: table(f64::cos)?,
+            sin: table(f64::sin)?,
+            head_dim: 2 * frequencies.len(),
+        })
+    }
+
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+}
+
+/// Rows of logits over a vocabulary that are in memory at a time.
+pub(crate) const LM_LOSS_CHUNK: usize = 128;

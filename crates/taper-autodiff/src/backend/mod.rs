@@ -17,10 +17,10 @@ use std::{fmt::Debug, sync::Arc};
 use candle_core::{Device, Result, Shape, Tensor};
 use taper_kernels::{AdamW, Layout, TargetLoss, Update};
 
-use crate::ops::{Activation, Dropout, Heads, RopeAngles};
+pub(crate) use arguments::LM_LOSS_CHUNK;
 pub use arguments::{
-    Attended, Columns, LmLoss, Matrix, NormSums, Normalization, Normalized, Normed, Optimized,
-    Weight,
+    Activation, Attended, Columns, Dropout, Heads, LmLoss, Matrix, NormSums, Normalization,
+    Normalized, Normed, Optimized, RopeAngles, Weight,
 };
 pub use counting::{Counting, Peak, Work, outline};
 pub use cpu::Cpu;

@@ -1,17 +1,7 @@
 use candle_core::Result;
 
+use super::Activation;
 use crate::tape::{Tape, Value};
-
-/// A function of one number, applied to every element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x·Φ(x)`.
-    Gelu,
-    /// GELU by the hyperbolic tangent, as GPT-2 has it.
-    GeluTanh,
-    Relu,
-    Tanh,
-}
 
 /// Applies a function to every element; keeps its input.
 /// The result is recomputed where a backward needs it.

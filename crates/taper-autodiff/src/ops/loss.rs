@@ -7,9 +7,6 @@ use crate::{
     tape::{Tape, Value},
 };
 
-/// Rows of logits over a vocabulary that are in memory at a time.
-pub(crate) const LM_LOSS_CHUNK: usize = 128;
-
 /// The cross-entropy of logits `[rows, classes]` with the rows' classes, summed and divided by `mean_over`: the rows of the whole
 /// optimizer step, so that gradients of several batches add up to those of one. Keeps the gradient itself.
 pub fn cross_entropy(

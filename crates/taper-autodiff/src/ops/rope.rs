@@ -1,39 +1,9 @@
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::Result;
 
+use super::RopeAngles;
 use crate::tape::{Tape, Value};
-
-/// Cosines and sines of the angles of each position, both `[positions, head_dim / 2]`, on the device.
-#[derive(Debug)]
-pub struct RopeAngles {
-    pub(crate) cos: Tensor,
-    pub(crate) sin: Tensor,
-    head_dim: usize,
-}
-
-impl RopeAngles {
-    /// The angles of `positions` positions for these frequencies, one a pair of elements.
-    pub fn new(frequencies: &[f64], positions: usize, device: &Device) -> Result<Self> {
-        let angle = |position: usize, frequency: &f64| position as f64 * frequency;
-        let table = |function: fn(f64) -> f64| {
-            let values: Vec<f32> = (0..positions)
-                .flat_map(|position| frequencies.iter().map(move |f| angle(position, f)))
-                .map(|angle| function(angle) as f32)
-                .collect();
-            Tensor::from_vec(values, (positions, frequencies.len()), device)
-        };
-        Ok(Self {
-            cos: table(f64::cos)?,
-            sin: table(f64::sin)?,
-            head_dim: 2 * frequencies.len(),
-        })
-    }
-
-    pub(crate) fn head_dim(&self) -> usize {
-        self.head_dim
-    }
-}
 
 /// Turns every head of `x`, `[tokens, heads·head_dim]`, by the angles of its token's position, in its own memory: nothing else may
 /// hold its tensor.
