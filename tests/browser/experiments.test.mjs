@@ -77,7 +77,11 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await page.getByRole('link', { name: 'Experiments' }).first().click()
     await page.locator(`[data-id="${experiment.id}"]`).getByText('4 of 4 runs ended').waitFor()
     await inspect(page, 'experiments')
-    assert.equal((await page.getByTestId('connection').textContent()).trim(), 'live', 'a page that was left does not end the stream of this one')
+    assert.equal(
+      (await page.getByTestId('connection').textContent()).trim(),
+      'live',
+      'a page that was left does not end the stream of this one',
+    )
     await page.close()
     browser.assertSound()
   })
