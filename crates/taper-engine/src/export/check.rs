@@ -114,7 +114,7 @@ fn says(model: &Model, data: &Prepared) -> Result<Vec<f32>> {
     let (pass, batch) = (
         Pass {
             tape: &tape,
-            noise: None,
+            rng: None,
         },
         Batch::of(encoded, &rows),
     );

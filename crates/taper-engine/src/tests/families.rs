@@ -186,7 +186,7 @@ impl Case {
         let tape = Tape::idle(backend.clone());
         let pass = Pass {
             tape: &tape,
-            noise: None,
+            rng: None,
         };
         let found: Vec<f32> = match self.task {
             TaskType::SeqCls => model
@@ -284,7 +284,7 @@ fn shards_half_precision_and_bare_names_are_read() {
             .all_logits(
                 &Pass {
                     tape: &tape,
-                    noise: None,
+                    rng: None,
                 },
                 &batch,
             )

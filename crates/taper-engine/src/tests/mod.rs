@@ -33,7 +33,7 @@ use crate::{
     Result,
     cache::Cache,
     data::{Batch, Encoded, Targets},
-    models::{Model, Noise, Pass},
+    models::{DropoutRng, Model, Pass},
     prepare::Models,
     random::Stream,
     tape::Tape,
@@ -53,7 +53,7 @@ pub(super) fn gradients_of(
     model: &Model,
     batch: &Batch,
     backend: &Arc<dyn Backend>,
-    noise: Option<Noise>,
+    rng: Option<DropoutRng>,
 ) -> Result<(f64, Named)> {
     let tape = Tape::recording(backend.clone(), None);
     // Only where each sequence has one target are there none for tokens.
@@ -61,7 +61,7 @@ pub(super) fn gradients_of(
         [] => TaskType::SeqCls,
         [..] => TaskType::CausalLm,
     };
-    let pass = Pass { tape: &tape, noise };
+    let pass = Pass { tape: &tape, rng };
     let loss = task(kind)
         .loss(model, &pass, batch, batch.targets.ids.len())?
         .value;

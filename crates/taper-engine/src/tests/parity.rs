@@ -37,7 +37,7 @@ fn logits(model: &Model, backend: &Arc<dyn Backend>) -> Vec<f32> {
         .classify(
             &Pass {
                 tape: &tape,
-                noise: None,
+                rng: None,
             },
             &golden_batch(),
         )

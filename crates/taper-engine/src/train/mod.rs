@@ -21,7 +21,7 @@ use crate::{
     evaluation::Evaluation,
     history::Logged,
     methods::Rates,
-    models::{Model, Noise, Pass},
+    models::{DropoutRng, Model, Pass},
     optim::{AdamW, Change, clip_factor},
     prepare::Prepared,
     tape::Tape,
@@ -250,11 +250,11 @@ impl<'a> TrainingLoop<'a> {
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
         let tape = Tape::recording(self.model.backend.clone(), Some(active.to_vec()));
-        let noise = Some(Noise {
+        let rng = Some(DropoutRng {
             seed: self.run.spec.training.seed,
             pass,
         });
-        let pass = Pass { tape: &tape, noise };
+        let pass = Pass { tape: &tape, rng };
         let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;
