@@ -67,7 +67,10 @@ export class Browser {
 
   /** Asserts that nothing went wrong but what `allowed` names. */
   assertSound(allowed = /^$/) {
-    assert.deepEqual(this.faults.splice(0).filter((fault) => !allowed.test(fault)), [])
+    assert.deepEqual(
+      this.faults.splice(0).filter((fault) => !allowed.test(fault)),
+      [],
+    )
   }
 }
 
@@ -82,7 +85,11 @@ export async function inspect(page, name) {
       await becomes(() => page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0, `${place}: sideways scroll`)
       await page.evaluate(axe)
       const { violations, passes } = await page.evaluate(() => globalThis.axe.run())
-      assert.deepEqual(violations.map((v) => [v.id, v.nodes.map((node) => node.html)]), [], place)
+      assert.deepEqual(
+        violations.map((v) => [v.id, v.nodes.map((node) => node.html)]),
+        [],
+        place,
+      )
       assert.ok(passes.length > 15, `${place}: axe looked at something`)
       await page.screenshot({ path: join(screenshots, `${name}-${colorScheme}-${width}.png`), fullPage: true })
     }

@@ -16,14 +16,19 @@ const experimentPage = (experiment) => `/experiments/${experiment.id}`
 const chip = (page) => page.getByLabel('State', { exact: true }).locator('[data-state]').first()
 const comparison = (page) => page.getByTestId('comparison')
 /** The configurations in the order in which the table shows them. */
-const order = (page) => comparison(page).locator('[data-configuration]').evaluateAll((rows) => rows.map((row) => Number(row.dataset.configuration)))
+const order = (page) =>
+  comparison(page)
+    .locator('[data-configuration]')
+    .evaluateAll((rows) => rows.map((row) => Number(row.dataset.configuration)))
 const scatter = (page) => page.locator('figure', { hasText: 'Quality against cost' })
 /** How many texts of its horizontal axis touch the one before. */
 const touching = (page) =>
-  scatter(page).locator('.tick[text-anchor="middle"]').evaluateAll((texts) => {
-    const boxes = texts.map((text) => text.getBoundingClientRect())
-    return boxes.filter(({ left }, i) => i > 0 && left < boxes[i - 1].right + 4).length
-  })
+  scatter(page)
+    .locator('.tick[text-anchor="middle"]')
+    .evaluateAll((texts) => {
+      const boxes = texts.map((text) => text.getBoundingClientRect())
+      return boxes.filter(({ left }, i) => i > 0 && left < boxes[i - 1].right + 4).length
+    })
 const points = (page) => scatter(page).getByRole('img')
 
 describe('experiments in the browser', { timeout: 600_000 }, () => {
@@ -63,12 +68,20 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await page.getByRole('button', { name: 'Start 4 runs' }).click()
     await page.waitForURL(/\/experiments\/exp-/)
     const experiment = await server.experiment(new URL(page.url()).pathname.split('/').at(-1))
-    assert.deepEqual(experiment.table.map(({ tuning }) => tuning.type), ['full', 'layerwise', 'lora', 'prompt_tuning'])
+    assert.deepEqual(
+      experiment.table.map(({ tuning }) => tuning.type),
+      ['full', 'layerwise', 'lora', 'prompt_tuning'],
+    )
     assert.equal(experiment.training_file, train)
     await chip(page).getByText('succeeded').waitFor({ timeout: 120_000 })
     await page.getByRole('link', { name: 'Experiments' }).first().click()
-    await page.locator(`[data-experiment="${experiment.id}"]`).getByText('4 of 4 runs ended').waitFor()
+    await page.locator(`[data-id="${experiment.id}"]`).getByText('4 of 4 runs ended').waitFor()
     await inspect(page, 'experiments')
+    assert.equal(
+      (await page.getByTestId('connection').textContent()).trim(),
+      'live',
+      'a page that was left does not end the stream of this one',
+    )
     await page.close()
     browser.assertSound()
   })
@@ -81,7 +94,8 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await page.getByRole('radio', { name: 'more.jsonl', checked: true }).waitFor()
     await page.getByRole('radio', { name: 'tiny-bert' }).check()
     await page.getByText('More: methods').click()
-    for (const method of ['full', 'layerwise', 'prompt tuning']) await page.getByRole('checkbox', { name: method }).uncheck()
+    const [, ...others] = (await server.settings()).methods
+    for (const { title } of others) await page.getByRole('checkbox', { name: title }).uncheck()
     await page.getByLabel('Setting to vary').selectOption('training.learning_rate')
     await page.getByLabel('training.learning_rate', { exact: true }).fill('-1, 1e-3')
     await page.getByLabel('Runs of each').fill('2')
@@ -97,7 +111,10 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     const experiment = await server.experiment(new URL(page.url()).pathname.split('/').at(-1))
     assert.deepEqual(experiment.seeds, [1, 2])
     assert.equal(experiment.jobs.length, 4)
-    assert.deepEqual(experiment.table.map(({ training }) => training.learning_rate), [1e-4, 1e-3])
+    assert.deepEqual(
+      experiment.table.map(({ training }) => training.learning_rate),
+      [1e-4, 1e-3],
+    )
     await page.close()
     rmSync(folder, { recursive: true })
     browser.assertSound(/400 \(Bad Request\)/)
@@ -106,7 +123,10 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
   test('the view draws all curves live and ends with the table of the API', async () => {
     const experiment = await compare({ suffix: 'view', seeds: [1, 2], training: { ...short, max_steps: 400 } })
     const page = await browser.open(experimentPage(experiment))
-    await page.getByTestId('state-line').getByText(/of 8 runs ended/).waitFor()
+    await page
+      .getByTestId('state-line')
+      .getByText(/of 8 runs ended/)
+      .waitFor()
     await page.getByTestId('connection').getByText('live').waitFor()
     await page.locator('figure', { hasText: 'Training loss' }).first().waitFor()
     await page.reload()
@@ -115,10 +135,13 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
 
     const { table, best, recommendation } = await server.experiment(experiment.id)
     assert.equal((await page.getByTestId('recommendation').textContent()).trim(), recommendation)
-    const shown = await comparison(page).locator('[data-configuration]').evaluateAll((rows) => rows.map((row) => [Number(row.dataset.configuration), row.textContent]))
+    const shown = await comparison(page)
+      .locator('[data-configuration]')
+      .evaluateAll((rows) => rows.map((row) => [Number(row.dataset.configuration), row.textContent]))
     for (const [configuration, text] of shown) {
       const row = table.find((row) => row.configuration === configuration)
-      for (const told of [row.label, row.metric.toFixed(3), `± ${row.metric_std.toFixed(3)}, 2 seeds`]) assert.ok(text.includes(told), `${text} tells ${told}`)
+      for (const told of [row.label, row.metric.toFixed(3), `± ${row.metric_std.toFixed(3)}, 2 seeds`])
+        assert.ok(text.includes(told), `${text} tells ${told}`)
     }
     assert.equal(await comparison(page).locator('.best').getAttribute('data-configuration'), String(best))
     for (const title of ['Validation accuracy', 'Validation loss', 'Training loss']) {
@@ -142,10 +165,16 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await page.getByTestId('connection').getByText('finished').waitFor()
     const by = (value) => table.toSorted((a, b) => value(a) - value(b)).map(({ configuration }) => configuration)
     await comparison(page).getByRole('button', { name: 'Trained' }).click()
-    await becomes(() => order(page), by((row) => row.trainable_parameters))
+    await becomes(
+      () => order(page),
+      by((row) => row.trainable_parameters),
+    )
     await comparison(page).getByRole('button', { name: 'Time' }).focus()
     await page.keyboard.press('Enter')
-    await becomes(() => order(page), by((row) => row.train_seconds))
+    await becomes(
+      () => order(page),
+      by((row) => row.train_seconds),
+    )
     await page.keyboard.press('Enter')
     await becomes(() => order(page), by((row) => row.train_seconds).reverse())
     assert.equal(await comparison(page).locator('th[aria-sort]').getAttribute('aria-sort'), 'descending')
@@ -163,10 +192,18 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     await becomes(columns, 1 + 4)
 
     const wide = page.viewportSize()
-    for (const [cost, told] of [['Time', 'training time'], ['Memory', 'peak memory'], ['Parameters', 'trained parameters']]) {
+    for (const [cost, told] of [
+      ['Time', 'training time'],
+      ['Memory', 'peak memory'],
+      ['Parameters', 'trained parameters'],
+    ]) {
       await page.getByLabel(cost, { exact: true }).check({ force: true })
       const names = await points(page).evaluateAll((points) => points.map((point) => point.getAttribute('aria-label')))
-      for (const { label } of table) assert.ok(names.some((name) => name.startsWith(`${label}: Validation accuracy`) && name.includes(told)), `${label} in ${names}`)
+      for (const { label } of table)
+        assert.ok(
+          names.some((name) => name.startsWith(`${label}: Validation accuracy`) && name.includes(told)),
+          `${label} in ${names}`,
+        )
       await page.setViewportSize({ width: 390, height: 844 })
       // The plot follows the new width some frames later.
       await page.waitForTimeout(250)
@@ -208,7 +245,12 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
   })
 
   test('a run that waits at its rung is offered no way on of its own', async () => {
-    const experiment = await compare({ suffix: 'rung', methods: [{ type: 'lora' }], grid: { 'tuning.r': [4, 8] }, strategy: { type: 'asha', reduction: 2 } })
+    const experiment = await compare({
+      suffix: 'rung',
+      methods: [{ type: 'lora' }],
+      grid: { 'tuning.r': [4, 8] },
+      strategy: { type: 'asha', reduction: 2 },
+    })
     const [first, second] = experiment.jobs
     // So it never comes to the rung.
     await server.call('POST', `/v1/fine_tuning/jobs/${second}/pause`)
@@ -234,7 +276,10 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
     })
     const { table } = await server.untilExperiment(experiment.id, ({ status }) => status === 'succeeded', 120)
     const failed = table.filter(({ status }) => status === 'failed')
-    assert.deepEqual(failed.map(({ training }) => training.learning_rate), [10, 10])
+    assert.deepEqual(
+      failed.map(({ training }) => training.learning_rate),
+      [10, 10],
+    )
     const page = await browser.open(experimentPage(experiment))
     const row = comparison(page).locator(`[data-configuration="${failed[0].configuration}"]`)
     await row.getByText(failed[0].error.message).waitFor()
@@ -245,7 +290,8 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
   })
 
   test('any jobs are compared by hand, by an address that can be kept', async () => {
-    const submit = (suffix, tuning) => server.submit({ model: 'tiny-bert', training_file: train, validation_file: valid, suffix, tuning, training: short })
+    const submit = (suffix, tuning) =>
+      server.submit({ model: 'tiny-bert', training_file: train, validation_file: valid, suffix, tuning, training: short })
     const one = await submit('one', { type: 'lora', r: 4 })
     const two = await submit('two', { type: 'lora', r: 8 })
     const page = await browser.open('/')
@@ -268,11 +314,17 @@ describe('experiments in the browser', { timeout: 600_000 }, () => {
   })
 
   test("a job's page shows its warnings and the experiment that it belongs to", async () => {
-    const uneven = rows(400, 4).split('\n').filter((line, i) => line.includes('positive') || i % 20 === 0).join('\n')
+    const uneven = rows(400, 4)
+      .split('\n')
+      .filter((line, i) => line.includes('positive') || i % 20 === 0)
+      .join('\n')
     const file = await server.upload(uneven, 'uneven.jsonl')
     const experiment = await compare({ training_file: file, methods: [{ type: 'lora' }], grid: { 'tuning.r': [4, 8] } })
     const job = await server.until(experiment.jobs[0], ({ status }) => status === 'succeeded')
-    assert.ok(job.warnings.some(({ code }) => code === 'label_imbalance'), JSON.stringify(job.warnings))
+    assert.ok(
+      job.warnings.some(({ code }) => code === 'label_imbalance'),
+      JSON.stringify(job.warnings),
+    )
     const page = await browser.open(`/jobs/${job.id}`)
     for (const { message } of job.warnings) await page.getByLabel('Warnings').getByText(message).waitFor()
     await inspect(page, 'job-warnings')

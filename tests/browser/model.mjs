@@ -76,8 +76,14 @@ function tensors() {
   return [...list, ...linear('pooler.dense', hidden, hidden)]
 }
 
-const linear = (name, outputs, inputs) => [[`${name}.weight`, [outputs, inputs]], [`${name}.bias`, [outputs]]]
-const norm = (name) => [[`${name}.weight`, [hidden]], [`${name}.bias`, [hidden]]]
+const linear = (name, outputs, inputs) => [
+  [`${name}.weight`, [outputs, inputs]],
+  [`${name}.bias`, [outputs]],
+]
+const norm = (name) => [
+  [`${name}.weight`, [hidden]],
+  [`${name}.bias`, [hidden]],
+]
 
 /** A header of 8 bytes length and JSON, then the numbers. */
 function safetensors(list) {

@@ -14,7 +14,7 @@ const short = { max_steps: 400, logging_steps: 10, eval_steps: 50, save_steps: 2
 
 const jobPage = (job) => `/jobs/${job.id}`
 const chip = (page) => page.locator('main [data-state]').first()
-const row = (page, job) => page.locator(`[data-job="${job.id}"]`)
+const row = (page, job) => page.locator(`[data-id="${job.id}"]`)
 const stepOf = (job) => job.metrics.step ?? 0
 
 /** Waits until a page's figure has passed a value. */
@@ -69,7 +69,9 @@ describe('the browser page', { timeout: 600_000 }, () => {
     const job = await server.submit({ model: 'tiny-bert', training_file: file, suffix: 'first', training: short })
     await row(page, job).getByText('tiny-bert · first').waitFor()
     await row(page, job).getByText('succeeded').waitFor()
-    await row(page, job).getByRole('img', { name: /Training loss from/ }).waitFor()
+    await row(page, job)
+      .getByRole('img', { name: /Training loss from/ })
+      .waitFor()
     await page.close()
     browser.assertSound()
   })
@@ -155,10 +157,38 @@ describe('the browser page', { timeout: 600_000 }, () => {
     assert.equal(config.peft_type, 'LORA')
     const button = page.getByRole('link', { name: 'Download adapter.zip' })
     const [zip] = await Promise.all([page.waitForEvent('download'), button.click()])
-    assert.equal(readFileSync(await zip.path()).subarray(0, 2).toString(), 'PK')
+    assert.equal(
+      readFileSync(await zip.path())
+        .subarray(0, 2)
+        .toString(),
+      'PK',
+    )
     await inspect(page, 'job')
     assert.equal(await assertWholeCurve(page, job), 400)
     await page.close()
+    browser.assertSound()
+  })
+
+  test('what a job has made is called what its method makes, everywhere on its page', async () => {
+    const { methods } = await server.settings()
+    const trained = { ...short, max_steps: 20, eval_steps: 20 }
+    const submit = ({ name }) => server.submit({ model: 'tiny-bert', training_file: file, tuning: { type: name }, training: trained })
+    const jobs = await Promise.all(methods.map(submit))
+    assert.ok(new Set(methods.map(({ result }) => result)).size === 2, 'some methods make adapters, others whole models')
+    for (const [i, { title, result }] of methods.entries()) {
+      await server.until(jobs[i].id, ({ status }) => status === 'succeeded')
+      const page = await browser.open(jobPage(jobs[i]))
+      const button = page.getByRole('link', { name: `Download ${result}.zip` })
+      const [zip] = await Promise.all([page.waitForEvent('download'), button.click()])
+      const content = readFileSync(await zip.path(), 'latin1')
+      assert.equal(content.includes('adapter_config.json'), result === 'adapter', title)
+      await page.getByTestId('artifacts').getByRole('link').first().waitFor()
+      const text = await page.locator('main').innerText()
+      assert.ok(text.includes(title), `the page calls the method ${title}`)
+      if (result === 'model') assert.doesNotMatch(text, /adapter/i, title)
+      if (result === 'model') await inspect(page, 'job-model')
+      await page.close()
+    }
     browser.assertSound()
   })
 
@@ -213,7 +243,10 @@ describe('the browser page', { timeout: 600_000 }, () => {
     await server.until(job.id, (job) => job.status === 'queued')
     const page = await browser.open(jobPage(job))
     await chip(page).getByText('queued').waitFor()
-    await page.getByTestId('state-line').getByText(/^position 1 in the queue, starts in about/).waitFor()
+    await page
+      .getByTestId('state-line')
+      .getByText(/^position 1 in the queue, starts in about/)
+      .waitFor()
     await inspect(page, 'queued')
     writeFileSync(join(server.models, 'fragile', 'model.safetensors'), 'no longer a model')
     await server.cancel(busy.id)
@@ -242,19 +275,27 @@ describe('the browser page', { timeout: 600_000 }, () => {
 
   test('the list of all jobs is sound at every width', async () => {
     const page = await browser.open('/')
-    await page.locator('[data-job]').nth(5).waitFor()
+    await page.locator('[data-id]').nth(5).waitFor()
     await inspect(page, 'jobs')
     await page.close()
     browser.assertSound()
   })
 
   test('after the server was killed the page goes on without a reload, and the curve has no zig-zag', async () => {
-    const job = await server.submit({ model: 'tiny-bert', training_file: file, suffix: 'crash', training: { ...endless, save_steps: 1_000_000 } })
+    const job = await server.submit({
+      model: 'tiny-bert',
+      training_file: file,
+      suffix: 'crash',
+      training: { ...endless, save_steps: 1_000_000 },
+    })
     const page = await browser.open(jobPage(job))
     // Far enough for the second attempt to be behind the first when it is looked at.
     await passes(() => shownStep(page), 10_000, 60)
     await server.kill('SIGKILL')
-    await page.getByTestId('connection').getByText(/reconnecting, last data/).waitFor()
+    await page
+      .getByTestId('connection')
+      .getByText(/reconnecting, last data/)
+      .waitFor()
     await server.start()
     await page.getByTestId('connection').getByText('live').waitFor()
     await server.until(job.id, (job) => job.attempt === 2 && job.status === 'running')

@@ -77,6 +77,9 @@ export class Server {
   job = (id) => this.call('GET', `/v1/fine_tuning/jobs/${id}`)
   cancel = (id) => this.call('POST', `/v1/fine_tuning/jobs/${id}/cancel`)
 
+  /** Methods, settings and tasks. */
+  settings = () => this.call('GET', '/v1/fine_tuning/settings')
+
   /** The values of a figure by step. */
   async curve(id, name) {
     const { data } = await this.call('GET', `/v1/fine_tuning/jobs/${id}/metrics?names=${name}&points=10000`)

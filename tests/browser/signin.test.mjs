@@ -11,7 +11,7 @@ const endless = { max_steps: 1_000_000, logging_steps: 50, eval_steps: 500, save
 /** What Chromium says of a refusal. */
 const refused = /401 \(Unauthorized\)/
 
-const row = (page, job) => page.locator(`[data-job="${job.id}"]`)
+const row = (page, job) => page.locator(`[data-id="${job.id}"]`)
 const heading = (page, name) => page.getByRole('heading', { name })
 const changes = /Cancel job|Pause/
 const idOf = (key) => key.split('-')[1]
@@ -117,10 +117,14 @@ describe('a page of a server with keys', { timeout: 300_000 }, () => {
     await row(page, job).waitFor()
     let answer
     const answered = new Promise((resolve) => (answer = resolve))
-    await page.route('**/v1/session', async (route) => {
-      await answered
-      await route.fulfill({ status: 503 })
-    }, { times: 1 })
+    await page.route(
+      '**/v1/session',
+      async (route) => {
+        await answered
+        await route.fulfill({ status: 503 })
+      },
+      { times: 1 },
+    )
     await page.goto(`${server.base}/jobs/${job.id}`)
     await page.getByTestId('state-line').getByText('tok/s').waitFor()
     assert.equal(await page.getByRole('button', { name: changes }).count(), 0)

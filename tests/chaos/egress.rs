@@ -1,6 +1,7 @@
 //! P9: a server calls nobody and starts nothing, from the first upload to the last download.
 
 use anyhow::{Result, ensure};
+use reqwest::Method;
 use serde_json::json;
 use taper_tests::{
     model::jsonl,
@@ -30,8 +31,12 @@ pub(crate) async fn calls_nobody(_: Size) -> Result<Passed> {
     client.events(&job).await?;
     let path = format!("/v1/fine_tuning/jobs/{job}/adapter.zip");
     ensure!(!client.bytes(&path).await?.is_empty(), "no adapter");
-    for page in ["/", "/docs/", "/openapi.json", "/metrics"] {
-        client.bytes(page).await?;
+    let page = client
+        .request(Method::GET, "/")
+        .header("accept", "text/html");
+    page.send().await?.error_for_status()?;
+    for path in ["/docs/", "/openapi.json", "/metrics"] {
+        client.bytes(path).await?;
     }
     let ended = server.terminate().await?;
     ensure!(ended.success(), "the server did not end well: {ended}");

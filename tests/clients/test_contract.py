@@ -96,6 +96,17 @@ def test_every_field_of_openai_s_body(client, upload):
     assert caught.value.param == "method.type"
 
 
+def test_a_method_as_it_was_answered(client, upload):
+    """The client writes fields that are not set as null."""
+    job = create(client, upload(tiny_bert.reviews(8)), training=QUICK)
+    again = client.fine_tuning.jobs.create(
+        model=MODEL, training_file=job.training_file, method=job.method.model_dump(), extra_body={"training": QUICK}
+    )
+    assert again.method == job.method
+    for job in [job, again]:
+        wait(client, job)
+
+
 def test_jobs_are_found_by_their_metadata(client, upload):
     file = upload(tiny_bert.reviews(8))
     red = create(client, file, training=QUICK, metadata={"colour": "red", "n": "1"})

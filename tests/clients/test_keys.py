@@ -35,6 +35,24 @@ def test_without_a_key_nothing_is_answered(closed):
         assert caught.value.code == "invalid_api_key" and caught.value.request_id.startswith("req_")
 
 
+def test_azure_s_client(closed):
+    server, keys = closed
+    for key, lets_in in [(keys["films"], True), ("unused", False)]:
+        with openai.AzureOpenAI(base_url=f"{server.url}/v1", api_key=key, api_version="2024-10-21") as client:
+            if lets_in:
+                assert client.fine_tuning.jobs.list(limit=1).object == "list"
+            else:
+                with pytest.raises(openai.AuthenticationError):
+                    client.fine_tuning.jobs.list()
+
+
+def test_a_base_url_without_v1(closed):
+    server, keys = closed
+    with openai.OpenAI(base_url=server.url, api_key=keys["films"]) as client, pytest.raises(openai.NotFoundError) as caught:
+        client.fine_tuning.jobs.list()
+    assert "did you mean /v1/fine_tuning/jobs?" in caught.value.message
+
+
 def test_a_project_is_its_own(closed):
     server, keys = closed
     with connect(server.url, keys["films"]) as films, connect(server.url, keys["books"]) as books:

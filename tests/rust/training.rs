@@ -18,7 +18,7 @@ use crate::{
     server::Folders,
 };
 
-/// The unpacked `adapter.zip` of a job, each file checked against the list of artifacts.
+/// The unpacked `adapter.zip` or `model.zip` of a job, each file checked against the list of artifacts.
 async fn download(
     client: &crate::client::Client,
     job: &str,
@@ -28,7 +28,7 @@ async fn download(
         .get(&format!("/v1/fine_tuning/jobs/{job}/artifacts"))
         .await?;
     let zipped = client
-        .bytes(&format!("/v1/fine_tuning/jobs/{job}/adapter.zip"))
+        .bytes(&format!("/v1/fine_tuning/jobs/{job}/{prefix}.zip"))
         .await?;
     let mut archive = ZipArchive::new(Cursor::new(zipped))?;
     let mut files = Vec::new();
@@ -112,6 +112,14 @@ async fn lora_from_jsonl_to_an_adapter() -> Result<()> {
     );
     find(&files, "tokenizer.json")?;
     find(&files, "README.md")?;
+
+    let path = format!("/v1/fine_tuning/jobs/{id}/model.zip");
+    let refused = client.request(Method::GET, &path).send().await?;
+    assert_eq!(refused.status(), 400);
+    let error = &refused.json::<Value>().await?["error"];
+    assert_eq!(error["code"], "invalid_state");
+    let message = error["message"].as_str().context("no message")?;
+    assert!(message.contains("adapter.zip"), "{message}");
     Ok(())
 }
 
@@ -148,6 +156,13 @@ async fn full_from_csv_to_a_model_that_can_be_tuned_again() -> Result<()> {
     assert_eq!(weights.tensor("classifier.weight")?.shape(), [2, 32]);
     let config: Value = serde_json::from_slice(find(&files, "config.json")?)?;
     assert_eq!(config["id2label"], json!({"0": "bad", "1": "good"}));
+
+    let path = |name: &str| format!("/v1/fine_tuning/jobs/{id}/{name}.zip");
+    // Clients that know only the older name get the model by it, too.
+    assert_eq!(
+        client.bytes(&path("adapter")).await?,
+        client.bytes(&path("model")).await?
+    );
 
     let again = folders.models().join("again");
     std::fs::create_dir(&again)?;

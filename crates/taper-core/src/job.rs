@@ -413,6 +413,22 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_openai_are_called_so() {
+        let body = json!({"n_epochs": 60, "batch_size": 300});
+        let found = findings(with(json!({"hyperparameters": body})));
+        let messages: Vec<_> = found.iter().map(|(_, message)| message.as_str()).collect();
+        let expected = [
+            "'hyperparameters.n_epochs' must be a whole number from 1 to 50, not 60; that bound is OpenAI's, \
+             'training.num_train_epochs' has none such",
+            "'hyperparameters.batch_size' must be a whole number from 1 to 256, not 300; that bound is OpenAI's, \
+             'training.per_device_train_batch_size' has none such",
+        ];
+        assert_eq!(messages, expected);
+        let low = findings(with(json!({"hyperparameters": {"n_epochs": 0}})));
+        assert!(low[0].1.ends_with("not 0"), "{}", low[0].1);
+    }
+
+    #[test]
     fn every_finding_names_its_field() {
         let got = findings(json!({
             "training_file": 3, "trainning": {}, "suffix": "a/b",
@@ -476,10 +492,15 @@ mod tests {
             findings(with(json!({"tuning": {"type": "dora"}})))[0].0,
             "tuning.type"
         );
-        assert_eq!(
-            findings(with(json!({"method": {"type": "dpo"}})))[0].0,
-            "method.type"
-        );
+        for method in ["dpo", "reinforcement"] {
+            let inner = json!({"hyperparameters": {"beta": 0.1}});
+            let found = findings(with(json!({"method": {"type": method, method: inner}})));
+            assert_eq!((found.len(), found[0].0.as_str()), (1, "method.type"));
+            let message = format!(
+                "'method.type' \"{method}\" is not supported yet; possible are supervised, lora"
+            );
+            assert!(found[0].1.starts_with(&message), "{}", found[0].1);
+        }
         assert_eq!(
             findings(with(json!({"training": {"bf16": true}})))[0].0,
             "training.bf16"

@@ -24,8 +24,10 @@ impl Hyperparameters {
             .map(|(k, v)| (k.clone(), if v == "auto" { Value::Null } else { v.clone() }))
             .collect();
         let mut fields = Fields::new(path, &given);
-        self.n_epochs = fields.integer("n_epochs", 1..=50).or(self.n_epochs);
-        self.batch_size = fields.integer("batch_size", 1..=256).or(self.batch_size);
+        let own = ("n_epochs", "training.num_train_epochs");
+        self.n_epochs = bounded(&mut fields, &given, own, 50).or(self.n_epochs);
+        let own = ("batch_size", "training.per_device_train_batch_size");
+        self.batch_size = bounded(&mut fields, &given, own, 256).or(self.batch_size);
         let multiplier = fields.number("learning_rate_multiplier", "greater than 0", |x| {
             x > 0.0 && x <= 1e4
         });
@@ -43,6 +45,26 @@ impl Hyperparameters {
     }
 }
 
+/// Reads a number from 1 to OpenAI's bound, which taper's own name of the same setting does not have.
+fn bounded(
+    fields: &mut Fields<'_>,
+    given: &Map<String, Value>,
+    (name, own): (&'static str, &str),
+    most: i64,
+) -> Option<i64> {
+    let number = fields.integer(name, 1..=most);
+    let above = given.get(name).and_then(Value::as_f64) > Some(most as f64);
+    if let Some(error) = fields.errors.last_mut()
+        && above
+    {
+        error.message += &format!("; that bound is OpenAI's, '{own}' has none such");
+    }
+    number
+}
+
+/// Methods of OpenAI's that look at more than the rows of a file.
+const NOT_YET: [&str; 2] = ["dpo", "reinforcement"];
+
 /// OpenAI's `method`, where `supervised` leaves the tuning to `tuning`, and a tuning method of ours may stand under its own name.
 pub(crate) fn method(
     object: &Map<String, Value>,
@@ -50,6 +72,20 @@ pub(crate) fn method(
     errors: &mut Vec<FieldError>,
 ) -> Option<Tuning> {
     let mut fields = Fields::new("method", object);
+    if let Some(name) = NOT_YET
+        .into_iter()
+        .find(|name| object.get("type").is_some_and(|kind| kind == name))
+    {
+        let possible = ["supervised"]
+            .into_iter()
+            .chain(Method::NAMES)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let message =
+            format!("'method.type' \"{name}\" is not supported yet; possible are {possible}");
+        errors.push(FieldError::invalid("method.type", message));
+        return None;
+    }
     let words = ["supervised"].into_iter().chain(Method::NAMES);
     let words: Vec<_> = words.map(|name| (name, name)).collect();
     let kind = fields.choice("type", &words);

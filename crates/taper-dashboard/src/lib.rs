@@ -1,4 +1,8 @@
 //! The browser page: a Svelte app in `web/`, built by the build script and embedded here. It knows the API and nothing of the crates behind it.
+//!
+//! Start reading at `web/src/App.svelte`, the table of views. `client.ts` is the one door to the API, typed by its description; `live/` loads
+//! what a view shows and follows its events; `parts/` is what views share; `settings.svelte.ts` has what the server says of methods and
+//! settings, so that no name of a method stands in the page.
 
 use std::fmt::Write;
 
@@ -20,6 +24,18 @@ pub fn router() -> Router {
     Router::new()
         .route("/assets/{*path}", get(asset))
         .fallback(get(index))
+}
+
+/// Tells whether a path is that of a file of the page.
+pub fn is_file(path: &str) -> bool {
+    path.starts_with("/assets/")
+}
+
+/// Tells whether a path is that of one of the page's views, as `web/src/router.svelte.ts` has them.
+pub fn is_view(path: &str) -> bool {
+    matches!(path, "/" | "/experiments" | "/compare")
+        || path.starts_with("/jobs/")
+        || path.starts_with("/experiments/")
 }
 
 /// A file's name holds a hash of its content, so a browser may keep it for ever.

@@ -3,6 +3,7 @@
 //! The crate owns everything between a [`taper_core::RunSpec`] and a folder of artifacts. It is plain blocking code and knows no
 //! HTTP, no database and no async runtime. Start with `train`, then `methods`, then `models`.
 
+mod adapter;
 mod atomic_folder;
 mod cache;
 mod checkpoint;
@@ -16,15 +17,18 @@ mod export;
 mod families;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod history;
 mod methods;
 mod model_folder;
 mod models;
 mod optim;
-mod param;
+mod parameters;
 mod prepare;
 mod random;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod text_file;
 mod train;
 
 use taper_autodiff::{ops, tape};

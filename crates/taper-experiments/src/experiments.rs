@@ -7,18 +7,17 @@ use std::{
 
 use taper_core::{
     Action, Comparison, Experiment, ExperimentRequest, JobSpec, JobState, Project, Reason,
-    RequestedAction,
-    experiment::{ExperimentProgress, seconds_left},
+    RequestedAction, Run,
+    experiment::{ExperimentProgress, overall, seconds_left},
 };
 use taper_scheduler::{Scheduler, SchedulerError};
-use taper_store::{ExperimentRecord, Job, NewExperiment, Once, Page, Scope, Store};
+use taper_store::{ExperimentRecord, Job, NewExperiment, Once, Page, Scope, Store, StoreError};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use crate::{
     ExperimentError,
     intervals::{KnownIntervals, Wait},
     rung_scheduler::RungScheduler,
-    standing::Standing,
 };
 
 /// How long a request waits for intervals that are being made.
@@ -167,7 +166,7 @@ impl Experiments {
     /// Lists experiments, newest first; for intervals that are being made it waits up to 2 s altogether.
     ///
     /// # Errors
-    /// [`taper_store::StoreError::UnknownCursor`] when `after` names no experiment.
+    /// [`StoreError::UnknownCursor`] when `after` names no experiment.
     pub async fn list(
         &self,
         scope: &Scope,
@@ -288,6 +287,35 @@ impl Experiments {
     async fn standing(&self, scope: &Scope, id: &str) -> Result<Standing, ExperimentError> {
         let record = self.record(scope, id).await?;
         Ok(Standing::of(&self.store, record).await?)
+    }
+}
+
+/// An experiment without what its runs have come to: all that an action looks at.
+struct Standing {
+    record: ExperimentRecord,
+    jobs: Vec<Job>,
+    runs: Vec<Run>,
+    state: JobState,
+}
+
+impl Standing {
+    async fn of(store: &Store, record: ExperimentRecord) -> Result<Self, StoreError> {
+        let jobs = store.experiment_jobs(&record).await?;
+        let runs: Vec<_> = jobs.iter().filter_map(Job::run).collect();
+        Ok(Self {
+            state: overall(runs.iter(), record.paused),
+            record,
+            jobs,
+            runs,
+        })
+    }
+
+    fn refused(self, action: Action) -> ExperimentError {
+        ExperimentError::WrongState {
+            id: self.record.id,
+            state: self.state,
+            action,
+        }
     }
 }
 

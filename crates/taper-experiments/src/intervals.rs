@@ -211,7 +211,10 @@ impl KnownIntervals {
                 .store
                 .artifact(&job, RunSpec::VALIDATION_ROWS)
                 .await?;
-            tables.extend(found.map(|(_, path)| (job.id, path)));
+            if let Some(artifact) = found {
+                let path = self.0.store.local(&artifact.key(&job)).await?;
+                tables.insert(job.id, path);
+            }
         }
         Ok(tables)
     }

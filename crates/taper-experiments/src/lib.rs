@@ -8,7 +8,6 @@ mod error;
 mod experiments;
 mod intervals;
 mod rung_scheduler;
-mod standing;
 
 pub use error::ExperimentError;
 pub use experiments::{ExperimentView, Experiments};

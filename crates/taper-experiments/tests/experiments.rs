@@ -299,7 +299,7 @@ fn gate() -> (mpsc::Sender<()>, impl Fn()) {
 }
 
 #[tokio::test]
-async fn a_resume_lets_a_run_stay_that_has_not_heard_of_the_pause() {
+async fn a_resume_lets_a_run_stay_that_has_not_followed_the_pause() {
     let (key, wait) = gate();
     let bench = Bench::start(Script::new(move |_, _, control| {
         // A step that takes long.

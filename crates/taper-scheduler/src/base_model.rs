@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use taper_core::{ErrorCode, FieldError, StartFrom, StartWeights};
-use taper_store::{Scope, Store, StoreError, TunedFrom};
+use taper_store::{ObjectKey, Scope, Store, StoreError, TunedFrom};
 
 use crate::model_folders::ModelFolders;
 
@@ -36,8 +36,8 @@ impl BaseModels {
         let Some(tuned) = self.store.tuned(scope, name).await? else {
             return Ok(Err(FieldError::model_not_found(name)));
         };
-        let start_from = self.start_from(name, &tuned);
-        let found = match (&start_from, self.whole_model(&tuned)) {
+        let start_from = self.start_from(name, &tuned).await?;
+        let found = match (&start_from, self.whole_model(&tuned).await?) {
             (None, Some(dir)) => Some(dir),
             _ => self.find_whole(scope, &tuned.job.spec.model).await?,
         };
@@ -57,7 +57,7 @@ impl BaseModels {
             let Some(tuned) = self.store.tuned(scope, &name).await? else {
                 return Ok(None);
             };
-            if let Some(dir) = self.whole_model(&tuned) {
+            if let Some(dir) = self.whole_model(&tuned).await? {
                 return Ok(Some(dir));
             }
             name = tuned.job.spec.model;
@@ -65,28 +65,36 @@ impl BaseModels {
     }
 
     /// The folder of a result that stands by itself.
-    fn whole_model(&self, tuned: &TunedFrom) -> Option<PathBuf> {
-        let is_whole = tuned.checkpoint.is_none() && !tuned.job.spec.tuning.method.is_adapter();
-        is_whole.then(|| self.store.run_dir(&tuned.job.id).join("output/model"))
+    async fn whole_model(&self, tuned: &TunedFrom) -> Result<Option<PathBuf>, StoreError> {
+        if tuned.checkpoint.is_some() || tuned.job.spec.tuning.method.is_adapter() {
+            return Ok(None);
+        }
+        let model = ObjectKey::artifact(&tuned.job.id, "model");
+        Ok(Some(self.store.local(&model).await?))
     }
 
     /// What has to be put on top of the base to have the model again; `None` = it stands by itself.
-    fn start_from(&self, name: &str, tuned: &TunedFrom) -> Option<StartFrom> {
+    async fn start_from(
+        &self,
+        name: &str,
+        tuned: &TunedFrom,
+    ) -> Result<Option<StartFrom>, StoreError> {
         let job = &tuned.job;
         let weights = match &tuned.checkpoint {
-            Some(checkpoint) => StartWeights::Checkpoint(checkpoint.dir.clone()),
+            Some(checkpoint) => StartWeights::Checkpoint(self.store.local(&checkpoint.key).await?),
             None if job.spec.tuning.method.is_adapter() => {
-                StartWeights::Adapter(self.store.run_dir(&job.id).join("output/adapter"))
+                let adapter = ObjectKey::artifact(&job.id, "adapter");
+                StartWeights::Adapter(self.store.local(&adapter).await?)
             }
-            None => return None,
+            None => return Ok(None),
         };
         let classes = job.plan.as_ref().map(|plan| plan.classes.clone());
-        Some(StartFrom {
+        Ok(Some(StartFrom {
             model: name.to_owned(),
             method: job.spec.tuning.method.clone(),
             classes: classes.unwrap_or_default(),
             weights,
-        })
+        }))
     }
 }
 

@@ -1,7 +1,10 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use taper_core::{CheckpointRefused, Control, ErrorCode, JobError, RunSpec, Trainer};
-use taper_store::{Checkpoint, Job, Store};
+use taper_store::{Job, Store};
 
 use crate::attempt_error::AttemptError;
 
@@ -27,7 +30,8 @@ impl ResumePoints {
         let known = self.store.checkpoints(job, None, ALL).await?;
         let mut refused = Vec::new();
         for checkpoint in known.data {
-            match self.verify(run, &checkpoint, control).await? {
+            let dir = self.store.local(&checkpoint.key).await?;
+            match self.verify(run, &dir, control).await? {
                 Err(CheckpointRefused::Damaged(reason)) => refused.push((checkpoint, reason)),
                 Err(CheckpointRefused::Unusable(reason)) => {
                     return Err(unusable(checkpoint.step, &reason).into());
@@ -37,7 +41,7 @@ impl ResumePoints {
                         let told = self.store.refuse_checkpoints(&job.id, job.attempt, refused);
                         told.await?;
                     }
-                    return Ok(Some(checkpoint.dir));
+                    return Ok(Some(dir));
                 }
             }
         }
@@ -50,10 +54,10 @@ impl ResumePoints {
     async fn verify(
         &self,
         run: &RunSpec,
-        checkpoint: &Checkpoint,
+        dir: &Path,
         control: &Control,
     ) -> Result<Result<(), CheckpointRefused>, AttemptError> {
-        let (trainer, run, dir) = (self.trainer.clone(), run.clone(), checkpoint.dir.clone());
+        let (trainer, run, dir) = (self.trainer.clone(), run.clone(), dir.to_owned());
         let at_work = control.clone();
         let verifying =
             tokio::task::spawn_blocking(move || trainer.verify(&run, &dir, &at_work)).await;

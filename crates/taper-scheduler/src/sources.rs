@@ -111,7 +111,7 @@ impl Sources {
             return Ok(None);
         }
         Ok(Some(DataFile {
-            path: self.store.file_path(&file.id),
+            path: self.store.local(&file.key()).await?,
             id: file.id,
             filename: file.filename,
             sha256: file.sha256,

@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::Webhooks;
+use crate::webhooks::Webhooks;
 
 /// What the server must know of its surroundings.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl ServerConfig {
     }
 
     /// Tells whether a client shows the token.
-    pub(crate) fn takes(&self, shown: &str) -> bool {
+    pub(crate) fn is_token(&self, shown: &str) -> bool {
         self.token
             .as_ref()
             .is_some_and(|token| token.matches(shown))

@@ -10,17 +10,19 @@ use futures_util::FutureExt;
 use taper_core::{ExperimentRequest, JobChange, JobSpec, Project};
 
 use crate::{
-    json,
-    query::{FromPairs, Query},
-    range::{self, Asked},
     routes::{
-        events::{CheckpointPage, EventPage},
-        files::FilePage,
-        jobs::{JobPage, Submission},
+        files::FileQuery,
+        jobs::{JobQuery, Submission},
         metrics::MetricsQuery,
         streams::{LAST_EVENT_ID, Resume, StreamQuery},
     },
-    wire::{CompleteUpload, CreateUpload, FineTuningEvent},
+    wire::{
+        CompleteUpload, CreateUpload, FineTuningEvent,
+        byte_range::{self, ByteRange},
+        json,
+        paging::Paged,
+        query::{FromPairs, Query},
+    },
 };
 
 /// Reads a body of JSON as each of the routes that take one. A specification must survive being written down.
@@ -53,7 +55,7 @@ pub fn cursor(bytes: &[u8]) {
         assert!(FineTuningEvent::row_of(text).is_none_or(|row| row >= 0));
         queries(text);
         for length in [0, 1, 1000, u64::MAX] {
-            if let Asked::Part(part) = range::asked(Some(text), length) {
+            if let ByteRange::Part(part) = byte_range::parse(Some(text), length) {
                 assert!(part.start < part.end && part.end <= length);
             }
         }
@@ -71,11 +73,10 @@ fn queries(text: &str) {
         return;
     };
     let mut parts = request.into_parts().0;
-    read::<JobPage>(&mut parts);
+    read::<Paged<20, JobQuery>>(&mut parts);
     read::<Submission>(&mut parts);
-    read::<FilePage>(&mut parts);
-    read::<EventPage>(&mut parts);
-    read::<CheckpointPage>(&mut parts);
+    read::<Paged<10_000, FileQuery>>(&mut parts);
+    read::<Paged<20>>(&mut parts);
     read::<MetricsQuery>(&mut parts);
     read::<StreamQuery>(&mut parts);
 }

@@ -3,33 +3,35 @@
 use std::{any::Any, sync::Arc};
 
 use axum::{
-    Router,
-    extract::Request,
-    http::{HeaderValue, Method, StatusCode, header},
+    Extension, Router,
     middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use tower::{ServiceBuilder, ServiceExt};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
-    auth, deadline, doors,
-    error::ApiError,
-    openapi,
-    rates::{self, Rates},
-    refusals, remains,
-    routes::{
-        archive, artifacts, events, experiments, files, jobs, metrics, models, service, session,
-        streams, telemetry, uploads,
+    middleware::{
+        auth, host_and_origin,
+        rate_limit::{self, RateLimits},
+        request_filter, request_id, request_timeout, security_headers,
     },
-    slow,
+    openapi::{self, Description},
+    routes::{
+        archive, artifacts, events, experiments,
+        fallback::{Fallback, method_not_allowed},
+        files, jobs, metrics, models, service, session, streams, telemetry, uploads,
+    },
     state::AppState,
+    transport::{body_timeout, drain_body},
+    wire::error::ApiError,
 };
 
 /// The table. A new route is a handler and a line here.
-pub(crate) fn table() -> OpenApiRouter<AppState> {
+fn table() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(files::create_file, files::list_files))
         .routes(routes!(files::find_file, files::delete_file))
@@ -66,6 +68,7 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(artifacts::list_artifacts))
         .routes(routes!(artifacts::download_artifact))
         .routes(routes!(archive::download_archive))
+        .routes(routes!(archive::download_model))
         .routes(routes!(models::list_models))
         .routes(routes!(models::find_model, models::delete_model))
         .routes(routes!(
@@ -79,28 +82,39 @@ pub(crate) fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(service::openapi_json))
 }
 
+/// The description of the API, made from the table.
+pub fn openapi() -> OpenApi {
+    openapi::complete(table().into_openapi())
+}
+
 /// The whole server: the API, and the page for every other path.
 pub fn router(state: AppState) -> Router {
-    let (api, _) = table().split_for_parts();
-    let page = taper_dashboard::router();
+    let (api, described) = table().split_for_parts();
+    let described = openapi::complete(described);
+    let fallback = Fallback::new(taper_dashboard::router(), &described);
+    let description = Description::new(&described);
     let config = Arc::clone(&state.config);
-    let rates = Rates::new(&config.traffic);
+    let limits = RateLimits::new(&config.traffic);
     api.merge(docs())
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(move |request| page_or_error(page, request))
+        .fallback(move |request| fallback.answer(request))
         .layer(
             ServiceBuilder::new()
-                .layer(from_fn(doors::identify))
-                .layer(from_fn(doors::protect))
-                .layer(from_fn(slow::limit))
-                .layer(from_fn(remains::linger))
+                .layer(from_fn(request_id::identify))
+                .layer(from_fn(security_headers::protect))
+                .layer(from_fn(body_timeout::limit))
+                .layer(from_fn(drain_body::drain))
                 .layer(CatchPanicLayer::custom(panicked))
-                .layer(from_fn_with_state(rates.clone(), rates::by_address))
-                .layer(from_fn_with_state(config, doors::guard))
+                .layer(Extension(description))
+                .layer(from_fn_with_state(limits.clone(), rate_limit::by_address))
+                .layer(from_fn_with_state(config, host_and_origin::guard))
                 .layer(from_fn_with_state(state.clone(), auth::authenticate))
-                .layer(from_fn_with_state(rates, rates::by_key))
-                .layer(from_fn(refusals::refuse))
-                .layer(from_fn_with_state(deadline::LONGEST, deadline::keep)),
+                .layer(from_fn_with_state(limits, rate_limit::by_key))
+                .layer(from_fn(request_filter::filter))
+                .layer(from_fn_with_state(
+                    request_timeout::TIMEOUT,
+                    request_timeout::limit,
+                )),
         )
         .with_state(state)
 }
@@ -108,29 +122,6 @@ pub fn router(state: AppState) -> Router {
 /// Swagger UI over the description of the API; all of it comes from the binary.
 fn docs() -> SwaggerUi {
     SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]).validator_url("none"))
-}
-
-async fn method_not_allowed(method: Method) -> ApiError {
-    let message = format!("{method} is not possible here; the Allow header lists what is");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
-}
-
-async fn page_or_error(page: Router, request: Request) -> Response {
-    if doors::is_api(request.uri().path()) {
-        return ApiError::no_route(request.uri().path()).into_response();
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = method_not_allowed(request.method().clone())
-            .await
-            .into_response();
-        let allow = HeaderValue::from_static("GET,HEAD");
-        response.headers_mut().insert(header::ALLOW, allow);
-        return response;
-    }
-    match page.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
@@ -146,8 +137,11 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 mod tests {
     use axum::{
         body::{Body, to_bytes},
+        extract::Request,
+        http::StatusCode,
         routing::get,
     };
+    use tower::ServiceExt;
 
     use super::*;
 

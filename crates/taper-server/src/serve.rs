@@ -1,34 +1,15 @@
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{ConnectInfo, Request},
-    response::Response,
-};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    housekeeping, leave, line::Line, router::router, state::AppState, turnstile::Turnstile,
-    webhooks,
+    housekeeping, middleware::stream_authorization, router::router, state::AppState,
+    transport::accept, webhooks,
 };
 
 /// How long requests under way may take after the server was told to end.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long it waits when it cannot take connections, for instance because the process has no descriptors left.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The longest that the head of a request may take, and that a connection without one stays open.
-const HEAD: Duration = Duration::from_secs(10);
-/// The longest that a client may take nothing of what is ready for it.
-const STALLED: Duration = Duration::from_secs(25);
-/// Browsers send some twenty.
-const MOST_HEADERS: usize = 64;
-/// Of one connection, for the head of a request and for what is on its way out.
-const BUFFER_BYTES: usize = 32 << 10;
 
 /// Serves until `shutdown` completes, then lets requests under way finish for some seconds. Event streams end at once.
 pub async fn serve(
@@ -39,14 +20,26 @@ pub async fn serve(
     let ending = state.shutdown.clone();
     let tidy = housekeeping::run(state.store.clone(), ending.clone());
     tokio::spawn(tidy);
-    let news = state.key_news.clone();
-    tokio::spawn(leave::announce(state.store.clone(), news, ending.clone()));
+    let changes = state.key_changes.clone();
+    tokio::spawn(stream_authorization::watch_keys(
+        state.store.clone(),
+        changes,
+        ending.clone(),
+    ));
     let targets = state.config.webhooks.clone();
     tokio::spawn(webhooks::run(state.store.clone(), targets, ending.clone()));
     let connections = TaskTracker::new();
+    let config = Arc::clone(&state.config);
+    let accepting = accept::accept_connections(
+        &listener,
+        &config.traffic,
+        router(state),
+        &connections,
+        ending.clone(),
+    );
     tokio::select! {
         () = shutdown => {}
-        never = take_all(&listener, state, &connections) => match never {}
+        never = accepting => match never {}
     }
     ending.cancel();
     drop(listener);
@@ -57,85 +50,4 @@ pub async fn serve(
     {
         tracing::warn!(grace_s = GRACE.as_secs(), "some requests were cut off");
     }
-}
-
-/// Takes connections and gives each a task of its own.
-async fn take_all(listener: &TcpListener, state: AppState, tasks: &TaskTracker) -> Infallible {
-    let turnstile = Turnstile::new(&state.config.traffic);
-    let ending = state.shutdown.clone();
-    let router = router(state);
-    loop {
-        let room = turnstile.room().await;
-        let (socket, peer) = accept(listener).await;
-        let Some(pass) = turnstile.enter(peer.ip(), room) else {
-            tracing::debug!(%peer, "an address has too many connections; one was closed");
-            continue;
-        };
-        let conversation = converse(socket, peer, router.clone(), ending.clone());
-        tasks.spawn(async move {
-            conversation.await;
-            drop(pass);
-        });
-    }
-}
-
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) if is_the_clients(&error) => {}
-            Err(error) => {
-                tracing::error!(%error, "no connection can be taken");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Tells whether a client has gone before it was let in.
-fn is_the_clients(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-    )
-}
-
-/// Answers the requests of one connection, until either side ends it or the client takes nothing any more.
-async fn converse(socket: TcpStream, peer: SocketAddr, router: Router, ending: CancellationToken) {
-    let (line, watch) = Line::new(socket, STALLED);
-    let service = service_fn(move |request| answer(router.clone(), peer, request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(line), service);
-    let mut connection = std::pin::pin!(connection);
-    let talk = async {
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = ending.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await
-    };
-    tokio::select! {
-        ended = talk => if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection broke off");
-        },
-        () = watch.stalled(STALLED) => {
-            tracing::debug!(%peer, "a client took nothing any more; its connection was closed");
-        }
-    }
-}
-
-async fn answer(
-    router: Router,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Result<Response, Infallible> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
-    router.oneshot(request).await
 }

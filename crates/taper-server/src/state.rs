@@ -1,13 +1,12 @@
 use std::sync::Arc;
 
-use taper_core::{ErrorCode, JobState};
 use taper_experiments::Experiments;
 use taper_scheduler::Scheduler;
-use taper_store::{ChunkedUpload, ExperimentRecord, FileRecord, Job, KeyCounts, Scope, Store};
+use taper_store::{KeyCounts, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ServerConfig, error::ApiError};
+use crate::config::ServerConfig;
 
 /// What every handler can reach; clones share it.
 #[derive(Clone)]
@@ -19,7 +18,7 @@ pub struct AppState {
     /// Fires when the server is to end; open streams end then.
     pub(crate) shutdown: CancellationToken,
     /// Tells open streams that a key was made or revoked, or a session ended.
-    pub(crate) key_news: watch::Sender<KeyCounts>,
+    pub(crate) key_changes: watch::Sender<KeyCounts>,
 }
 
 impl AppState {
@@ -35,40 +34,7 @@ impl AppState {
             experiments,
             config: Arc::new(config),
             shutdown: CancellationToken::new(),
-            key_news: watch::Sender::default(),
+            key_changes: watch::Sender::default(),
         }
     }
-
-    /// Finds the job that a path names.
-    pub(crate) async fn job(&self, scope: &Scope, id: &str) -> Result<Job, ApiError> {
-        let job = self.store.job(scope, id).await?;
-        job.ok_or_else(|| ApiError::no_job(id))
-    }
-
-    /// Finds the experiment that a path names.
-    pub(crate) async fn experiment(
-        &self,
-        scope: &Scope,
-        id: &str,
-    ) -> Result<ExperimentRecord, ApiError> {
-        let experiment = self.store.experiment(scope, id).await?;
-        experiment.ok_or_else(|| ApiError::no_experiment(id))
-    }
-
-    /// Finds the upload that a path names.
-    pub(crate) async fn upload(&self, scope: &Scope, id: &str) -> Result<ChunkedUpload, ApiError> {
-        let upload = self.store.upload(scope, id).await?;
-        upload.ok_or_else(|| ApiError::no_upload(id))
-    }
-
-    /// Finds the file that a path names.
-    pub(crate) async fn file(&self, scope: &Scope, id: &str) -> Result<FileRecord, ApiError> {
-        let file = self.store.file(scope, id).await?;
-        file.ok_or_else(|| ApiError::no_file(id))
-    }
-}
-
-/// The 400 for a request that a job's state does not allow.
-pub(crate) fn wrong_state(job: &str, state: JobState, what: &str) -> ApiError {
-    ApiError::bad_request(format!("job {job} is {state}; {what}")).coded(ErrorCode::InvalidState)
 }

@@ -1,14 +1,14 @@
 use std::{
     fs,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use sha2::{Digest, Sha256};
 use sqlx::{Row, sqlite::SqliteRow};
 use taper_core::Control;
 
-use crate::{Job, Store, StoreError, events::JobKey, store::blocking, writer::Tx};
+use crate::{Job, ObjectKey, Store, StoreError, ground::blocking, job::JobKey, writer::Tx};
 
 /// A file that a succeeded job has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,11 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// Of its bytes.
+    pub fn key(&self, job: &Job) -> ObjectKey {
+        ObjectKey::artifact(&job.id, &self.path)
+    }
+
     fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             path: row.try_get("path")?,
@@ -31,21 +36,26 @@ impl Artifact {
 }
 
 impl Store {
-    /// Reads what a run has left in its output and hashes it, in the order of the paths, with a sign of life for each piece that is read.
-    /// Nothing is written down yet.
+    /// Reads what a run has left in its output and hashes it, in the order of the paths, with a sign of life for each piece that is read;
+    /// then it is kept. Nothing is written down yet.
     pub async fn survey_output(
         &self,
         job: &str,
         control: &Control,
     ) -> Result<Vec<Artifact>, StoreError> {
-        let (output, control) = (self.run_dir(job).join("output"), control.clone());
-        blocking("cannot read a run's output", move || {
+        let (prefix, output) = (ObjectKey::output(job), self.run_dir(job).join("output"));
+        let (dir, control) = (output.clone(), control.clone());
+        let surveyed = blocking("cannot read a run's output", move || {
             let mut found = Vec::new();
-            survey(&output, "", &control, &mut found)?;
+            survey(&dir, "", &control, &mut found)?;
             found.sort_by(|a: &Artifact, b| a.path.cmp(&b.path));
             Ok(found)
-        })
-        .await
+        });
+        let found = surveyed.await?;
+        let kept = self.objects().put_folder(&prefix, &output);
+        kept.await
+            .map_err(StoreError::io("cannot keep a run's output"))?;
+        Ok(found)
     }
 
     /// Lists a job's artifacts in the order of their paths.
@@ -58,23 +68,14 @@ impl Store {
         Ok(artifacts?)
     }
 
-    /// Looks an artifact up by its path and tells where it lies.
-    pub async fn artifact(
-        &self,
-        job: &Job,
-        path: &str,
-    ) -> Result<Option<(Artifact, PathBuf)>, StoreError> {
+    /// Looks an artifact up by its path.
+    pub async fn artifact(&self, job: &Job, path: &str) -> Result<Option<Artifact>, StoreError> {
         let row = sqlx::query("select * from artifacts where job = ? and path = ?")
             .bind(job.row)
             .bind(path)
             .fetch_optional(&mut *self.reader().await?)
             .await?;
-        let Some(row) = row else { return Ok(None) };
-        let artifact = Artifact::read(&row)?;
-        // Both parts come from the database, so no text of a client ever becomes a path.
-        let output = self.run_dir(&job.id).join("output");
-        let lies = output.join(&artifact.path);
-        Ok(Some((artifact, lies)))
+        Ok(row.as_ref().map(Artifact::read).transpose()?)
     }
 }
 
@@ -93,7 +94,7 @@ fn survey(
         }
         let mut hash = Sha256::new();
         let file = fs::File::open(entry.path())?;
-        let bytes = io::copy(&mut Beating { file, control }, &mut hash)?;
+        let bytes = io::copy(&mut HeartbeatReader { file, control }, &mut hash)?;
         found.push(Artifact {
             path,
             bytes,
@@ -104,19 +105,19 @@ fn survey(
 }
 
 /// A file whose reader shows with each piece that it is alive.
-struct Beating<'a> {
+struct HeartbeatReader<'a> {
     file: fs::File,
     control: &'a Control,
 }
 
-impl Read for Beating<'_> {
+impl Read for HeartbeatReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.control.heartbeat();
         self.file.read(buffer)
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     pub(crate) async fn add_artifacts(
         &mut self,
         job: &JobKey,
@@ -130,7 +131,7 @@ impl Tx<'_> {
             .bind(&artifact.path)
             .bind(artifact.bytes as i64)
             .bind(&artifact.sha256)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         }
         Ok(())

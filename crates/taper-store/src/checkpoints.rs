@@ -1,19 +1,15 @@
-use std::{fs, io, path::PathBuf};
-
 use serde_json::json;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use taper_core::{CheckpointFiles, Level, Metrics, NewEvent};
 
 use crate::{
-    Job, Page, Store, StoreError,
-    events::JobKey,
-    jobs::{metrics_from_json, metrics_to_json},
-    layout::Layout,
-    store::{blocking, new_id, now},
-    writer::{Command, Tx},
+    Job, ObjectKey, Page, Store, StoreError,
+    ground::{metrics_from_json, new_id, now, to_json},
+    job::JobKey,
+    writer::Tx,
 };
 
-/// A checkpoint that lies whole on the disk.
+/// A checkpoint that was kept whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     pub row: i64,
@@ -24,27 +20,12 @@ pub struct Checkpoint {
     pub bytes: u64,
     /// Unix seconds.
     pub created_at: i64,
-    pub dir: PathBuf,
-}
-
-/// A checkpoint that asks to become known.
-pub(crate) struct Publication {
-    job: String,
-    attempt: u32,
-    superseded: Vec<u64>,
-    folder: String,
-    checkpoint: Checkpoint,
-}
-
-/// Checkpoints that a run cannot go on from, with what is wrong with each.
-pub(crate) struct Refusal {
-    job: String,
-    attempt: u32,
-    refused: Vec<(Checkpoint, String)>,
+    /// The prefix of its files.
+    pub key: ObjectKey,
 }
 
 impl Checkpoint {
-    fn read(row: &SqliteRow, layout: &Layout, job: &str) -> Result<Self, StoreError> {
+    fn read(row: &SqliteRow, job: &str) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
         let metrics: String = row.try_get("metrics")?;
         Ok(Self {
@@ -53,7 +34,7 @@ impl Checkpoint {
             metrics: metrics_from_json(|| format!("checkpoint {id}"), &metrics)?,
             bytes: row.try_get::<i64, _>("bytes")? as u64,
             created_at: row.try_get("created_at")?,
-            dir: layout.checkpoint(job, &row.try_get::<String, _>("folder")?),
+            key: ObjectKey::checkpoint(job, row.try_get("folder")?),
             id,
         })
     }
@@ -72,32 +53,27 @@ impl Store {
     ) -> Result<Checkpoint, StoreError> {
         let name = files.dir.file_name().unwrap_or_default();
         let folder = name.to_string_lossy().into_owned();
-        let dir = self.layout().checkpoint(job, &folder);
-        let measured = dir.clone();
-        let bytes = blocking("cannot read a checkpoint", move || bytes_under(&measured)).await?;
-        let publication = Publication {
-            job: job.to_owned(),
-            attempt,
-            superseded: files.superseded,
-            folder,
-            checkpoint: Checkpoint {
-                row: 0,
-                id: new_id("ftckpt"),
-                step: files.step,
-                metrics: files.metrics,
-                bytes,
-                created_at: now(),
-                dir,
-            },
+        let key = ObjectKey::checkpoint(job, &folder);
+        let kept = self.objects().put_folder(&key, &files.dir).await;
+        let checkpoint = Checkpoint {
+            row: 0,
+            id: new_id("ftckpt"),
+            step: files.step,
+            metrics: files.metrics,
+            bytes: kept.map_err(StoreError::io("cannot read a checkpoint"))?,
+            created_at: now(),
+            key,
         };
-        let (checkpoint, gone) = self
-            .write(|reply| Command::PublishCheckpoint(publication, reply))
-            .await?;
-        let gone = gone
-            .iter()
-            .map(|folder| self.layout().checkpoint(job, folder));
+        let id = job.to_owned();
+        let published = self.write(move |tx| {
+            Box::pin(async move {
+                let job = tx.running(&id, attempt).await?;
+                tx.publish(&job, checkpoint, &files.superseded).await
+            })
+        });
+        let (checkpoint, gone) = published.await?;
         // An error would make the engine delete the new checkpoint, which is known by now.
-        self.remove_unlisted(gone.collect()).await;
+        self.remove_unlisted(gone).await;
         Ok(checkpoint)
     }
 
@@ -126,7 +102,7 @@ impl Store {
         .await?;
         let checkpoints: Result<_, _> = rows
             .iter()
-            .map(|row| Checkpoint::read(row, self.layout(), &job.id))
+            .map(|row| Checkpoint::read(row, &job.id))
             .collect();
         Ok(Page::cut(checkpoints?, limit))
     }
@@ -141,13 +117,14 @@ impl Store {
         attempt: u32,
         refused: Vec<(Checkpoint, String)>,
     ) -> Result<(), StoreError> {
-        let refusal = Refusal {
-            job: job.to_owned(),
-            attempt,
-            refused,
-        };
-        self.write(|reply| Command::RefuseCheckpoints(refusal, reply))
-            .await
+        let id = job.to_owned();
+        self.write(move |tx| {
+            Box::pin(async move {
+                let job = tx.running(&id, attempt).await?;
+                tx.refuse(&job, &refused).await
+            })
+        })
+        .await
     }
 }
 
@@ -164,33 +141,14 @@ async fn step_of(
     step.ok_or_else(|| StoreError::UnknownCursor(checkpoint.to_owned()))
 }
 
-fn bytes_under(dir: &PathBuf) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        bytes += if entry.file_type()?.is_dir() {
-            bytes_under(&entry.path())?
-        } else {
-            entry.metadata()?.len()
-        };
-    }
-    Ok(bytes)
-}
-
-impl Tx<'_> {
-    /// Publishes and returns the folders that are no longer known.
-    pub(crate) async fn publish(
+impl Tx {
+    /// Publishes, and tells which checkpoints are no longer known.
+    async fn publish(
         &mut self,
-        publication: Publication,
-    ) -> Result<(Checkpoint, Vec<String>), StoreError> {
-        let Publication {
-            job,
-            attempt,
-            superseded,
-            folder,
-            mut checkpoint,
-        } = publication;
-        let job = self.running(&job, attempt).await?;
+        job: &JobKey,
+        mut checkpoint: Checkpoint,
+        superseded: &[u64],
+    ) -> Result<(Checkpoint, Vec<ObjectKey>), StoreError> {
         let mut gone = Vec::new();
         for step in superseded.iter().filter(|step| **step != checkpoint.step) {
             let folder: Option<String> = sqlx::query_scalar(
@@ -198,9 +156,9 @@ impl Tx<'_> {
             )
             .bind(job.row)
             .bind(*step as i64)
-            .fetch_optional(&mut *self.connection)
+            .fetch_optional(&mut self.connection)
             .await?;
-            gone.extend(folder);
+            gone.extend(folder.map(|folder| ObjectKey::checkpoint(&job.id, &folder)));
         }
         checkpoint.row = sqlx::query_scalar(
             "insert or replace into checkpoints (id, job, step, folder, created_at, bytes, metrics)
@@ -209,15 +167,15 @@ impl Tx<'_> {
         .bind(&checkpoint.id)
         .bind(job.row)
         .bind(checkpoint.step as i64)
-        .bind(&folder)
+        .bind(checkpoint.key.name())
         .bind(checkpoint.created_at)
         .bind(checkpoint.bytes as i64)
-        .bind(metrics_to_json(&checkpoint.metrics))
-        .fetch_one(&mut *self.connection)
+        .bind(to_json(&checkpoint.metrics))
+        .fetch_one(&mut self.connection)
         .await?;
         sqlx::query("update jobs set crashes = 0 where row = ?")
             .bind(job.row)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         let message = format!("Checkpoint created at step {}", checkpoint.step);
         let data = json!({"checkpoint": checkpoint.id, "step": checkpoint.step});
@@ -225,35 +183,38 @@ impl Tx<'_> {
             data: data.as_object().cloned(),
             ..NewEvent::message(Level::Info, message)
         };
-        self.log(&job, &[event]).await?;
+        self.log(job, &[event]).await?;
         Ok((checkpoint, gone))
     }
 
-    pub(crate) async fn refuse(&mut self, it: &Refusal) -> Result<(), StoreError> {
-        let key = self.running(&it.job, it.attempt).await?;
+    async fn refuse(
+        &mut self,
+        job: &JobKey,
+        refused: &[(Checkpoint, String)],
+    ) -> Result<(), StoreError> {
         let mut events = Vec::new();
-        for (checkpoint, reason) in &it.refused {
+        for (checkpoint, reason) in refused {
             sqlx::query("delete from checkpoints where row = ?")
                 .bind(checkpoint.row)
-                .execute(&mut *self.connection)
+                .execute(&mut self.connection)
                 .await?;
             let step = checkpoint.step;
             let message = format!("The checkpoint of step {step} cannot be used: {reason}");
             events.push(NewEvent::message(Level::Warn, message));
         }
-        self.log(&key, &events).await?;
-        self.rewind(&key).await
+        self.log(job, &events).await?;
+        self.rewind(job).await
     }
 
     pub(crate) async fn drop_checkpoints(&mut self, job: &JobKey) -> Result<(), StoreError> {
         sqlx::query("delete from checkpoints where job = ?")
             .bind(job.row)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }
 
-    /// Takes a job's curves and figures back to its last checkpoint, since what lies beyond will be made again.
+    /// Takes a job's curves and figures back to its last checkpoint, since what lies beyond will be recomputed.
     pub(crate) async fn rewind(&mut self, job: &JobKey) -> Result<(), StoreError> {
         let (step, place) = self.last_step(job.row).await?;
         self.cut_curves(job, step).await?;
@@ -268,7 +229,7 @@ impl Tx<'_> {
             "select step, metrics from checkpoints where job = ? order by step desc limit 1",
         )
         .bind(job)
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
         let Some(row) = row else {
             return Ok((0, Metrics::new()));

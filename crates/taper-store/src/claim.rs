@@ -2,15 +2,12 @@
 
 use taper_core::{Bytes, JobState, Level, NewEvent};
 
-use crate::{
-    Change, Job, Store, StoreError, Transition, jobs,
-    writer::{Command, Tx},
-};
+use crate::{Change, Job, Store, StoreError, Transition, job, writer::Tx};
 
 /// How the event of a job begins that waits for others to give memory back.
 const WAITING: &str = "Waiting for memory";
 /// How it ends where that may take until the end of the server.
-const GIVEN_UP: &str = "which a restart of the server frees";
+const ABANDONED: &str = "which a restart of the server frees";
 
 /// The memory that the next job may take.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +31,7 @@ impl FreeMemory {
         match self.given_up {
             0 => told,
             bytes => format!(
-                "{told}; runs that were given up and have not ended hold {}, {GIVEN_UP}",
+                "{told}; runs that were given up and have not ended hold {}, {ABANDONED}",
                 Bytes(bytes)
             ),
         }
@@ -42,7 +39,7 @@ impl FreeMemory {
 
     /// Tells whether a message of a job's log says why it waits.
     fn is_told_by(self, message: &str) -> bool {
-        message.starts_with(WAITING) && (self.given_up == 0 || message.ends_with(GIVEN_UP))
+        message.starts_with(WAITING) && (self.given_up == 0 || message.ends_with(ABANDONED))
     }
 }
 
@@ -57,26 +54,23 @@ impl Store {
         if self.shortage().is_some() {
             return Ok(None);
         }
-        self.write(|reply| Command::Claim(free_memory, reply)).await
+        self.write(move |tx| Box::pin(tx.claim(free_memory))).await
     }
 }
 
-impl Tx<'_> {
-    pub(crate) async fn claim(
-        &mut self,
-        free_memory: FreeMemory,
-    ) -> Result<Option<Job>, StoreError> {
+impl Tx {
+    async fn claim(&mut self, free_memory: FreeMemory) -> Result<Option<Job>, StoreError> {
         let next: Option<String> = sqlx::query_scalar(
             "select id from jobs where state = 'queued' order by priority desc, row limit 1",
         )
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
-        let Some(job) = next else { return Ok(None) };
-        if free_memory.bytes < u64::MAX && self.waits_for_memory(&job, free_memory).await? {
+        let Some(id) = next else { return Ok(None) };
+        if free_memory.bytes < u64::MAX && self.waits_for_memory(&id, free_memory).await? {
             return Ok(None);
         }
         self.transition(&Transition {
-            job,
+            job: id,
             from: &[JobState::Queued],
             attempt: None,
             to: JobState::Running,
@@ -90,7 +84,7 @@ impl Tx<'_> {
     /// Tells whether a job needs more memory than is free, and notes in its log, once, that it waits for it; and once more when it
     /// may wait without end.
     async fn waits_for_memory(&mut self, id: &str, free: FreeMemory) -> Result<bool, StoreError> {
-        let Some(job) = jobs::find(self.connection, id).await? else {
+        let Some(job) = job::find(&mut self.connection, id).await? else {
             return Ok(false);
         };
         let needed = job.plan.as_ref().map_or(0, |plan| plan.memory.total());
@@ -101,7 +95,7 @@ impl Tx<'_> {
             "select message from events where job = ? order by seq desc limit 1",
         )
         .bind(job.row)
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
         if !last.is_some_and(|message| free.is_told_by(&message)) {
             let event = NewEvent::message(Level::Info, free.waiting(needed));

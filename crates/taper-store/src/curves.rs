@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use sqlx::{QueryBuilder, Row, Sqlite};
 use taper_core::Metrics;
 
-use crate::{Job, Store, StoreError, events::JobKey, writer::Tx};
+use crate::{Job, Store, StoreError, job::JobKey, writer::Tx};
 
 /// Steps and values of one figure, in the order of the steps; `None` = not finite.
 pub type Curve = Vec<(u64, Option<f64>)>;
@@ -52,7 +52,7 @@ impl Store {
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Adds figures to the curves at their own `step`; figures without one are no curve.
     pub(crate) async fn extend_curves(
         &mut self,
@@ -73,18 +73,18 @@ impl Tx<'_> {
             .bind(name)
             .bind(step as i64)
             .bind(value.is_finite().then_some(value))
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         }
         Ok(())
     }
 
-    /// Forgets what lies beyond a step, since it will be made again.
+    /// Forgets what lies beyond a step, since it will be recomputed.
     pub(crate) async fn cut_curves(&mut self, job: &JobKey, step: u64) -> Result<(), StoreError> {
         sqlx::query("delete from metrics where job = ? and step > ?")
             .bind(job.row)
             .bind(step as i64)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Tx<'_> {
         let rows =
             sqlx::query("select name, value, max(step) from metrics where job = ? group by name")
                 .bind(job.row)
-                .fetch_all(&mut *self.connection)
+                .fetch_all(&mut self.connection)
                 .await?;
         let mut metrics = Metrics::new();
         for row in rows {

@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use crate::{Shortage, UploadState};
+use crate::{limits::Shortage, objects::key::ObjectKey, uploads::state::UploadState};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,8 @@ pub enum StoreError {
     NotCommitted,
     #[error("there is no space for anything new: {0}")]
     NoSpace(Shortage),
-    #[error("{path} is not the file that was kept there; it was damaged or replaced")]
-    Replaced { path: PathBuf },
+    #[error("{0} is not what was kept there; it was damaged or replaced")]
+    Replaced(ObjectKey),
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("the row of {what} cannot be read: {source}")]

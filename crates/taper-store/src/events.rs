@@ -1,28 +1,13 @@
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
-use taper_core::{Event, Metrics, NewEvent, Project};
+use taper_core::{Event, Metrics, NewEvent};
 
 use crate::{
     Job, Page, Scope, Store, StoreError,
-    jobs::{from_json, metrics_from_json, metrics_to_json},
+    ground::{from_json, from_word, metrics_from_json, now, to_json},
+    job::JobKey,
     scope::project_of,
-    store::now,
-    writer::{Command, Tx},
+    writer::Tx,
 };
-
-/// What a run reports.
-pub(crate) struct Report {
-    pub(crate) job: String,
-    pub(crate) attempt: u32,
-    pub(crate) events: Vec<NewEvent>,
-}
-
-/// A job as rows refer to it.
-#[derive(Debug, Clone)]
-pub(crate) struct JobKey {
-    pub(crate) row: i64,
-    pub(crate) id: String,
-    pub(crate) project: Project,
-}
 
 const SELECT: &str = "select events.*, jobs.id as job_id, jobs.project from events
      join jobs on jobs.row = events.job where true";
@@ -37,7 +22,7 @@ pub(crate) fn read(row: &SqliteRow) -> Result<Event, StoreError> {
         project: project_of(row)?,
         seq: row.try_get("seq")?,
         created_at: row.try_get("created_at")?,
-        level: from_json(what, &format!("\"{level}\""))?,
+        level: from_word(what, &level)?,
         kind: row.try_get("kind")?,
         message: row.try_get("message")?,
         data: data.map(|data| from_json(what, &data)).transpose()?,
@@ -55,12 +40,14 @@ impl Store {
         attempt: u32,
         events: Vec<NewEvent>,
     ) -> Result<(), StoreError> {
-        let report = Report {
-            job: job.to_owned(),
-            attempt,
-            events,
-        };
-        self.write(|reply| Command::Append(report, reply)).await
+        let job = job.to_owned();
+        self.write(move |tx| {
+            Box::pin(async move {
+                let key = tx.running(&job, attempt).await?;
+                tx.log(&key, &events).await
+            })
+        })
+        .await
     }
 
     /// Events of a job after sequence number `seq`, oldest first.
@@ -151,12 +138,7 @@ impl Store {
     }
 }
 
-impl Tx<'_> {
-    pub(crate) async fn append(&mut self, report: Report) -> Result<(), StoreError> {
-        let key = self.running(&report.job, report.attempt).await?;
-        self.log(&key, &report.events).await
-    }
-
+impl Tx {
     /// The job, if it is running under this attempt.
     pub(crate) async fn running(&mut self, job: &str, attempt: u32) -> Result<JobKey, StoreError> {
         let found = sqlx::query(
@@ -164,7 +146,7 @@ impl Tx<'_> {
         )
         .bind(job)
         .bind(attempt)
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
         let id = job.to_owned();
         match found {
@@ -203,7 +185,7 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let text: String = sqlx::query_scalar("select metrics from jobs where row = ?")
             .bind(job.row)
-            .fetch_one(&mut *self.connection)
+            .fetch_one(&mut self.connection)
             .await?;
         let mut metrics = metrics_from_json(|| format!("job {}", job.id), &text)?;
         metrics.merge(figures);
@@ -216,9 +198,9 @@ impl Tx<'_> {
         metrics: &Metrics,
     ) -> Result<(), StoreError> {
         sqlx::query("update jobs set metrics = ? where row = ?")
-            .bind(metrics_to_json(metrics))
+            .bind(to_json(metrics))
             .bind(job.row)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }
@@ -237,7 +219,7 @@ impl Tx<'_> {
         .bind(event.kind)
         .bind(&event.message)
         .bind(data.map(|data| data.to_string()))
-        .fetch_one(&mut *self.connection)
+        .fetch_one(&mut self.connection)
         .await?;
         self.events.push(Event {
             row: row.try_get("row")?,

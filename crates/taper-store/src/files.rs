@@ -1,21 +1,11 @@
-use std::path::{Path, PathBuf};
-
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use taper_core::{JobSpec, Project};
-use tokio::{fs::File, io::AsyncReadExt};
 
 use crate::{
-    Once, Order, Page, Scope, Store, StoreError,
-    layout::open_regular,
-    scope::project_of,
-    store::new_id,
-    writer::{Command, Tx},
+    ObjectKey, Once, Order, Page, Scope, Store, StoreError, scope::project_of, writer::Tx,
 };
 
-/// Bytes copied at a time.
-const CHUNK: usize = 1 << 16;
-
-/// A file that lies whole on the disk.
+/// A file that was kept whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRecord {
     pub row: i64,
@@ -69,6 +59,11 @@ pub struct FileFilter {
 }
 
 impl FileRecord {
+    /// Of its bytes.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::file(&self.id)
+    }
+
     fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             row: row.try_get("row")?,
@@ -123,19 +118,13 @@ impl Store {
         Ok(Page::cut(files?, filter.limit))
     }
 
-    /// Where the bytes of a file lie. `id` must come from a [`FileRecord`], never from a client.
-    pub fn file_path(&self, id: &str) -> PathBuf {
-        self.layout().file(id)
-    }
-
     /// Tells whether a listed file still lies there whole, by its size.
     ///
     /// # Errors
     /// [`StoreError::Replaced`]
     pub async fn check_file(&self, file: &FileRecord) -> Result<(), StoreError> {
-        let (path, bytes) = (self.file_path(&file.id), file.bytes);
-        let opened = tokio::task::spawn_blocking(move || open_listed(&path, bytes)).await;
-        opened.map_or(Err(StoreError::Closed), |opened| opened.map(drop))
+        let opened = self.open_object(&file.key(), file.bytes, 0..0).await;
+        opened.map(drop)
     }
 
     /// Deletes a file; false when there is none.
@@ -147,61 +136,13 @@ impl Store {
             return Ok(false);
         };
         // The row goes first: a file without a row is swept at the next start, a row without a file would be a lie.
-        let id = file.id.clone();
-        let deleted = self.write(|reply| Command::DeleteFile(id, reply)).await?;
+        let (id, key) = (file.id.clone(), file.key());
+        let deleted = self.write(|tx| Box::pin(async move { tx.delete_file(&id).await }));
+        let deleted = deleted.await?;
         if deleted {
-            self.remove_files(&[file.id]).await;
+            self.remove_unlisted(vec![key]).await;
         }
         Ok(deleted)
-    }
-
-    /// Removes files whose rows have gone.
-    pub(crate) async fn remove_files(&self, ids: &[String]) {
-        let gone = ids.iter().map(|id| self.layout().file(id));
-        self.remove_unlisted(gone.collect()).await;
-    }
-
-    /// Keeps a copy of a small file that a project's job has made, also without space; it becomes known with the job's end.
-    pub async fn keep_result_file(
-        &self,
-        project: &Project,
-        filename: &str,
-        source: &Path,
-    ) -> Result<FileRecord, StoreError> {
-        let cannot = || StoreError::io("cannot read a job's result file");
-        let mut upload = self.begin_unasked(new_id("file")).await?;
-        let mut file = File::open(source).await.map_err(cannot())?;
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            match file.read(&mut chunk).await.map_err(cannot())? {
-                0 => break,
-                n => upload.take(&chunk[..n]).await?,
-            }
-        }
-        let new = NewFile {
-            project: project.clone(),
-            ..NewFile::new(filename, "fine-tune-results")
-        };
-        upload.lay_by(&new).await
-    }
-}
-
-/// Opens a listed file to read it, if it is still the one that was kept, by its size: not a link, a pipe or a device.
-///
-/// # Errors
-/// [`StoreError::Replaced`]
-pub fn open_listed(path: &Path, bytes: u64) -> Result<std::fs::File, StoreError> {
-    let opened = open_regular(path).and_then(|file| {
-        let whole = file.metadata()?.len() == bytes;
-        Ok(whole.then_some(file))
-    });
-    match opened {
-        Ok(Some(file)) => Ok(file),
-        found => {
-            tracing::error!(path = %path.display(), ?found, "a listed file is not what was kept");
-            let path = path.to_owned();
-            Err(StoreError::Replaced { path })
-        }
     }
 }
 
@@ -216,7 +157,7 @@ pub(crate) async fn find(
     Ok(row.as_ref().map(FileRecord::read).transpose()?)
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Makes a file known. A request that has brought one before gets that one, under its own id.
     pub(crate) async fn add_file(
         &mut self,
@@ -224,7 +165,7 @@ impl Tx<'_> {
         once: Option<&Once>,
     ) -> Result<FileRecord, StoreError> {
         if let Some(id) = self.made_before(once).await?
-            && let Some(known) = find(self.connection, &id).await?
+            && let Some(known) = find(&mut self.connection, &id).await?
         {
             return Ok(known);
         }
@@ -241,7 +182,7 @@ impl Tx<'_> {
         .bind(&file.purpose)
         .bind(&file.sha256)
         .bind(file.expires_at)
-        .fetch_one(&mut *self.connection)
+        .fetch_one(&mut self.connection)
         .await?;
         Ok(FileRecord { row, ..file })
     }
@@ -253,7 +194,7 @@ impl Tx<'_> {
              and (training_file = ?1 or validation_file = ?1) limit 1",
         )
         .bind(id)
-        .fetch_optional(&mut *self.connection)
+        .fetch_optional(&mut self.connection)
         .await?;
         if let Some(job) = job {
             return Err(StoreError::FileInUse {
@@ -263,7 +204,7 @@ impl Tx<'_> {
         }
         let deleted = sqlx::query("delete from files where id = ?")
             .bind(id)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(deleted.rows_affected() == 1)
     }
@@ -282,7 +223,7 @@ impl Tx<'_> {
     }
 
     async fn require_file(&mut self, project: &Project, id: &str) -> Result<(), StoreError> {
-        let found = find(self.connection, id).await?;
+        let found = find(&mut self.connection, id).await?;
         match found {
             Some(file) if file.project == *project => Ok(()),
             _ => Err(StoreError::UnknownFile(id.to_owned())),

@@ -5,13 +5,13 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use sqlx::SqliteConnection;
 use taper_core::JobState;
 
-use crate::{Job, StoreError, store::now};
+use crate::{Job, StoreError, ground::now};
 
-/// Places in the queue up to which a start is foretold; further down it would be a guess, and cost a walk along the whole queue.
-const FORETOLD: u64 = 500;
+/// Places in the queue up to which a start is predicted; further down it would be a guess, and cost a walk along the whole queue.
+const PREDICTED: u64 = 500;
 
 /// Fills in the queued jobs' places and starts.
-pub(crate) async fn locate(
+pub(crate) async fn add_queue_positions(
     connection: &mut SqliteConnection,
     jobs: &mut [Job],
 ) -> Result<(), StoreError> {
@@ -27,7 +27,10 @@ pub(crate) async fn locate(
         job.queue_position = Some(position);
         before = Some((job.priority, job.row, position));
     }
-    if queued.iter().all(|job| job.queue_position > Some(FORETOLD)) {
+    if queued
+        .iter()
+        .all(|job| job.queue_position > Some(PREDICTED))
+    {
         return Ok(());
     }
     let starts = starts(connection).await?;
@@ -82,7 +85,7 @@ async fn starts(connection: &mut SqliteConnection) -> Result<Vec<i64>, StoreErro
         "select json_extract(plan, '$.estimated_seconds') from jobs
          where state = 'queued' order by priority desc, row limit ?",
     )
-    .bind(FORETOLD as i64)
+    .bind(PREDICTED as i64)
     .fetch_all(connection)
     .await?;
     let known = |seconds: Option<f64>| seconds.filter(|s| *s > 0.0);

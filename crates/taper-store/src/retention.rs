@@ -1,13 +1,6 @@
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
-
-use crate::{
-    Job, Store, StoreError, jobs,
-    store::now,
-    tuned::Span,
-    writer::{Command, Tx},
-};
+use crate::{Job, ObjectKey, Store, StoreError, ground::now, job, tuned_models::Span, writer::Tx};
 
 impl Store {
     /// Jobs that ended longer ago than `age`, oldest first. The runs of an experiment are compared with each other, so that its first
@@ -49,17 +42,14 @@ impl Store {
     /// when there are none, or a job that has not ended starts from what this one has made.
     pub async fn delete_checkpoints(&self, job: &str) -> Result<bool, StoreError> {
         let id = job.to_owned();
-        let gone = self
-            .write(|reply| Command::DeleteCheckpoints(id, reply))
-            .await?;
+        let gone = self.write(|tx| Box::pin(tx.delete_checkpoints(id))).await?;
         if gone.is_empty() {
             return Ok(false);
         }
         // Only those: a job that is tried again meanwhile may have new ones.
-        let folders = gone
-            .iter()
-            .map(|folder| self.layout().checkpoint(job, folder));
-        self.remove_unlisted(folders.collect()).await;
+        let gone = gone.iter();
+        let keys = gone.map(|folder| ObjectKey::checkpoint(job, folder));
+        self.remove_unlisted(keys.collect()).await;
         Ok(true)
     }
 }
@@ -68,31 +58,10 @@ fn moment(age: Duration) -> i64 {
     now().saturating_sub_unsigned(age.as_secs())
 }
 
-/// Fills in what the jobs have on the disk, as far as it is listed.
-pub(crate) async fn weigh(
-    connection: &mut SqliteConnection,
-    jobs: &mut [Job],
-) -> Result<(), StoreError> {
-    for job in jobs {
-        let bytes: i64 = sqlx::query_scalar(
-            "select (select coalesce(sum(bytes), 0) from checkpoints where job = ?1)
-                  + (select coalesce(sum(bytes), 0) from artifacts where job = ?1)",
-        )
-        .bind(job.row)
-        .fetch_one(&mut *connection)
-        .await?;
-        job.bytes = bytes as u64;
-    }
-    Ok(())
-}
-
-impl Tx<'_> {
+impl Tx {
     /// Deletes the rows, and tells the folders that have lost theirs.
-    pub(crate) async fn delete_checkpoints(
-        &mut self,
-        job: &str,
-    ) -> Result<Vec<String>, StoreError> {
-        let job = jobs::find(self.connection, job).await?;
+    async fn delete_checkpoints(&mut self, id: String) -> Result<Vec<String>, StoreError> {
+        let job = job::find(&mut self.connection, &id).await?;
         let Some(job) = job.filter(|job| job.state.is_terminal()) else {
             return Ok(Vec::new());
         };
@@ -103,7 +72,7 @@ impl Tx<'_> {
         }
         let gone = sqlx::query_scalar("delete from checkpoints where job = ? returning folder")
             .bind(job.row)
-            .fetch_all(&mut *self.connection)
+            .fetch_all(&mut self.connection)
             .await?;
         Ok(gone)
     }

@@ -1,14 +1,9 @@
-//! Sessions: a page that was shown a key once goes on with a random word of its own.
+//! Sessions: a page that was shown a key once goes on with a random token of its own.
 
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 
-use crate::{
-    ApiKey, Store, StoreError,
-    keys::random_hex,
-    store::now,
-    writer::{Command, Tx},
-};
+use crate::{ApiKey, Store, StoreError, ground::now, keys::random_hex, writer::Tx};
 
 /// A session that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +15,7 @@ pub struct Session {
 }
 
 /// A session that is to be known.
-pub(crate) struct NewSession {
+struct NewSession {
     id: String,
     key: Option<String>,
     expires_at: i64,
@@ -32,32 +27,32 @@ impl Session {
 }
 
 impl Store {
-    /// Begins a session, and tells the word for its cookie. Without a key it is one of the server's environment, and `environment`, the
+    /// Begins a session, and tells the token for its cookie. Without a key it is one of the server's environment, and `environment`, the
     /// digest of that key, is part of how it is found again: it ends when another takes its place.
     pub async fn open_session(
         &self,
         key: Option<&ApiKey>,
         environment: &[u8],
     ) -> Result<(String, Session), StoreError> {
-        let word = random_hex::<32>()?;
+        let token = random_hex::<32>()?;
         let expires_at = now() + Session::SECONDS;
         let new = NewSession {
             id: match key {
-                Some(_) => id(&word, &[]),
-                None => id(&word, environment),
+                Some(_) => id(&token, &[]),
+                None => id(&token, environment),
             },
             key: key.map(|key| key.id.clone()),
             expires_at,
         };
-        self.write(|reply| Command::OpenSession(new, reply)).await?;
+        self.write(|tx| Box::pin(tx.open_session(new))).await?;
         let key = key.cloned();
-        Ok((word, Session { key, expires_at }))
+        Ok((token, Session { key, expires_at }))
     }
 
     /// Finds the session of a cookie; `environment` is the digest of the key of the server's environment, empty if it has none.
     pub async fn session(
         &self,
-        word: &str,
+        token: &str,
         environment: &[u8],
     ) -> Result<Option<Session>, StoreError> {
         let row = sqlx::query(
@@ -65,8 +60,8 @@ impl Store {
              from sessions left join keys on keys.id = sessions.key
              where sessions.id in (?1, ?2) and expires_at > ?3 and revoked_at is null",
         )
-        .bind(id(word, &[]))
-        .bind(id(word, environment))
+        .bind(id(token, &[]))
+        .bind(id(token, environment))
         .bind(now())
         .fetch_optional(&mut *self.reader().await?)
         .await?;
@@ -83,35 +78,35 @@ impl Store {
     }
 
     /// Ends the session of a cookie, if there is one.
-    pub async fn close_session(&self, word: &str, environment: &[u8]) -> Result<(), StoreError> {
-        let ids = vec![id(word, &[]), id(word, environment)];
-        self.write(|reply| Command::CloseSession(ids, reply)).await
+    pub async fn close_session(&self, token: &str, environment: &[u8]) -> Result<(), StoreError> {
+        let ids = vec![id(token, &[]), id(token, environment)];
+        self.write(|tx| Box::pin(tx.close_session(ids))).await
     }
 }
 
-fn id(word: &str, environment: &[u8]) -> String {
+fn id(token: &str, environment: &[u8]) -> String {
     let mut hash = Sha256::new();
-    hash.update(word);
+    hash.update(token);
     hash.update(environment);
     format!("{:x}", hash.finalize())
 }
 
-impl Tx<'_> {
-    pub(crate) async fn open_session(&mut self, new: &NewSession) -> Result<(), StoreError> {
+impl Tx {
+    async fn open_session(&mut self, new: NewSession) -> Result<(), StoreError> {
         sqlx::query("insert into sessions (id, key, expires_at) values (?, ?, ?)")
             .bind(&new.id)
             .bind(&new.key)
             .bind(new.expires_at)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }
 
-    pub(crate) async fn close_session(&mut self, ids: &[String]) -> Result<(), StoreError> {
+    async fn close_session(&mut self, ids: Vec<String>) -> Result<(), StoreError> {
         for id in ids {
             sqlx::query("delete from sessions where id = ?")
                 .bind(id)
-                .execute(&mut *self.connection)
+                .execute(&mut self.connection)
                 .await?;
         }
         Ok(())
@@ -121,7 +116,7 @@ impl Tx<'_> {
     pub(crate) async fn forget_sessions(&mut self) -> Result<(), StoreError> {
         sqlx::query("delete from sessions where expires_at <= ?")
             .bind(now())
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }

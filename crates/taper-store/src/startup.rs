@@ -1,249 +1,177 @@
-//! What must hold before a database is used: it is whole, this version knows its form, and nobody else writes to it.
+//! Opens the store, and removes what an earlier server left half done.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::Path,
+    sync::{Arc, Mutex},
 };
 
-use sqlx::{
-    Connection, Executor, Row, SqliteConnection, migrate::Migrator, sqlite::SqliteConnectOptions,
-};
+use sqlx::{Row, SqliteConnection, sqlite::SqlitePoolOptions};
+use tokio::sync::broadcast;
 
 use crate::{
-    StoreError, backup,
-    layout::{self, Layout},
+    counters::Counters,
+    data_dir::DataDir,
+    database,
+    error::StoreError,
+    filesystem,
+    ground::blocking,
+    keys::seen::SeenKeys,
+    limits::Limits,
+    objects::{DiskObjects, ObjectKey, ObjectStore},
+    space,
+    store::{Inner, Store},
+    writer::Writer,
 };
 
-/// Older versions can corrupt a database in WAL mode when two connections write or checkpoint at once.
-const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+const READERS: u32 = 4;
+/// Events that a slow subscriber may lag behind before it has to read the database.
+const WAITING_EVENTS: usize = 4096;
 
-/// The database, open for writing.
-pub(crate) struct Opened {
-    pub(crate) connection: SqliteConnection,
-    /// Grows with every start. A server that finds another number than its own has been replaced and must write no more.
-    pub(crate) epoch: i32,
-}
-
-/// Checks the database, brings it up to date and removes from the disk what it does not know.
-///
-/// # Errors
-/// [`StoreError::Corrupt`], [`StoreError::Lost`] and [`StoreError::NewerSchema`], each before anything was changed.
-pub(crate) async fn open(
-    layout: &Layout,
-    options: &SqliteConnectOptions,
-) -> Result<Opened, StoreError> {
-    let path = options.get_filename();
-    if layout.database_bytes() == 0 && layout.holds_something()? {
-        return Err(StoreError::Lost(path.to_owned()));
+impl Store {
+    /// Opens the data directory, making what is missing, and sweeps what an earlier server left half done.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another server has it open; whatever makes the database unfit for use, before anything changes.
+    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_within(data_dir, Limits::default()).await
     }
-    let damaged = |error| corrupt(path, error);
-    let connected = SqliteConnection::connect_with(options).await;
-    let mut connection = connected.map_err(damaged)?;
-    check_version(&mut connection).await?;
-    check_pages(&mut connection, path)
-        .await
-        .map_err(damaged)??;
-    migrate(&mut connection, layout).await?;
-    // A crash may have left a long log.
-    connection
-        .execute("pragma wal_checkpoint(truncate)")
-        .await?;
-    let epoch = begin_epoch(&mut connection).await?;
-    sweep(layout, &mut connection).await?;
-    Ok(Opened { connection, epoch })
-}
 
-/// What was found of a data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Examined {
-    /// The version of SQLite.
-    pub sqlite: String,
-    /// The last migration that the database has been through.
-    pub schema: i64,
-    pub jobs: u64,
-    /// A server has it open.
-    pub in_use: bool,
-}
-
-/// Looks at a data directory without changing it.
-///
-/// # Errors
-/// [`StoreError::NoDatabase`], and what [`crate::Store::open`] would refuse.
-pub async fn examine(data_dir: &Path) -> Result<Examined, StoreError> {
-    let layout = Layout::of(data_dir);
-    let mut connection = backup::open_to_read(&layout).await?;
-    let sqlite = check_version(&mut connection).await?;
-    let schema = check_known(&mut connection).await?.unwrap_or(0);
-    let jobs: i64 = sqlx::query_scalar("select count(*) from jobs")
-        .fetch_one(&mut connection)
-        .await?;
-    connection.close().await?;
-    Ok(Examined {
-        sqlite,
-        schema,
-        jobs: jobs as u64,
-        in_use: matches!(layout.lock(), Err(StoreError::InUse(_))),
-    })
-}
-
-/// The version of SQLite that is linked in.
-///
-/// # Errors
-/// [`StoreError::OldSqlite`]
-pub(crate) async fn check_version(connection: &mut SqliteConnection) -> Result<String, StoreError> {
-    let version: String = sqlx::query_scalar("select sqlite_version()")
-        .fetch_one(connection)
-        .await?;
-    let numbers: Vec<u32> = version.split('.').map_while(|n| n.parse().ok()).collect();
-    if numbers.as_slice() < OLDEST_SQLITE.as_slice() {
-        return Err(StoreError::OldSqlite(version));
-    }
-    Ok(version)
-}
-
-/// Reads every page, without the indexes' agreement with their tables, which takes several times as long.
-pub(crate) async fn check_pages(
-    connection: &mut SqliteConnection,
-    path: &Path,
-) -> Result<Result<(), StoreError>, sqlx::Error> {
-    let findings: Vec<String> = sqlx::query_scalar("pragma quick_check(3)")
-        .fetch_all(connection)
-        .await?;
-    if findings == ["ok"] {
-        return Ok(Ok(()));
-    }
-    Ok(Err(StoreError::Corrupt {
-        path: path.to_owned(),
-        finding: findings.join("; ").replace('\n', " "),
-    }))
-}
-
-/// Tells damage apart from other failures: SQLite's codes 11 (malformed) and 26 (not a database).
-pub(crate) fn corrupt(path: &Path, error: sqlx::Error) -> StoreError {
-    let code = error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .and_then(|code| code.parse::<u32>().ok())
-        .map(|code| code & 0xff);
-    match code {
-        Some(11 | 26) => StoreError::Corrupt {
-            path: path.to_owned(),
-            finding: error.to_string(),
-        },
-        _ => error.into(),
-    }
-}
-
-/// Brings the schema up to date; what there was before is kept as a backup.
-async fn migrate(connection: &mut SqliteConnection, layout: &Layout) -> Result<(), StoreError> {
-    let last = check_known(connection).await?;
-    if let Some(last) = last.filter(|last| *last < newest_known()) {
-        let copy = layout.before_migration(last);
-        tracing::info!(backup = %copy.display(), "the database's schema is older; it is copied, then brought up to date");
-        backup::copy_database(connection, &copy).await?;
-    }
-    Ok(MIGRATIONS.run(connection).await?)
-}
-
-/// The last migration that the database has been through; `None` = it is new.
-///
-/// # Errors
-/// [`StoreError::NewerSchema`]
-pub(crate) async fn check_known(
-    connection: &mut SqliteConnection,
-) -> Result<Option<i64>, StoreError> {
-    let last = applied(connection).await?.into_iter().max();
-    let known = newest_known();
-    match last {
-        Some(found) if found > known => Err(StoreError::NewerSchema { found, known }),
-        last => Ok(last),
-    }
-}
-
-pub(crate) fn newest_known() -> i64 {
-    MIGRATIONS.iter().map(|it| it.version).max().unwrap_or(0)
-}
-
-/// Versions of the migrations that the database has been through; none = it is new.
-async fn applied(connection: &mut SqliteConnection) -> Result<Vec<i64>, sqlx::Error> {
-    let there: Option<i64> =
-        sqlx::query_scalar("select 1 from sqlite_schema where name = '_sqlx_migrations'")
-            .fetch_optional(&mut *connection)
+    /// Opens the data directory as [`Store::open`] does, and keeps within `limits`.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]. Too little space is none: what there is can be read and deleted.
+    pub async fn open_within(root: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let data_dir = DataDir::create(root)?;
+        let lock = data_dir.lock()?;
+        space::make_room(&data_dir)?;
+        let objects: Arc<dyn ObjectStore> = Arc::new(DiskObjects::new(root));
+        let options = database::connect_options(&data_dir.database()?);
+        let mut opened = database::open(&data_dir, &options).await?;
+        sweep(&data_dir, &*objects, &mut opened.connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.clone().pragma("query_only", "on"))
             .await?;
-    if there.is_none() {
-        return Ok(Vec::new());
+        let (events, _) = broadcast::channel(WAITING_EVENTS);
+        let counters = Arc::new(Counters::default());
+        let writer = Writer::start(options, opened, events.clone(), counters.clone());
+        let store = Self::from_inner(Arc::new(Inner {
+            data_dir,
+            objects,
+            writer,
+            readers,
+            events,
+            limits,
+            shortage: Mutex::new(None),
+            counters,
+            keys: SeenKeys::default(),
+            lock,
+        }));
+        store.look_at_disk().await?;
+        space::start_watching(store.inner());
+        Ok(store)
     }
-    sqlx::query_scalar("select version from _sqlx_migrations where success")
-        .fetch_all(connection)
-        .await
 }
 
-/// The epoch lies in the header, where reading it costs nothing and no table has to exist.
-async fn begin_epoch(connection: &mut SqliteConnection) -> Result<i32, sqlx::Error> {
-    let epoch = epoch(connection).await?.wrapping_add(1);
-    let write = sqlx::AssertSqlSafe(format!("pragma user_version = {epoch}"));
-    connection.execute(write).await?;
-    Ok(epoch)
-}
+const CANNOT_SWEEP: &str = "cannot sweep the data directory";
 
-/// The epoch in force.
-pub(crate) async fn epoch(connection: &mut SqliteConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar("pragma user_version")
-        .fetch_one(connection)
-        .await
-}
-
-/// Removes from the disk what the database does not know. Ended jobs have been swept when they ended.
-async fn sweep(layout: &Layout, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+/// Removes what no row names. Ended jobs have been swept when they ended.
+async fn sweep(
+    data_dir: &DataDir,
+    objects: &dyn ObjectStore,
+    connection: &mut SqliteConnection,
+) -> Result<(), StoreError> {
     let files: HashSet<String> =
         sqlx::query_scalar("select id from files union all select id from upload_parts")
             .fetch_all(&mut *connection)
             .await?
             .into_iter()
             .collect();
-    let open = sqlx::query(
-        "select jobs.id, checkpoints.folder from jobs left join checkpoints on checkpoints.job = jobs.row
-         where state in ('validating_files', 'queued', 'running', 'paused')",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut runs: HashMap<String, HashSet<String>> = HashMap::new();
-    for row in open {
-        let folders = runs.entry(row.try_get("id")?).or_default();
-        folders.extend(row.try_get::<Option<String>, _>("folder")?);
+    sweep_below(objects, &ObjectKey::files(), |name| !files.contains(name)).await?;
+    let runs = data_dir.known_runs();
+    let mut jobs: HashSet<String> = runs
+        .map_err(StoreError::io(CANNOT_SWEEP))?
+        .into_iter()
+        .collect();
+    let kept = list(objects, &ObjectKey::jobs()).await?;
+    jobs.extend(kept.iter().map(|key| key.name().to_owned()));
+    for job in jobs {
+        sweep_job(data_dir, objects, connection, &job).await?;
     }
-    let mut gone = Vec::new();
-    for job in layout.runs().map_err(cannot_sweep())? {
-        let wanted = sqlx::query(
-            "select exists (select 1 from checkpoints where job = jobs.row) as checkpoints, state = 'succeeded' as output
-             from jobs where id = ?",
-        )
-        .bind(&job)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let dir = layout.run_dir(&job);
-        let Some(wanted) = wanted else {
-            gone.push(dir);
-            continue;
-        };
-        // A run writes its output anew: nothing can go on from one that did not become known.
-        for folder in ["checkpoints", "output"] {
-            if !wanted.try_get::<bool, _>(folder)? {
-                gone.push(dir.join(folder));
-            }
-        }
-    }
-    layout
-        .sweep_files(&files)
-        .and_then(|()| layout::remove_all(&gone))
-        .and_then(|()| {
-            runs.iter()
-                .try_for_each(|(job, folders)| layout.sweep_run(job, folders))
-        })
-        .map_err(cannot_sweep())
+    Ok(())
 }
 
-fn cannot_sweep() -> impl FnOnce(std::io::Error) -> StoreError {
-    StoreError::io("cannot sweep the data directory")
+async fn sweep_job(
+    data_dir: &DataDir,
+    objects: &dyn ObjectStore,
+    connection: &mut SqliteConnection,
+    job: &str,
+) -> Result<(), StoreError> {
+    let known = sqlx::query(
+        "select row, state = 'succeeded' as output, exists (select 1 from checkpoints where job = jobs.row) as checkpoints,
+            state in ('validating_files', 'queued', 'running', 'paused') as is_open
+         from jobs where id = ?",
+    )
+    .bind(job)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(known) = known else {
+        delete(objects, &ObjectKey::job(job)).await?;
+        return remove_run_dir(data_dir, job).await;
+    };
+    // A run writes its output anew: nothing can go on from one that did not become known.
+    if !known.try_get::<bool, _>("output")? {
+        delete(objects, &ObjectKey::output(job)).await?;
+    }
+    if !known.try_get::<bool, _>("checkpoints")? {
+        delete(objects, &ObjectKey::checkpoints(job)).await?;
+    }
+    if !known.try_get::<bool, _>("is_open")? {
+        return Ok(());
+    }
+    let folders: Vec<String> = sqlx::query_scalar("select folder from checkpoints where job = ?")
+        .bind(known.try_get::<i64, _>("row")?)
+        .fetch_all(connection)
+        .await?;
+    sweep_below(objects, &ObjectKey::checkpoints(job), |name| {
+        !folders.iter().any(|folder| folder == name)
+    })
+    .await?;
+    let swept = data_dir.sweep_run(job);
+    swept.map_err(StoreError::io(CANNOT_SWEEP))
+}
+
+/// Deletes what lies directly below a prefix and is to go by its name.
+async fn sweep_below(
+    objects: &dyn ObjectStore,
+    prefix: &ObjectKey,
+    goes: impl Fn(&str) -> bool,
+) -> Result<(), StoreError> {
+    for key in list(objects, prefix).await? {
+        if goes(key.name()) {
+            tracing::info!(%key, "removing a leftover");
+            delete(objects, &key).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn list(objects: &dyn ObjectStore, prefix: &ObjectKey) -> Result<Vec<ObjectKey>, StoreError> {
+    objects
+        .list(prefix)
+        .await
+        .map_err(StoreError::io(CANNOT_SWEEP))
+}
+
+async fn delete(objects: &dyn ObjectStore, key: &ObjectKey) -> Result<(), StoreError> {
+    objects
+        .delete(key)
+        .await
+        .map_err(StoreError::io(CANNOT_SWEEP))
+}
+
+async fn remove_run_dir(data_dir: &DataDir, job: &str) -> Result<(), StoreError> {
+    let dir = data_dir.run_dir(job);
+    blocking(CANNOT_SWEEP, move || filesystem::remove(&dir)).await
 }

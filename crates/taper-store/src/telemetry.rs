@@ -1,46 +1,12 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::atomic::Ordering::Relaxed;
 
 use sqlx::{Row, SqliteConnection};
-use taper_core::{Event, JobState, Metrics};
+use taper_core::{JobState, Metrics};
 
-use crate::{Scope, Store, StoreError, jobs::metrics_from_json, store::now};
-
-/// What the store has done since it was opened.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    commits: AtomicU64,
-    failed_commits: AtomicU64,
-    commit_micros: AtomicU64,
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    cancelled: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn committed(&self, took: Duration) {
-        self.commits.fetch_add(1, Relaxed);
-        let micros = took.as_micros().try_into().unwrap_or(u64::MAX);
-        self.commit_micros.fetch_add(micros, Relaxed);
-    }
-
-    pub(crate) fn not_committed(&self) {
-        self.failed_commits.fetch_add(1, Relaxed);
-    }
-
-    /// Counts the end of a job.
-    pub(crate) fn heed(&self, event: &Event) {
-        let ended = match event.state() {
-            Some(JobState::Succeeded) => &self.succeeded,
-            Some(JobState::Failed) => &self.failed,
-            Some(JobState::Cancelled) => &self.cancelled,
-            _ => return,
-        };
-        ended.fetch_add(1, Relaxed);
-    }
-}
+use crate::{
+    Scope, Store, StoreError,
+    ground::{metrics_from_json, now},
+};
 
 /// How the store is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,11 +52,11 @@ impl Store {
             commits: counters.commits.load(Relaxed),
             failed_commits: counters.failed_commits.load(Relaxed),
             commit_seconds: counters.commit_micros.load(Relaxed) as f64 / 1e6,
-            database_bytes: self.layout().database_bytes(),
-            log_bytes: self.layout().log_bytes(),
+            database_bytes: self.data_dir().database_bytes(),
+            log_bytes: self.data_dir().log_bytes(),
             free_bytes: space.free,
             used_bytes: space.used,
-            subscribers: self.subscribers() as u64,
+            subscribers: self.inner().events.receiver_count() as u64,
         })
     }
 }

@@ -1,17 +1,14 @@
 use taper_core::{
-    ErrorCode, JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, RequestedAction,
+    JobError, JobSpec, JobState, Level, Metrics, NewEvent, Plan, Reason, RequestedAction,
 };
 
 use crate::{
-    Artifact, FileRecord, Job, Store, StoreError, jobs,
-    jobs::to_json,
-    store::now,
-    tuned::Span,
-    writer::{Command, Tx},
+    Artifact, FileRecord, Job, Store, StoreError,
+    ground::{now, to_json},
+    job,
+    tuned_models::Span,
+    writer::Tx,
 };
-
-/// Deaths of the server in a row after which a job is no longer tried.
-const MOST_CRASHES: u32 = 3;
 
 /// A change of a job's state, with what must hold for it to happen.
 #[derive(Debug, Clone)]
@@ -59,32 +56,23 @@ pub struct JobResult {
 
 impl Transition {
     /// What a user's request makes of the transition; `None` = nothing else.
-    fn heeding(&self, requested: Option<RequestedAction>) -> Option<Self> {
+    fn redirected(&self, requested: Option<RequestedAction>) -> Option<Self> {
         let to = requested?.redirect(self.to)?;
-        let mut heeding = Self {
+        let mut redirected = Self {
             to,
             level: Level::Info,
             message: format!("The job was {to}"),
             ..self.clone()
         };
         if to == JobState::Cancelled {
-            heeding.change = Change {
+            redirected.change = Change {
                 // Their folders have gone.
                 drop_checkpoints: self.change.drop_checkpoints,
                 ..Change::default()
             };
         }
-        Some(heeding)
+        Some(redirected)
     }
-}
-
-/// What became of the jobs under which the last server ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
-    pub queued: Vec<String>,
-    pub failed: Vec<String>,
-    /// Under an executor that outlives the server.
-    pub running: Vec<String>,
 }
 
 impl Store {
@@ -96,35 +84,25 @@ impl Store {
     /// an open job starts from what it has made.
     pub async fn transition(&self, transition: Transition) -> Result<Option<Job>, StoreError> {
         let result = transition.change.result.iter();
-        let laid_by = result.flat_map(|result| &result.result_files);
-        let laid_by: Vec<_> = laid_by.map(|file| file.id.clone()).collect();
+        let files = result.flat_map(|result| &result.result_files);
+        let files: Vec<_> = files.map(|file| file.id.clone()).collect();
         let settled = self
-            .write(|reply| Command::Transition(Box::new(transition), reply))
+            .write(|tx| Box::pin(async move { tx.transition(&transition).await }))
             .await?;
         if settled
             .as_ref()
             .is_some_and(|job| job.state == JobState::Cancelled)
         {
-            self.remove_files(&laid_by).await;
+            self.remove_files(&files).await;
         }
         Ok(settled)
     }
-
-    /// Puts the jobs that were running when the last server ended back into the queue, or lets them fail after three crashes.
-    pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        self.recover_unseen(Vec::new()).await
-    }
-
-    /// As [`Store::recover`], but jobs of which the current attempt was seen running are left alone.
-    pub async fn recover_unseen(&self, seen: Vec<(String, u32)>) -> Result<Recovered, StoreError> {
-        self.write(|reply| Command::Recover(seen, reply)).await
-    }
 }
 
-impl Tx<'_> {
+impl Tx {
     pub(crate) async fn transition(&mut self, it: &Transition) -> Result<Option<Job>, StoreError> {
         debug_assert!(it.from.iter().all(|from| from.can_become(it.to)));
-        let Some(job) = jobs::find(self.connection, &it.job).await? else {
+        let Some(job) = job::find(&mut self.connection, &it.job).await? else {
             return Ok(None);
         };
         let current = it.attempt.is_none_or(|attempt| attempt == job.attempt);
@@ -137,8 +115,8 @@ impl Tx<'_> {
             let model = job.tuned_model_name();
             self.require_unused(&model, Span::Checkpoints).await?;
         }
-        let heeding = it.heeding(job.requested);
-        let it = heeding.as_ref().unwrap_or(it);
+        let redirected = it.redirected(job.requested);
+        let it = redirected.as_ref().unwrap_or(it);
         let attempt = job.attempt + u32::from(it.to == JobState::Running);
         if !self.update_state(&job, it, attempt).await? {
             return Ok(None);
@@ -156,7 +134,7 @@ impl Tx<'_> {
         }
         let event = NewEvent::state(it.to, attempt, it.level, it.message.clone());
         self.log(&key, &[event]).await?;
-        jobs::find(self.connection, &it.job).await
+        job::find(&mut self.connection, &it.job).await
     }
 
     /// The guarded update; false = the job has moved on.
@@ -188,7 +166,7 @@ impl Tx<'_> {
         .bind(&job.id)
         .bind(job.state.as_str())
         .bind(job.attempt)
-        .execute(&mut *self.connection)
+        .execute(&mut self.connection)
         .await?;
         Ok(updated.rows_affected() == 1)
     }
@@ -205,82 +183,9 @@ impl Tx<'_> {
         .bind(result.trained_tokens as i64)
         .bind(to_json(&files))
         .bind(job.row)
-        .execute(&mut *self.connection)
+        .execute(&mut self.connection)
         .await?;
         self.merge_metrics(&job.key(), &result.metrics).await?;
         self.add_artifacts(&job.key(), &result.artifacts).await
-    }
-
-    pub(crate) async fn recover(
-        &mut self,
-        seen: &[(String, u32)],
-    ) -> Result<Recovered, StoreError> {
-        let running: Vec<(String, u32)> =
-            sqlx::query_as("select id, attempt from jobs where state = 'running' order by row")
-                .fetch_all(&mut *self.connection)
-                .await?;
-        let mut recovered = Recovered::default();
-        for attempt in running {
-            if seen.contains(&attempt) {
-                recovered.running.push(attempt.0);
-                continue;
-            }
-            let (id, _) = attempt;
-            let crashes: u32 = sqlx::query_scalar(
-                "update jobs set crashes = crashes + 1 where id = ? returning crashes",
-            )
-            .bind(&id)
-            .fetch_one(&mut *self.connection)
-            .await?;
-            let transition = if crashes >= MOST_CRASHES {
-                recovered.failed.push(id.clone());
-                crashed(id, crashes)
-            } else {
-                recovered.queued.push(id.clone());
-                self.requeued(id).await?
-            };
-            self.transition(&transition).await?;
-        }
-        Ok(recovered)
-    }
-
-    async fn requeued(&mut self, job: String) -> Result<Transition, StoreError> {
-        let row = sqlx::query_scalar("select row from jobs where id = ?")
-            .bind(&job)
-            .fetch_one(&mut *self.connection)
-            .await?;
-        let from = match self.last_step(row).await? {
-            (0, _) => "the start".to_owned(),
-            (step, _) => format!("step {step}"),
-        };
-        Ok(Transition {
-            job,
-            from: &[JobState::Running],
-            attempt: None,
-            to: JobState::Queued,
-            level: Level::Warn,
-            message: format!(
-                "The server ended while this job was running; it will go on from {from}"
-            ),
-            change: Change::default(),
-        })
-    }
-}
-
-fn crashed(job: String, crashes: u32) -> Transition {
-    let message = format!(
-        "The server ended {crashes} times in a row under this job without a new checkpoint; it is no longer tried"
-    );
-    Transition {
-        job,
-        from: &[JobState::Running],
-        attempt: None,
-        to: JobState::Failed,
-        level: Level::Error,
-        message: message.clone(),
-        change: Change {
-            error: Some(JobError::new(ErrorCode::Crashed, message)),
-            ..Change::default()
-        },
     }
 }

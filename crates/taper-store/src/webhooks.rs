@@ -4,11 +4,7 @@ use serde_json::json;
 use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use crate::{
-    Store, StoreError,
-    store::now,
-    writer::{Command, Tx},
-};
+use crate::{Store, StoreError, ground::now, writer::Tx};
 
 /// Something to be told, to one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +33,12 @@ pub enum Outcome {
 impl Store {
     /// Says where ends of jobs are to be told from now on. What has happened before an address was named is not told there.
     pub async fn set_webhooks(&self, urls: Vec<String>) -> Result<(), StoreError> {
-        self.write(|reply| Command::SetWebhooks(urls, reply)).await
+        self.write(|tx| Box::pin(tx.set_webhooks(urls))).await
     }
 
     /// Notes the ends of jobs that have come since the last time.
     pub async fn fill_webhooks(&self) -> Result<(), StoreError> {
-        self.write(Command::FillWebhooks).await
+        self.write(|tx| Box::pin(tx.fill_webhooks())).await
     }
 
     /// What is yet to be told, the next first.
@@ -56,7 +52,7 @@ impl Store {
 
     /// Notes what came of an attempt.
     pub async fn settle_webhook(&self, row: i64, outcome: Outcome) -> Result<(), StoreError> {
-        self.write(|reply| Command::SettleWebhook(row, outcome, reply))
+        self.write(move |tx| Box::pin(tx.settle_webhook(row, outcome)))
             .await
     }
 }
@@ -72,15 +68,15 @@ fn read(row: &SqliteRow) -> Result<Delivery, StoreError> {
     })
 }
 
-impl Tx<'_> {
-    pub(crate) async fn set_webhooks(&mut self, urls: &[String]) -> Result<(), StoreError> {
+impl Tx {
+    async fn set_webhooks(&mut self, urls: Vec<String>) -> Result<(), StoreError> {
         let known: Vec<String> = sqlx::query_scalar("select url from webhook_targets")
-            .fetch_all(&mut *self.connection)
+            .fetch_all(&mut self.connection)
             .await?;
         for url in known.iter().filter(|url| !urls.contains(url)) {
             sqlx::query("delete from webhook_targets where url = ?")
                 .bind(url)
-                .execute(&mut *self.connection)
+                .execute(&mut self.connection)
                 .await?;
         }
         for url in urls.iter().filter(|url| !known.contains(url)) {
@@ -89,7 +85,7 @@ impl Tx<'_> {
                  values (?, (select coalesce(max(row), 0) from events))",
             )
             .bind(url)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         }
         Ok(())
@@ -97,7 +93,7 @@ impl Tx<'_> {
 
     pub(crate) async fn fill_webhooks(&mut self) -> Result<(), StoreError> {
         let targets = sqlx::query("select url, event from webhook_targets")
-            .fetch_all(&mut *self.connection)
+            .fetch_all(&mut self.connection)
             .await?;
         for target in targets {
             let url: String = target.try_get("url")?;
@@ -105,7 +101,7 @@ impl Tx<'_> {
             sqlx::query("update webhook_targets set event = ? where url = ?")
                 .bind(last)
                 .bind(url)
-                .execute(&mut *self.connection)
+                .execute(&mut self.connection)
                 .await?;
         }
         Ok(())
@@ -115,7 +111,7 @@ impl Tx<'_> {
     async fn fill_target(&mut self, url: &str, after: i64) -> Result<i64, StoreError> {
         let last: i64 = sqlx::query_scalar("select coalesce(max(row), ?1) from events")
             .bind(after)
-            .fetch_one(&mut *self.connection)
+            .fetch_one(&mut self.connection)
             .await?;
         let ends = sqlx::query(
             "select jobs.id, events.created_at, json_extract(events.data, '$.status') as status
@@ -126,7 +122,7 @@ impl Tx<'_> {
         )
         .bind(after)
         .bind(last)
-        .fetch_all(&mut *self.connection)
+        .fetch_all(&mut self.connection)
         .await?;
         for end in ends {
             let id = format!("evt_{}", Uuid::now_v7().simple());
@@ -141,17 +137,13 @@ impl Tx<'_> {
                 .bind(url)
                 .bind(body.to_string())
                 .bind(now())
-                .execute(&mut *self.connection)
+                .execute(&mut self.connection)
                 .await?;
         }
         Ok(last)
     }
 
-    pub(crate) async fn settle_webhook(
-        &mut self,
-        row: i64,
-        outcome: Outcome,
-    ) -> Result<(), StoreError> {
+    async fn settle_webhook(&mut self, row: i64, outcome: Outcome) -> Result<(), StoreError> {
         match outcome {
             Outcome::Done => sqlx::query("delete from webhooks where row = ?").bind(row),
             Outcome::Again(seconds) => {
@@ -160,7 +152,7 @@ impl Tx<'_> {
                     .bind(row)
             }
         }
-        .execute(&mut *self.connection)
+        .execute(&mut self.connection)
         .await?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use figment::{
 };
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use taper_server::{Trust, WebhookSecret, Webhooks};
+use taper_server::{TrustStore, WebhookSecret, Webhooks};
 use taper_store::known_keys;
 
 use crate::{
@@ -220,7 +220,7 @@ impl Settings {
         };
         let urls = self.webhook.iter().map(|text| target(text));
         let urls = urls.collect::<Result<_>>()?;
-        let trust = Trust::of_system();
+        let trust = TrustStore::of_system();
         let trust = match &self.webhook_ca {
             Some(path) => trust.and(path)?,
             None => trust,

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -208,84 +207,6 @@ async fn heads_that_are_too_large() -> Result<()> {
     Ok(())
 }
 
-/// B68: every route of the description, with every method that it does not have.
-#[tokio::test]
-async fn methods_that_a_route_does_not_have() -> Result<()> {
-    let fixture = Fixture::start().await?;
-    let client = fixture.client();
-    let api = client.get("/openapi.json").await?;
-    let methods = [
-        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND",
-    ];
-    for (path, operations) in api["paths"].as_object().context("no paths")? {
-        let has = |method: &str| !operations[method.to_ascii_lowercase()].is_null();
-        let filled = path.replace(['{', '}'], "");
-        for method in methods.into_iter().filter(|method| !has(method)) {
-            if method == "HEAD" && has("GET") {
-                continue;
-            }
-            let request = client.request(Method::from_bytes(method.as_bytes())?, &filled);
-            let answer = request.send().await?;
-            assert_eq!(
-                answer.status(),
-                StatusCode::METHOD_NOT_ALLOWED,
-                "{method} {path}"
-            );
-            let allow = answer
-                .headers()
-                .get("allow")
-                .context("no Allow")?
-                .to_str()?;
-            assert!(
-                !allow.is_empty() && !allow.contains(method),
-                "{method} {path}: {allow}"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// B70.
-#[tokio::test]
-async fn ranges_of_a_file() -> Result<()> {
-    let fixture = Fixture::start().await?;
-    let path = format!("/v1/files/{}/content", fixture.train);
-    let many = format!("bytes={}", vec!["0-1"; 1000].join(","));
-    for (range, status) in [
-        ("bytes=0-1", 206),
-        ("bytes=-0", 416),
-        ("bytes=5-2", 416),
-        ("bytes=99999999-", 416),
-        ("bytes=99999999999999999999-", 416),
-        ("bytes=x-y", 416),
-        ("lines=1-2", 200),
-        (&many[..], 200),
-    ] {
-        let request = fixture
-            .client()
-            .request(Method::GET, &path)
-            .header("range", range);
-        assert_eq!(request.send().await?.status().as_u16(), status, "{range}");
-    }
-    Ok(())
-}
-
-/// B75: an answer is JSON, and not compressed by a way that there is not.
-#[tokio::test]
-async fn answers_that_cannot_be_had() -> Result<()> {
-    let fixture = Fixture::start().await?;
-    let request = fixture.client().request(Method::GET, "/v1/files");
-    let answer = request
-        .header("accept", "application/xml")
-        .header("accept-encoding", "x")
-        .send()
-        .await?;
-    assert_eq!(answer.headers()["content-type"], "application/json");
-    assert!(!answer.headers().contains_key("content-encoding"));
-    answer.json::<serde_json::Value>().await?;
-    Ok(())
-}
-
 /// B76.
 #[tokio::test]
 async fn a_thousand_requests_before_the_first_answer() -> Result<()> {
@@ -349,36 +270,4 @@ async fn requests_that_never_end() -> Result<()> {
         "an upload was left behind"
     );
     Ok(())
-}
-
-/// B79: a stream goes on from where its reader was, or says that it cannot.
-#[tokio::test]
-async fn places_in_a_stream_that_there_are_not() -> Result<()> {
-    let fixture = Fixture::start().await?;
-    let job = fixture
-        .client()
-        .submit(&fixture.train, json!({"training": {"max_steps": 1}}))
-        .await?;
-    fixture.client().wait(&job, "succeeded").await?;
-    let path = format!("{JOBS}/{job}/events/stream");
-    for id in ["-1", "18446744073709551616", "99", "text", "1.5", ""] {
-        let request = fixture
-            .client()
-            .request(Method::GET, &path)
-            .header("last-event-id", id);
-        let text = request.send().await?.error_for_status()?.text().await?;
-        assert!(text.contains("event: reset\n"), "{id}");
-        assert!(
-            text.contains("\nid: 1\n") && text.ends_with("data: [DONE]\n\n"),
-            "{id}: {text}"
-        );
-    }
-    let long = "1".repeat(10_000);
-    let request = fixture
-        .client()
-        .request(Method::GET, &path)
-        .header("last-event-id", long);
-    fixture
-        .refuse(request, (400, Some("Last-Event-ID"), "more than 256 bytes"))
-        .await
 }

@@ -1,4 +1,4 @@
-//! B71, B72, B74: who may call.
+//! B74: how much callers may ask.
 
 use std::time::Duration;
 
@@ -10,98 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Fixture, JOBS, rows};
-use crate::{
-    client::answer,
-    server::{Folders, Server},
-};
-
-#[tokio::test]
-async fn foreign_pages_are_kept_out() -> Result<()> {
-    let fixture = Fixture::start().await?;
-    let client = fixture.client();
-    for (method, path) in [
-        (Method::GET, "/v1/files"),
-        (Method::GET, "/v1/events/stream"),
-        (Method::POST, JOBS),
-        (Method::DELETE, "/v1/files/file-none"),
-        (Method::GET, "/healthz"),
-        (Method::GET, "/"),
-    ] {
-        for host in ["evil.com", "127.0.0.1.evil.com", "localhost:80:80", ""] {
-            let request = client.request(method.clone(), path).header("host", host);
-            fixture.refuse(request, (421, None, "--allow-host")).await?;
-        }
-        for origin in ["http://evil", "null", "http://localhost:1", "file://"] {
-            let request = client
-                .request(method.clone(), path)
-                .header("origin", origin);
-            fixture.refuse(request, (403, None, "Origin")).await?;
-        }
-    }
-    let own = format!("http://{}", client.addr);
-    let request = client
-        .request(Method::GET, "/v1/files")
-        .header("origin", own);
-    let (status, _) = answer(request).await?;
-    assert_eq!(status, StatusCode::OK);
-    Ok(())
-}
-
-/// Query, the headers Authorization (;; between two of them, - for none), status, param, a part of the message.
-const TOKENS: &str = "
-- | - | 401 | - | Authorization: Bearer KEY
-- | secret | 401 | - | Authorization: Bearer KEY
-- | Bearer | 401 | - | Authorization: Bearer KEY
-- | Basic secret | 401 | - | Authorization: Bearer KEY
-- | Bearer wrong | 401 | - | not valid here
-- | Bearer secret x | 401 | - | not valid here
-- | Bearer secret;;Bearer secret | 401 | - | one header
-?api_key=secret | - | 401 | - | Authorization: Bearer KEY
-?token=secret | Bearer secret | 400 | token | refused, for addresses are logged
-?limit=1&API_KEY=secret | Bearer secret | 400 | API_KEY | refused, for addresses are logged
-";
-
-#[tokio::test]
-async fn keys_that_are_none() -> Result<()> {
-    let folders = Folders::new()?;
-    let mut command = folders.command()?;
-    command.env("TAPER_API_KEY", "secret");
-    let server = Server::start(command).await?;
-    let long = format!("Bearer {}", "x".repeat(30_000));
-    for path in ["/v1/files", JOBS, "/v1/events/stream", "/v1/nothing"] {
-        for [query, authorization, status, param, message] in rows(TOKENS) {
-            let query = query.trim_start_matches('-');
-            let mut request = server
-                .client
-                .request(Method::GET, &format!("{path}{query}"));
-            for value in authorization.split(";;").filter(|value| *value != "-") {
-                request = request.header("authorization", value);
-            }
-            let (got, body) = answer(request).await?;
-            let shown = format!("{path}{query} {authorization}: {body}");
-            assert_eq!(got.as_u16(), status.parse::<u16>()?, "{shown}");
-            assert_eq!(
-                body["error"]["param"].as_str().unwrap_or("-"),
-                param,
-                "{shown}"
-            );
-            assert!(
-                body["error"]["message"]
-                    .as_str()
-                    .is_some_and(|text| text.contains(message)),
-                "{shown}"
-            );
-        }
-        let request = server
-            .client
-            .request(Method::GET, path)
-            .header("authorization", &long);
-        let (status, _) = answer(request).await?;
-        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
-    }
-    Ok(())
-}
+use crate::server::{Folders, Server};
 
 /// So many requests a second and no more; on this machine that has to be asked for.
 #[tokio::test]

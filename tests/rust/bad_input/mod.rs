@@ -13,8 +13,6 @@ mod forms;
 mod http;
 mod keys;
 mod models;
-mod paths;
-mod queries;
 mod raw;
 mod spec;
 mod states;

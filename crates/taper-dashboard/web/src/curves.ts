@@ -1,7 +1,14 @@
-import type { Buckets, MetricsAnswer } from './types'
+import type { Buckets, Job, JobEvent, Metrics } from './types'
 
 /** `null` is a value that is not finite, `undefined` no value at that step. */
 export type Values = (number | null | undefined)[]
+
+/** Figures by name; `null` is one that is not finite. */
+export type Figures = Job['metrics']
+
+/** The figures among the data of an event. */
+export const figures = (data: Record<string, unknown>): Figures =>
+  Object.fromEntries(Object.entries(data).filter((entry): entry is [string, number | null] => typeof (entry[1] ?? 0) === 'number'))
 
 /** One figure over the steps, ascending. */
 export class Curve {
@@ -36,7 +43,7 @@ export class Curve {
 export class Curves {
   readonly #curves = new Map<string, Curve>()
 
-  constructor(history?: MetricsAnswer) {
+  constructor(history?: Pick<Metrics, 'data'>) {
     for (const [name, buckets] of Object.entries(history?.data ?? {})) fill(this.of(name), buckets)
   }
 
@@ -50,13 +57,21 @@ export class Curves {
     return Math.max(0, ...[...this.#curves.values()].map((curve) => curve.lastStep))
   }
 
-  /** Takes over the figures of a metrics event. */
-  add(data: Record<string, unknown>): void {
-    const step = data.step
-    if (typeof step !== 'number') return
-    for (const [name, value] of Object.entries(data)) {
-      if (name !== 'step' && (typeof value === 'number' || value === null)) this.of(name).set(step, value)
-    }
+  /**
+   * Takes over an event of the run. Answers whether the curves are whole: a new attempt repeats what lay beyond the checkpoint that it goes on
+   * from, and where the event does not say from which, the history has to be loaded anew.
+   */
+  take({ type, data }: Pick<JobEvent, 'type' | 'data'>): boolean {
+    if (!data) return true
+    if (type === 'metrics') this.add(figures(data))
+    if (typeof data.resumed_from_step === 'number') this.rewind(data.resumed_from_step)
+    else if (data.status === 'running' && typeof data.attempt === 'number' && data.attempt > 1) return false
+    return true
+  }
+
+  /** Takes over the figures of a step. */
+  add({ step, ...others }: Figures): void {
+    if (typeof step === 'number') for (const [name, value] of Object.entries(others)) this.of(name).set(step, value)
   }
 
   /** A run that went on from `step` repeats what it had done beyond it. */
@@ -82,7 +97,7 @@ export function align(curves: { steps: number[]; values: Values }[]): [number[],
   const steps = [...new Set(curves.flatMap((curve) => curve.steps))].sort((a, b) => a - b)
   const place = new Map(steps.map((step, i) => [step, i]))
   const columns = curves.map((curve) => {
-    const column: Values = new Array(steps.length).fill(undefined)
+    const column = new Array<Values[number]>(steps.length).fill(undefined)
     curve.steps.forEach((step, i) => (column[place.get(step)!] = curve.values[i]))
     return column
   })

@@ -2,8 +2,7 @@ import { compact, count, duration, loss, share } from './format'
 import { isTerminal, type Job, type RunState } from './types'
 
 /** What a job is called. */
-export const title = (job: Job) =>
-  job.user_provided_suffix ? `${job.model} · ${job.user_provided_suffix}` : job.model
+export const title = (job: Job) => (job.user_provided_suffix ? `${job.model} · ${job.user_provided_suffix}` : job.model)
 
 export const stateWords: Record<RunState, string> = {
   validating_files: 'validating',
@@ -32,7 +31,7 @@ export function elapsed(job: Job, now: number): number | undefined {
 }
 
 /** Where the job stands, in one sentence for the list. */
-export function standing(job: Job, now: number): string {
+export function statusText(job: Job, now: number): string {
   const at = steps(job)
   const reached = at ? `step ${count(at.done)}/${count(at.total)}` : undefined
   const took = elapsed(job, now)
@@ -70,9 +69,9 @@ function eta(job: Job): string | undefined {
 }
 
 /** The figures of the moment: step, share, time left, speed, losses, accuracy. */
-export function stateLine(job: Job, now: number): string[] {
+export function statusLine(job: Job, now: number): string[] {
   const at = steps(job)
-  if (at === undefined) return [job.status === 'failed' ? 'failed before the first step' : standing(job, now)]
+  if (at === undefined) return [job.status === 'failed' ? 'failed before the first step' : statusText(job, now)]
   const { metrics } = job
   const speed = number(metrics.tokens_per_second)
   const took = elapsed(job, now)

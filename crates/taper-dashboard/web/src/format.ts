@@ -16,7 +16,11 @@ export function figure(value: number | null | undefined): string {
   if (value === null) return 'not finite'
   if (value === 0) return '0'
   const size = Math.abs(value)
-  if (size < 0.001 || size >= 1e6) return value.toExponential(3).replace(/\.?0+e/, 'e').replace('e+', 'e')
+  if (size < 0.001 || size >= 1e6)
+    return value
+      .toExponential(3)
+      .replace(/\.?0+e/, 'e')
+      .replace('e+', 'e')
   return String(Number(value.toPrecision(4)))
 }
 
@@ -67,8 +71,18 @@ export function bytes(n: number): string {
 }
 
 /** Unix seconds as a local date and time. */
-export const dateTime = (seconds: number) =>
-  new Date(seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
+export const dateTime = (seconds: number) => new Date(seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
 
 /** Unix seconds as a local time of day. */
 export const time = (seconds: number) => new Date(seconds * 1000).toLocaleTimeString('en-GB')
+
+/** A setting of any type as text, its numbers by `number`; "–" where there is none. */
+export function setting(value: unknown, number: (n: number) => string): string {
+  if (typeof value === 'number') return number(value)
+  if (typeof value === 'string') return value
+  if (typeof value === 'boolean') return String(value)
+  if (Array.isArray(value)) return value.map((one) => setting(one, number)).join(', ') || '–'
+  if (typeof value !== 'object' || value === null) return '–'
+  const pairs = Object.entries(value).map(([key, one]) => `${key}: ${setting(one, number)}`)
+  return pairs.join(', ') || '–'
+}

@@ -38,7 +38,7 @@ class Router {
   /** Takes over a plain click on a link to one of the page's own views. */
   click(event: MouseEvent): void {
     const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey
-    const link = (event.target as Element).closest('a')
+    const link = event.target instanceof Element ? event.target.closest('a') : null
     if (!plain || event.defaultPrevented || link === null) return
     if (link.origin !== location.origin || !own.test(link.pathname) || link.hasAttribute('download')) return
     event.preventDefault()

@@ -393,8 +393,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Download the adapter or the model
-         * @description One zip: the adapter's files (LoRA) or the model's (full fine-tuning) at its root, ready to be loaded after unpacking.
+         * Download the adapter
+         * @description One zip with the adapter's files at its root, ready to be loaded after unpacking. Of a job that makes a whole model it is the same as
+         *     `model.zip`.
          */
         get: operations["download_archive"];
         put?: never;
@@ -539,6 +540,26 @@ export interface paths {
          * @description For every figure at most `points` buckets, each with its least, greatest and last value, so that no spike is lost.
          */
         get: operations["find_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/model.zip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the model
+         * @description One zip with the files of a whole model at its root, ready to be loaded after unpacking; only of a job whose method makes one.
+         */
+        get: operations["download_model"];
         put?: never;
         post?: never;
         delete?: never;
@@ -775,24 +796,30 @@ export interface components {
             sha256: string;
         };
         /** @description The most that one run may take; a run that is shorter by itself stays as it is. */
-        Budget: {
-            /**
-             * Format: int64
-             * @description Optimizer steps.
-             */
-            max_steps: number;
-        } | {
-            /**
-             * Format: int64
-             * @description Tokens trained on, without padding.
-             */
-            max_tokens: number;
-        } | {
+        Budget: components["schemas"]["BudgetMaxSteps"] | components["schemas"]["BudgetMaxTokens"] | components["schemas"]["BudgetMaxMinutes"];
+        /** @description Minutes, by the estimate of the run's plan. */
+        BudgetMaxMinutes: {
             /**
              * Format: double
              * @description Minutes, by the estimate of the run's plan.
              */
             max_minutes: number;
+        };
+        /** @description Optimizer steps. */
+        BudgetMaxSteps: {
+            /**
+             * Format: int64
+             * @description Optimizer steps.
+             */
+            max_steps: number;
+        };
+        /** @description Tokens trained on, without padding. */
+        BudgetMaxTokens: {
+            /**
+             * Format: int64
+             * @description Tokens trained on, without padding.
+             */
+            max_tokens: number;
         };
         /** @description What may be changed of a job that has been submitted. */
         ChangeFineTuningJob: {
@@ -889,7 +916,30 @@ export interface components {
             };
         };
         /** @description What is to be compared: the body of a job, and what varies. Unknown fields are refused. */
-        CreateExperiment: components["schemas"]["CreateFineTuningJob"] & {
+        CreateExperiment: {
+            /** @description A name of `GET /v1/models`, or of a checkpoint: `ft:…:ckpt-step-N`. */
+            model: string;
+            /** @description Id of an uploaded file of purpose `fine-tune`. */
+            training_file: string;
+            /** @description Id of an uploaded file of purpose `fine-tune`; excludes `training.eval_split`. */
+            validation_file?: string | null;
+            /** @description Your part of the tuned model's name: 1 to 64 letters, digits, `-`, `_`, `.` and blanks. */
+            suffix?: string | null;
+            /**
+             * Format: int64
+             * @description The same as `training.seed`.
+             */
+            seed?: number | null;
+            /** @description At most 16 pairs; keys of at most 64 characters, values of at most 512. */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            tuning?: components["schemas"]["CreateTuning"] | null;
+            training?: components["schemas"]["CreateTraining"] | null;
+            method?: components["schemas"]["OpenAiMethod"] | null;
+            hyperparameters?: components["schemas"]["OpenAiHyperparameters"] | null;
+            /** @description Accepted and ignored; the job's events say so. */
+            integrations?: unknown[] | null;
             /** @description `"all"`, or a list of objects like `tuning`, whose place it takes. */
             methods?: unknown;
             /**
@@ -1007,20 +1057,6 @@ export interface components {
              */
             loraplus_lr_ratio?: number | null;
         };
-        /** @description A tuning method with its settings. */
-        CreateMethod: {
-            /** @enum {string} */
-            type: "full";
-        } | (components["schemas"]["Layerwise"] & {
-            /** @enum {string} */
-            type: "layerwise";
-        }) | (components["schemas"]["CreateLora"] & {
-            /** @enum {string} */
-            type: "lora";
-        }) | (components["schemas"]["PromptTuning"] & {
-            /** @enum {string} */
-            type: "prompt_tuning";
-        });
         /** @description What the configurations are compared by. */
         CreateObjective: {
             /** @description A figure of an evaluation, or `train_loss`; absent = `valid_accuracy` for classes, `valid_loss` for texts. */
@@ -1138,7 +1174,139 @@ export interface components {
             eval_split?: number | null;
         };
         /** @description The tuning method of a job and the task it is tuned for. */
-        CreateTuning: components["schemas"]["CreateMethod"] & {
+        CreateTuning: components["schemas"]["CreateTuningFull"] | components["schemas"]["CreateTuningLayerwise"] | components["schemas"]["CreateTuningLora"] | components["schemas"]["CreateTuningPromptTuning"];
+        /** @description Every weight is trained. */
+        CreateTuningFull: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "full";
+            task_type?: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Every weight is trained, each layer at its own rate, or not at all. */
+        CreateTuningLayerwise: {
+            /**
+             * Format: double
+             * @default 0.9
+             */
+            layer_decay: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
+             */
+            freeze_below: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
+             */
+            unfreeze_every_steps: number | null;
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
+            learning_rates: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "layerwise";
+            task_type?: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Low-rank adapters beside frozen weights. */
+        CreateTuningLora: {
+            /**
+             * @description Rank of the adapters.
+             * @default 8
+             */
+            r?: number;
+            /**
+             * Format: double
+             * @default 16
+             */
+            lora_alpha?: number;
+            /**
+             * Format: double
+             * @description Dropout on the adapter's input while training.
+             * @default 0.1
+             */
+            lora_dropout?: number;
+            /** @default null */
+            target_modules?: components["schemas"]["TargetModules"] | null;
+            /**
+             * @description Which biases are trained; only `none`.
+             * @default none
+             */
+            bias?: string;
+            /**
+             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @default false
+             */
+            use_rslora?: boolean;
+            /**
+             * @description Other ranks, by module name or regular expression on its end.
+             * @default {}
+             */
+            rank_pattern?: {
+                [key: string]: number;
+            };
+            /**
+             * @description Other alphas, likewise.
+             * @default {}
+             */
+            alpha_pattern?: {
+                [key: string]: number;
+            };
+            /**
+             * @description Numbers of the layers that get adapters; absent = all.
+             * @default null
+             */
+            layers_to_transform?: number[] | null;
+            /**
+             * @description Modules of the base that are trained whole and saved with the adapter.
+             * @default null
+             */
+            modules_to_save?: string[] | null;
+            /**
+             * Format: double
+             * @description LoRA+: the learning rate of B is this many times that of A.
+             * @default null
+             */
+            loraplus_lr_ratio?: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "lora";
+            task_type?: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Trained vectors in front of the input of a frozen model. */
+        CreateTuningPromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             * @default 10
+             */
+            num_virtual_tokens: number;
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
+            prompt_tuning_init: components["schemas"]["PromptInit"];
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
+            prompt_tuning_init_text: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "prompt_tuning";
             task_type?: components["schemas"]["TaskType"] | null;
         };
         /** @description What is said of a file before its parts are sent. */
@@ -1576,36 +1744,6 @@ export interface components {
          */
         JobState: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
         /**
-         * @description Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
-         *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
-         */
-        Layerwise: {
-            /**
-             * Format: double
-             * @default 0.9
-             */
-            layer_decay: number;
-            /**
-             * Format: int64
-             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
-             * @default 0
-             */
-            freeze_below: number;
-            /**
-             * Format: int64
-             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
-             * @default null
-             */
-            unfreeze_every_steps: number | null;
-            /**
-             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
-             * @default {}
-             */
-            learning_rates: {
-                [key: string]: number;
-            };
-        };
-        /**
          * @description How much an event matters.
          * @enum {string}
          */
@@ -1706,70 +1844,6 @@ export interface components {
             /** @description Id of the last element of this page. */
             last_id: string | null;
         };
-        /**
-         * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
-         *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
-         */
-        Lora: {
-            /**
-             * @description Rank of the adapters.
-             * @default 8
-             */
-            r: number;
-            /**
-             * Format: double
-             * @default 16
-             */
-            lora_alpha: number;
-            /**
-             * Format: double
-             * @description Dropout on the adapter's input while training.
-             * @default 0.1
-             */
-            lora_dropout: number;
-            /** @default null */
-            target_modules: components["schemas"]["TargetModules"] | null;
-            /**
-             * @description Which biases are trained; only `none`.
-             * @default none
-             */
-            bias: string;
-            /**
-             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
-             * @default false
-             */
-            use_rslora: boolean;
-            /**
-             * @description Other ranks, by module name or regular expression on its end.
-             * @default {}
-             */
-            rank_pattern: {
-                [key: string]: number;
-            };
-            /**
-             * @description Other alphas, likewise.
-             * @default {}
-             */
-            alpha_pattern: {
-                [key: string]: number;
-            };
-            /**
-             * @description Numbers of the layers that get adapters; absent = all.
-             * @default null
-             */
-            layers_to_transform: number[] | null;
-            /**
-             * @description Modules of the base that are trained whole and saved with the adapter.
-             * @default null
-             */
-            modules_to_save: string[] | null;
-            /**
-             * Format: double
-             * @description LoRA+: the learning rate of B is this many times that of A.
-             * @default null
-             */
-            loraplus_lr_ratio: number | null;
-        };
         /** @description Bytes that a run takes at its peak, by what takes them. */
         Memory: {
             /**
@@ -1803,20 +1877,6 @@ export interface components {
              */
             overhead: number;
         };
-        /** @description A tuning method with its settings. */
-        Method: {
-            /** @enum {string} */
-            type: "full";
-        } | (components["schemas"]["Layerwise"] & {
-            /** @enum {string} */
-            type: "layerwise";
-        }) | (components["schemas"]["Lora"] & {
-            /** @enum {string} */
-            type: "lora";
-        }) | (components["schemas"]["PromptTuning"] & {
-            /** @enum {string} */
-            type: "prompt_tuning";
-        });
         /** @description OpenAI's form of a job's method. */
         MethodObject: {
             /** @description Always `supervised`. */
@@ -1912,7 +1972,50 @@ export interface components {
             warnings: components["schemas"]["Warning"][];
         };
         /** @description What a job would do and take. */
-        PlanObject: components["schemas"]["Plan"] & {
+        PlanObject: {
+            /** Format: int64 */
+            training_rows: number;
+            /** Format: int64 */
+            validation_rows: number;
+            /**
+             * Format: int64
+             * @description Tokens of one pass over the training rows, special tokens included, padding excluded.
+             */
+            training_tokens: number;
+            /** Format: int64 */
+            validation_tokens: number;
+            /**
+             * Format: int64
+             * @description Answers of one pass over the training rows that the loss covers: rows with a class, or tokens.
+             */
+            label_tokens: number;
+            /**
+             * Format: int64
+             * @description Rows that `max_length` cuts.
+             */
+            truncated_rows: number;
+            /** Format: int64 */
+            total_steps: number;
+            /** Format: int64 */
+            trainable_parameters: number;
+            /** Format: int64 */
+            total_parameters: number;
+            /** @description Class names in the order of their ids; empty without classes. */
+            classes: string[];
+            /**
+             * Format: int64
+             * @description Tokens of the heaviest pass, virtual ones included: the one that the peak of the memory belongs to.
+             */
+            heaviest_batch_tokens: number;
+            memory: components["schemas"]["Memory"];
+            disk: components["schemas"]["Disk"];
+            /**
+             * Format: double
+             * @description Time that the steps and the evaluations will take, about, on a machine that does nothing else.
+             */
+            estimated_seconds: number;
+            /** @description What a look at the rows makes one wonder about. */
+            warnings: components["schemas"]["Warning"][];
             /** @description Always `fine_tuning.job.plan`. */
             object: string;
             /**
@@ -1926,25 +2029,6 @@ export interface components {
          * @enum {string}
          */
         PromptInit: "RANDOM" | "TEXT" | "SAMPLE_VOCAB";
-        /** @description Prompt tuning: trained vectors that stand in front of every input, as if they were words. */
-        PromptTuning: {
-            /**
-             * Format: int64
-             * @description Number of trained vectors.
-             * @default 10
-             */
-            num_virtual_tokens: number;
-            /**
-             * @description Where the vectors start from.
-             * @default RANDOM
-             */
-            prompt_tuning_init: components["schemas"]["PromptInit"];
-            /**
-             * @description The words to start from, with `TEXT`.
-             * @default null
-             */
-            prompt_tuning_init_text: string | null;
-        };
         /**
          * @description Why an experiment has stopped one of its runs.
          * @enum {string}
@@ -1979,13 +2063,23 @@ export interface components {
             expires_at: number | null;
         };
         /** @description Which runs of an experiment go on to their end. */
-        Strategy: {
-            /** @enum {string} */
+        Strategy: components["schemas"]["StrategyAll"] | components["schemas"]["StrategyAsha"];
+        /** @description All of them. */
+        StrategyAll: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
             type: "all";
-        } | {
+        };
+        /** @description Successive halving: at each rung the best `1/reduction` of the configurations go on, and the others are stopped. */
+        StrategyAsha: {
             /** Format: int64 */
             reduction: number;
-            /** @enum {string} */
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
             type: "asha";
         };
         /** @description One message of an event stream, as its fields stand on the wire. */
@@ -2006,7 +2100,27 @@ export interface components {
             retry?: number | null;
         };
         /** @description An event of any job, as the stream of all jobs carries it. */
-        StreamedEvent: components["schemas"]["FineTuningEvent"] & {
+        StreamedEvent: {
+            /** @description `ftevent-…` */
+            id: string;
+            /** @description Always `fine_tuning.job.event`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            created_at: number;
+            level: components["schemas"]["Level"];
+            message: string;
+            /** @description `message`, or `metrics` when `data` holds figures. */
+            type: string;
+            /**
+             * @description Figures by name; or `status` and `attempt` of a change of state, `plan` of what a run will do, `checkpoint` and `step`. Absent where
+             *     there is nothing to add.
+             */
+            data?: {
+                [key: string]: unknown;
+            } | null;
             /** @description Id of the job. */
             job: string;
             /**
@@ -2137,7 +2251,139 @@ export interface components {
             eval_split: number | null;
         };
         /** @description The tuning method of a job and the task it is tuned for. */
-        Tuning: components["schemas"]["Method"] & {
+        Tuning: components["schemas"]["TuningFull"] | components["schemas"]["TuningLayerwise"] | components["schemas"]["TuningLora"] | components["schemas"]["TuningPromptTuning"];
+        /** @description Every weight is trained. */
+        TuningFull: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "full";
+            task_type: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Every weight is trained, each layer at its own rate, or not at all. */
+        TuningLayerwise: {
+            /**
+             * Format: double
+             * @default 0.9
+             */
+            layer_decay: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
+             */
+            freeze_below: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
+             */
+            unfreeze_every_steps: number | null;
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
+            learning_rates: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "layerwise";
+            task_type: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Low-rank adapters beside frozen weights. */
+        TuningLora: {
+            /**
+             * @description Rank of the adapters.
+             * @default 8
+             */
+            r: number;
+            /**
+             * Format: double
+             * @default 16
+             */
+            lora_alpha: number;
+            /**
+             * Format: double
+             * @description Dropout on the adapter's input while training.
+             * @default 0.1
+             */
+            lora_dropout: number;
+            /** @default null */
+            target_modules: components["schemas"]["TargetModules"] | null;
+            /**
+             * @description Which biases are trained; only `none`.
+             * @default none
+             */
+            bias: string;
+            /**
+             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @default false
+             */
+            use_rslora: boolean;
+            /**
+             * @description Other ranks, by module name or regular expression on its end.
+             * @default {}
+             */
+            rank_pattern: {
+                [key: string]: number;
+            };
+            /**
+             * @description Other alphas, likewise.
+             * @default {}
+             */
+            alpha_pattern: {
+                [key: string]: number;
+            };
+            /**
+             * @description Numbers of the layers that get adapters; absent = all.
+             * @default null
+             */
+            layers_to_transform: number[] | null;
+            /**
+             * @description Modules of the base that are trained whole and saved with the adapter.
+             * @default null
+             */
+            modules_to_save: string[] | null;
+            /**
+             * Format: double
+             * @description LoRA+: the learning rate of B is this many times that of A.
+             * @default null
+             */
+            loraplus_lr_ratio: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "lora";
+            task_type: components["schemas"]["TaskType"] | null;
+        };
+        /** @description Trained vectors in front of the input of a frozen model. */
+        TuningPromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             * @default 10
+             */
+            num_virtual_tokens: number;
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
+            prompt_tuning_init: components["schemas"]["PromptInit"];
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
+            prompt_tuning_init_text: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "prompt_tuning";
             task_type: components["schemas"]["TaskType"] | null;
         };
         /** @description The parts of an upload, in any order. */
@@ -3598,12 +3844,12 @@ export interface operations {
     list_files: {
         parameters: {
             query?: {
-                /** @description Only files of this purpose. */
-                purpose?: string;
                 /** @description Id of the last element of the page before. */
                 after?: string;
                 /** @description Most elements of the page; 10000 unless told. */
                 limit?: number;
+                /** @description Only files of this purpose. */
+                purpose?: string;
                 /** @description `desc` (newest first) unless told, or `asc`. */
                 order?: string;
             };
@@ -4055,7 +4301,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The part that was asked for */
@@ -4064,7 +4311,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The client has this very file */
@@ -4786,7 +5034,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/zip": number[];
+                    "application/zip": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */
@@ -5007,7 +5256,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The part that was asked for */
@@ -5016,7 +5266,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": number[];
+                    "*/*": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description The client has this very file */
@@ -5593,6 +5844,115 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobMetrics"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is nothing of that id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "no such file: 'file-1'; GET /v1/files lists what there is",
+                     *         "type": "invalid_request_error",
+                     *         "param": "id",
+                     *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    download_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the job */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The zip */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */

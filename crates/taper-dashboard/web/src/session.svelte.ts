@@ -1,17 +1,16 @@
-import { ApiError, beginSession, endSession, getSession, onRefused } from './api'
+import { beginSession, endSession, getSession, onRefused } from './api'
+import { retryUntilLoaded } from './live/retry'
 import type { Session as Who } from './types'
-
-const retryPause = 2000
 
 /** Who looks at the page, and whether the server wants a key first. */
 class Session {
-  /** Undefined until the server has told. */
+  /** Undefined until the server has said. */
   who: Who | undefined = $state.raw()
   isOut = $state(false)
 
   constructor() {
     onRefused(() => this.#lost())
-    void this.#load()
+    void retryUntilLoaded(async () => (this.who = await getSession()))
   }
 
   /** The server asks for keys, and this page has shown one. */
@@ -19,7 +18,7 @@ class Session {
     return this.who?.expires_at != null
   }
 
-  /** Not before the server has told: nothing is offered that may be refused. */
+  /** Not before the server has said: nothing is offered that may be refused. */
   get mayChange(): boolean {
     return this.who !== undefined && this.who.role !== 'read'
   }
@@ -37,15 +36,6 @@ class Session {
   async signOut(): Promise<void> {
     await endSession()
     this.#lost()
-  }
-
-  async #load(): Promise<void> {
-    try {
-      this.who = await getSession()
-    } catch (error) {
-      // A refusal leads to the form, and a server that is away is told by what else is loaded.
-      if (!(error instanceof ApiError && error.status === 401)) setTimeout(() => void this.#load(), retryPause)
-    }
   }
 
   #lost(): void {

@@ -7,7 +7,7 @@ use taper_core::{Control, RunSpec, StartFrom, StartWeights, Training, Tuning};
 use super::PARAMETERS;
 use crate::{
     Result,
-    export::ADAPTER_WEIGHTS,
+    adapter::ADAPTER_WEIGHTS,
     model_folder::{ModelFolder, Weights},
 };
 

@@ -1,5 +1,4 @@
 use serde_json::{Map, Value};
-use taper_core::TaskType;
 
 use super::Extras;
 
@@ -116,16 +115,6 @@ impl Row {
         match &self.content {
             Content::Labelled { label, .. } => Some(label),
             Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => None,
-        }
-    }
-
-    /// What the row trains a model for.
-    pub(crate) fn task_type(&self) -> TaskType {
-        match self.content {
-            Content::Labelled { .. } => TaskType::SeqCls,
-            Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => {
-                TaskType::CausalLm
-            }
         }
     }
 }

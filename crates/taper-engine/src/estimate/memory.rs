@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use taper_autodiff::{Counting, Peak, Work};
-use taper_core::{Memory, RunSpec};
+use taper_core::{Memory, RunSpec, TaskType};
 
 use super::F32;
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     methods::Rates,
     models::{Model, Noise, Pass},
     tape::Tape,
+    tasks::task,
 };
 
 /// The program itself, its threads and its allocator.
@@ -44,13 +45,14 @@ fn grown(bytes: u64, factor: f64) -> u64 {
 /// Memory at the run's peak, which is that of its heaviest pass unless loading, evaluating, saving or exporting takes more.
 pub(crate) fn memory(
     run: &RunSpec,
+    kind: TaskType,
     model: &Model,
     layers: usize,
     heaviest: (&Encoded, &[usize]),
     around: Surroundings,
 ) -> Result<Memory> {
     let (data, rows) = heaviest;
-    let (pass, _) = train_pass(run, model, layers, (data, rows))?;
+    let (pass, _) = train_pass(run, kind, model, layers, (data, rows))?;
     let trained = model.parameters.count() * F32;
     let weights = model.weight_bytes();
     let activations = grown(pass.activations, ALLOCATOR);
@@ -70,7 +72,7 @@ pub(crate) fn memory(
         overhead: 0,
     };
     let state = weights + 2 * trained;
-    let (evaluation, _) = evaluation_pass(model, &evaluation_batch(data, rows))?;
+    let (evaluation, _) = evaluation_pass(kind, model, &evaluation_batch(data, rows))?;
     let others = [
         state + evaluation.total(),
         // One tensor is written at a time.
@@ -86,6 +88,7 @@ pub(crate) fn memory(
 /// One forward and backward pass at the end of the run, when most is trained.
 pub(crate) fn train_pass(
     run: &RunSpec,
+    kind: TaskType,
     model: &Model,
     layers: usize,
     (data, rows): (&Encoded, &[usize]),
@@ -95,7 +98,7 @@ pub(crate) fn train_pass(
     let tape = Tape::recording(counting.clone(), Some(rates.active(u64::MAX)));
     let noise = Some(Noise { seed: 0, pass: 0 });
     let pass = Pass { tape: &tape, noise };
-    let loss = model.loss(&pass, &Batch::of(data, rows), 1)?;
+    let loss = task(kind).loss(model, &pass, &Batch::of(data, rows), 1)?;
     tape.backward(&loss.value, &mut model.parameters.gradients())?;
     Ok((counting.peak(), counting.work()))
 }
@@ -113,13 +116,17 @@ pub(crate) fn evaluation_batch(data: &Encoded, rows: &[usize]) -> Batch {
 }
 
 /// One batch of an evaluation.
-pub(crate) fn evaluation_pass(model: &Model, batch: &Batch) -> Result<(Peak, Work)> {
+pub(crate) fn evaluation_pass(
+    kind: TaskType,
+    model: &Model,
+    batch: &Batch,
+) -> Result<(Peak, Work)> {
     let counting = Arc::new(Counting::new()?);
     let tape = Tape::idle(counting.clone());
     let pass = Pass {
         tape: &tape,
         noise: None,
     };
-    model.loss(&pass, batch, 1)?;
+    task(kind).loss(model, &pass, batch, 1)?;
     Ok((counting.peak(), counting.work()))
 }

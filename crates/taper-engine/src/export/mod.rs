@@ -1,6 +1,5 @@
 //! What a finished run leaves behind: adapter or model, card, figures, predictions.
 
-mod adapter;
 mod card;
 mod check;
 mod figures;
@@ -8,18 +7,23 @@ mod model;
 mod rows;
 mod tensorboard;
 
-pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use taper_core::{Metrics, RunSpec, Sample};
+use taper_core::{Metrics, RunSpec};
 
 use crate::{
-    Result, error::Doing, evaluation::Evaluation, model_folder::ModelFolder, models::Model,
+    Result,
+    adapter::{Tuned, write_adapter},
+    error::Doing,
+    evaluation::Evaluation,
+    history::Logged,
+    model_folder::ModelFolder,
+    models::Model,
     prepare::Prepared,
+    text_file::{write_json, write_text},
 };
 
 /// Everything that goes into the artifacts of a run.
@@ -35,15 +39,6 @@ pub(crate) struct Export<'a> {
     pub(crate) evaluation: Option<&'a Evaluation>,
 }
 
-/// Figures, or texts that the model has written, with the time at which they were logged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Logged {
-    pub(crate) unix_seconds: f64,
-    pub(crate) metrics: Metrics,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) samples: Vec<Sample>,
-}
-
 impl Export<'_> {
     /// Writes all artifacts into `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
@@ -51,7 +46,13 @@ impl Export<'_> {
         let target = dir.join(if adapts { "adapter" } else { "model" });
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
         if adapts {
-            adapter::write_adapter(self, &target)?
+            let tuned = Tuned {
+                run: self.run,
+                arch: &self.folder().arch,
+                task: self.data.task,
+                model: self.model,
+            };
+            write_adapter(&tuned, &target)?
         } else {
             model::write_model(self, &target)?
         }
@@ -83,27 +84,6 @@ impl Export<'_> {
         &self.data.folder
     }
 
-    /// Class names by id, as `config.json` has them.
-    fn id2label(&self) -> BTreeMap<String, String> {
-        self.data
-            .classes
-            .names()
-            .iter()
-            .enumerate()
-            .map(|(id, name)| (id.to_string(), name.clone()))
-            .collect()
-    }
-
-    fn label2id(&self) -> BTreeMap<String, usize> {
-        self.data
-            .classes
-            .names()
-            .iter()
-            .enumerate()
-            .map(|(id, name)| (name.clone(), id))
-            .collect()
-    }
-
     /// How the weights came about, for those who find them later.
     fn job(&self) -> Value {
         let file = |f: &taper_core::DataFile| json!({"id": f.id, "filename": f.filename, "sha256": f.sha256});
@@ -115,22 +95,9 @@ impl Export<'_> {
             "validation_file": self.run.validation_file.as_ref().map(file),
             "task_type": self.data.task,
             "num_labels": self.data.classes.len(),
-            "id2label": self.id2label(),
-            "label2id": self.label2id(),
+            "id2label": self.data.classes.by_id(),
+            "label2id": self.data.classes.by_name(),
             "metrics": self.metrics.to_json(),
         })
     }
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_text(path, &format!("{}\n", serde_json::to_string_pretty(value)?))
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).doing(|| {
-        format!(
-            "cannot write {}",
-            path.file_name().unwrap_or_default().to_string_lossy()
-        )
-    })
 }

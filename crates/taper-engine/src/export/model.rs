@@ -4,19 +4,15 @@ use std::path::Path;
 
 use candle_core::DType;
 use serde_json::json;
-use taper_core::TaskType;
 
-use super::{Export, write_json};
-use crate::{Result, model_folder::write_safetensors};
+use super::Export;
+use crate::{Result, model_folder::write_safetensors, tasks::task, text_file::write_json};
 
 pub(super) fn write_model(export: &Export<'_>, dir: &Path) -> Result<()> {
     let mut config = export.folder().config.clone();
-    config["architectures"] = json!([export.folder().arch.architecture(export.data.task)]);
-    if export.data.task == TaskType::SeqCls {
-        config["id2label"] = json!(export.id2label());
-        config["label2id"] = json!(export.label2id());
-        config["problem_type"] = json!("single_label_classification");
-    }
+    let task = task(export.data.task);
+    config["architectures"] = json!([task.architecture(export.folder().arch.family())]);
+    task.write_config(&mut config, &export.data.classes);
     for key in ["torch_dtype", "dtype"] {
         if config.get(key).is_some() {
             config[key] = json!("float32");

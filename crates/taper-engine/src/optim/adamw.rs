@@ -1,12 +1,9 @@
 use candle_core::{DType, Tensor};
-use taper_autodiff::{Backend, backend::Optimized};
+use taper_autodiff::{Backend, Gradients, backend::Optimized};
 use taper_core::Training;
 use taper_kernels::Update;
 
-use crate::{
-    Error, Result,
-    param::{Gradients, Parameters},
-};
+use crate::{Error, Result, parameters::Parameters};
 
 /// Those of PyTorch and of `TrainingArguments`.
 const CONSTANTS: taper_kernels::AdamW = taper_kernels::AdamW {
@@ -61,7 +58,7 @@ impl AdamW {
             let Some(change) = change else { continue };
             let update = Update {
                 learning_rate: change.learning_rate,
-                weight_decay: if parameter.decays {
+                weight_decay: if parameter.kind.decays() {
                     self.weight_decay
                 } else {
                     0.0

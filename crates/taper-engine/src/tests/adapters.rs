@@ -13,8 +13,8 @@ use taper_core::{DataFile, Device, JobSpec, Method, RunSpec, TaskType};
 
 use super::training::train;
 use crate::{
+    adapter::read_adapter,
     cache::Cache,
-    export::read_adapter,
     prepare::{Models, inspect},
 };
 

@@ -1,13 +1,13 @@
 //! The CPU's backend against the reference, with every kind of randomness on, and against finite differences.
 
 use candle_core::{Device, Tensor};
-use taper_core::{Layerwise, Lora, Method, TargetModules, TaskType};
+use taper_core::{Layerwise, Lora, Method, TargetModules};
 
 use super::{Fixture, backends, classified, gradients_of, relative_difference};
 use crate::{
     data::Batch,
     model_folder::ModelFolder,
-    models::{Model, Noise},
+    models::{Head, Model, Noise},
 };
 
 fn batch() -> Batch {
@@ -54,7 +54,7 @@ fn stir(model: &Model) {
 
 fn model(fixture: &Fixture, method: &Method) -> Model {
     let folder = ModelFolder::open(&fixture.model_dir()).unwrap();
-    let model = Model::load(&folder, method, TaskType::SeqCls, 3, &Device::Cpu, 1).unwrap();
+    let model = Model::load(&folder, method, Head::Classes(3), &Device::Cpu, 1).unwrap();
     stir(&model);
     model
 }

@@ -5,6 +5,7 @@ mod checkpoints;
 mod families;
 mod gradients;
 mod names;
+mod parameters;
 mod parity;
 mod resume;
 mod rungs;
@@ -23,29 +24,24 @@ use candle_core::{Device, Tensor};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use taper_autodiff::{Backend, Cpu, Reference};
-use taper_core::{CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec};
+use taper_core::{
+    CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec, TaskType,
+};
 
 use crate::{
     Result,
     cache::Cache,
-    data::{Answers, Batch, Encoded, Targets},
+    data::{Batch, Encoded, Targets},
     models::{Model, Noise, Pass},
     prepare::Models,
     random::Stream,
     tape::Tape,
+    tasks::task,
 };
 
 /// The CPU's kernels, and what they are tested against.
 pub(super) fn backends() -> [Arc<dyn Backend>; 2] {
     [Arc::new(Cpu), Arc::new(Reference::new(&Device::Cpu))]
-}
-
-/// Number of answers of a batch.
-fn answers(batch: &Batch) -> usize {
-    match &batch.answers {
-        Answers::Classes(classes) => classes.len(),
-        Answers::Tokens { words, .. } => words.len(),
-    }
 }
 
 /// Gradients by parameter name.
@@ -59,8 +55,14 @@ pub(super) fn gradients_of(
     noise: Option<Noise>,
 ) -> Result<(f64, Named)> {
     let tape = Tape::recording(backend.clone(), None);
-    let loss = model
-        .loss(&Pass { tape: &tape, noise }, batch, answers(batch))?
+    // Only where each sequence has one target are there none for tokens.
+    let kind = match batch.targets.tokens[..] {
+        [] => TaskType::SeqCls,
+        [..] => TaskType::CausalLm,
+    };
+    let pass = Pass { tape: &tape, noise };
+    let loss = task(kind)
+        .loss(model, &pass, batch, batch.targets.ids.len())?
         .value;
     let value = f64::from(loss.tensor.to_scalar::<f32>()?);
     let mut gradients = model.parameters.gradients();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use taper_autodiff::Backend;
-use taper_core::{Lora, Method, TargetModules, TaskType};
+use taper_core::{Lora, Method, TargetModules};
 
 use super::{backends, golden, golden_batch, gradients_of, relative_difference};
 use crate::{
-    export::read_adapter,
+    adapter::read_adapter,
     model_folder::{ModelFolder, Weights},
-    models::{Model, Pass},
+    models::{Head, Model, Pass},
     tape::Tape,
 };
 
@@ -34,7 +34,7 @@ fn expected(name: &str) -> Vec<f32> {
 fn logits(model: &Model, backend: &Arc<dyn Backend>) -> Vec<f32> {
     let tape = Tape::idle(backend.clone());
     let logits = model
-        .logits(
+        .classify(
             &Pass {
                 tape: &tape,
                 noise: None,
@@ -82,15 +82,7 @@ fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
 
 #[test]
 fn logits_loss_and_every_gradient_equal_those_of_transformers() {
-    let model = Model::load(
-        &folder(),
-        &Method::Full,
-        TaskType::SeqCls,
-        3,
-        &Device::Cpu,
-        0,
-    )
-    .unwrap();
+    let model = Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap();
     assert_eq!(model.parameters.list.len(), 41);
     check(&model, "", |name| format!("grad.{name}"));
 }
@@ -99,7 +91,7 @@ fn logits_loss_and_every_gradient_equal_those_of_transformers() {
 fn an_adapter_of_peft_gives_its_logits_and_gradients() {
     let (method, tensors) = read_adapter(&golden().join("lora")).unwrap();
     assert!(matches!(&method, Method::Lora(lora) if (lora.r, lora.lora_alpha) == (4, 8.0)));
-    let model = Model::load(&folder(), &method, TaskType::SeqCls, 3, &Device::Cpu, 0).unwrap();
+    let model = Model::load(&folder(), &method, Head::Classes(3), &Device::Cpu, 0).unwrap();
     assert_eq!(tensors.len(), model.parameters.list.len());
     model.set(&tensors).unwrap();
     check(&model, "lora.", |name| {
@@ -116,20 +108,11 @@ fn a_new_adapter_leaves_the_model_as_it_was() {
         ])),
         ..Lora::default()
     };
-    let base = Model::load(
-        &folder(),
-        &Method::Full,
-        TaskType::SeqCls,
-        3,
-        &Device::Cpu,
-        0,
-    )
-    .unwrap();
+    let base = Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap();
     let adapted = Model::load(
         &folder(),
         &Method::Lora(lora),
-        TaskType::SeqCls,
-        3,
+        Head::Classes(3),
         &Device::Cpu,
         0,
     )
@@ -155,15 +138,7 @@ fn the_forward_pass_equals_that_of_candle_transformers() {
     .unwrap();
     let batch = golden_batch();
     let ours = logits(
-        &Model::load(
-            &folder(),
-            &Method::Full,
-            TaskType::SeqCls,
-            3,
-            &Device::Cpu,
-            0,
-        )
-        .unwrap(),
+        &Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap(),
         &backends()[0],
     );
     for (sequence, range) in batch.offsets.windows(2).enumerate() {

@@ -70,7 +70,7 @@ fn evaluation_at(recorder: &Recorder, step: u64) -> &Metrics {
 fn means(dir: &Path) -> [f64; 2] {
     let mut table = csv::Reader::from_path(dir.join(RunSpec::VALIDATION_ROWS)).unwrap();
     let columns = table.headers().unwrap().clone();
-    let (mut loss, mut correct, mut answers) = (0.0, 0.0, 0.0);
+    let (mut loss, mut correct, mut targets) = (0.0, 0.0, 0.0);
     for row in table.records() {
         let row = row.unwrap();
         let cell = |name| {
@@ -79,9 +79,9 @@ fn means(dir: &Path) -> [f64; 2] {
         };
         loss += cell("loss") * cell("label_tokens");
         correct += cell("correct");
-        answers += cell("label_tokens");
+        targets += cell("label_tokens");
     }
-    [loss / answers, correct / answers]
+    [loss / targets, correct / targets]
 }
 
 fn measured(metrics: &Metrics) -> [f64; 2] {

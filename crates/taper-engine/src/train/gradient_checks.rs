@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    param::{Parameters, ZeroGradient},
+    parameters::{Parameters, ZeroGradient},
 };
 
 const ADVICE: &str = "lower training.learning_rate, or look for broken rows in the data";

@@ -11,19 +11,21 @@ use std::time::Instant;
 
 use taper_core::{Control, Interval, Outcome, RunSink, RunSpec, Stop};
 
+use taper_autodiff::Gradients;
+
 use crate::{
     Error, Result,
-    checkpoint::{self, Fingerprint, Keeper, Progress},
+    checkpoint::{self, CheckpointRetention, Fingerprint, Progress},
     data::{Batch, epoch_order},
     device,
     evaluation::Evaluation,
-    export::Logged,
+    history::Logged,
     methods::Rates,
     models::{Model, Noise, Pass},
     optim::{AdamW, Change, clip_factor},
-    param::Gradients,
     prepare::Prepared,
     tape::Tape,
+    tasks::task,
 };
 use gradient_checks::GradientChecks;
 use process_memory::Room;
@@ -36,18 +38,18 @@ pub(crate) fn train(
     sink: &mut dyn RunSink,
     control: &Control,
 ) -> Result<Outcome> {
-    let mut trainer = Trainer::start(run, data, sink, control)?;
-    match trainer.run() {
-        Ok(()) => trainer.finish(),
+    let mut training = TrainingLoop::start(run, data, sink, control)?;
+    match training.run() {
+        Ok(()) => training.finish(),
         Err(error) => {
             // A retry goes on from the checkpoint that is under way.
-            trainer.settle_checkpoint()?;
+            training.settle_checkpoint()?;
             Err(error)
         }
     }
 }
 
-struct Trainer<'a> {
+struct TrainingLoop<'a> {
     run: &'a RunSpec,
     data: &'a Prepared,
     sink: &'a mut dyn RunSink,
@@ -60,7 +62,7 @@ struct Trainer<'a> {
     history: Vec<Logged>,
     rates: Rates,
     checks: GradientChecks,
-    keeper: Keeper,
+    retention: CheckpointRetention,
     saver: Saver,
     _room: Room,
     /// Units of the current epoch in their order, and which epoch that is.
@@ -78,7 +80,7 @@ struct Due {
     save: bool,
 }
 
-impl<'a> Trainer<'a> {
+impl<'a> TrainingLoop<'a> {
     fn start(
         run: &'a RunSpec,
         data: &'a Prepared,
@@ -93,8 +95,11 @@ impl<'a> Trainer<'a> {
         let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
         let mut optimizer = AdamW::new(&model.parameters, training)?;
         let (steps_per_epoch, total_steps) = data.steps(run);
-        let (mut progress, mut history, mut keeper) =
-            (Progress::default(), Vec::new(), Keeper::new(training));
+        let (mut progress, mut history, mut retention) = (
+            Progress::default(),
+            Vec::new(),
+            CheckpointRetention::new(training),
+        );
         if let Some(dir) = &run.resume_from {
             let restored = checkpoint::restore(
                 &fingerprint,
@@ -104,9 +109,11 @@ impl<'a> Trainer<'a> {
                 control,
             )?;
             (progress, history) = (restored.progress, restored.history);
-            keeper.kept = restored.kept;
+            retention.kept = restored.kept;
             // Some may be gone since, or were never removed from the list by a run that broke down.
-            keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
+            retention
+                .kept
+                .retain(|step| run.checkpoint_dir(step).is_dir());
         }
         Ok(Self {
             gradients: model.parameters.gradients(),
@@ -128,7 +135,7 @@ impl<'a> Trainer<'a> {
             optimizer,
             progress,
             history,
-            keeper,
+            retention,
             saver: Saver::new(),
             _room: room,
             steps_per_epoch,
@@ -145,8 +152,8 @@ impl<'a> Trainer<'a> {
             if self.is_at_rung() {
                 return Err(self.leave(Stop::Reached));
             }
-            self.obey()?;
-            let kept = self.keeper.kept.steps.last().copied();
+            self.check_control()?;
+            let kept = self.retention.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
             self.publish_checkpoint()?;
             let now = self.due();
@@ -173,7 +180,7 @@ impl<'a> Trainer<'a> {
         rung.is_some_and(|rung| self.progress.step >= rung)
     }
 
-    fn obey(&mut self) -> Result<()> {
+    fn check_control(&mut self) -> Result<()> {
         self.control.check().map_err(|stop| self.leave(stop))
     }
 
@@ -195,10 +202,10 @@ impl<'a> Trainer<'a> {
         let units = self.units_of_step();
         let size = training.per_device_train_batch_size as usize;
         let batches: Vec<Vec<usize>> = units.chunks(size).map(|part| self.rows_of(part)).collect();
-        let answers = batches
+        let targets = batches
             .iter()
             .flatten()
-            .map(|row| self.data.training.answers(*row))
+            .map(|row| self.data.training.targets_of(*row))
             .sum::<u64>();
         let active = self.rates.active(self.progress.step);
         let before = self.progress.window.clone();
@@ -209,7 +216,7 @@ impl<'a> Trainer<'a> {
                 return Err(self.leave(stop));
             }
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
-            self.accumulate(rows, pass, answers, &active)?;
+            self.accumulate(rows, pass, targets, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
         let backend = &*self.model.backend;
@@ -227,18 +234,18 @@ impl<'a> Trainer<'a> {
         self.last_gradient_norm = norm;
         self.progress.step += 1;
         let window = &mut self.progress.window;
-        window.answers += answers;
+        window.targets += targets;
         window.steps += 1;
         window.seconds += began.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Adds a micro-batch's gradients of the mean over `answers`, those of the whole step.
+    /// Adds a micro-batch's gradients of the mean over `targets`, those of the whole step.
     fn accumulate(
         &mut self,
         rows: &[usize],
         pass: u64,
-        answers: u64,
+        targets: u64,
         active: &[bool],
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
@@ -247,17 +254,16 @@ impl<'a> Trainer<'a> {
             seed: self.run.spec.training.seed,
             pass,
         });
-        let loss = self
-            .model
-            .loss(&Pass { tape: &tape, noise }, &batch, answers as usize)?;
+        let pass = Pass { tape: &tape, noise };
+        let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;
         tape.backward(&loss.value, &mut self.gradients)?;
         let window = &mut self.progress.window;
-        window.loss += value * answers as f64;
+        window.loss += value * targets as f64;
         window.correct += loss.correct;
         window.rows += rows.len() as u64;
-        window.tokens += batch.words() as u64;
+        window.tokens += batch.tokens() as u64;
         Ok(())
     }
 

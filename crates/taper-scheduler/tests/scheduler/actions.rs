@@ -12,7 +12,7 @@ use taper_core::{
     TrainError,
 };
 use taper_scheduler::SchedulerError;
-use taper_store::{Job, Scope};
+use taper_store::{Job, ObjectKey, Scope};
 
 use crate::bench::{Bench, Script, done, failure, plan, spec, until_stopped};
 
@@ -203,7 +203,8 @@ async fn a_checkpoint_that_does_not_go_with_the_model_now_is_kept_for_a_retry() 
     let steps: Vec<u64> = kept.data.iter().map(|checkpoint| checkpoint.step).collect();
     assert_eq!(steps, [3, 2, 1]);
     // What it stands on is put back.
-    fs::write(kept.data[1].dir.join("state"), "whole").unwrap();
+    let dir = bench.store.local(&kept.data[1].key).await.unwrap();
+    fs::write(dir.join("state"), "whole").unwrap();
     bench.scheduler.retry(&Scope::All, &job.id).await.unwrap();
     bench.wait(&job, JobState::Succeeded).await;
     let told = messages(&bench, &job).await;
@@ -294,7 +295,8 @@ async fn a_deleted_job_leaves_nothing_and_a_half_deleted_one_is_swept_at_the_nex
     let bench = Bench::start(good()).await;
     let job = bench.submit().await;
     let job = bench.wait(&job, JobState::Succeeded).await;
-    let table = bench.store.file_path(&job.result_files[0]);
+    let table = ObjectKey::file(&job.result_files[0]);
+    let table = bench.store.local(&table).await.unwrap();
     assert!(table.is_file() && bench.store.run_dir(&job.id).is_dir());
     bench.scheduler.delete(&Scope::All, &job.id).await.unwrap();
     assert!(!table.exists() && !bench.store.run_dir(&job.id).exists());

@@ -78,7 +78,8 @@ async fn a_job_goes_from_submission_to_its_artifacts() {
         (table.filename.as_str(), table.purpose.as_str()),
         ("step_metrics.csv", "fine-tune-results")
     );
-    let text = fs::read_to_string(bench.store.file_path(&table.id)).unwrap();
+    let kept = bench.store.local(&table.key()).await.unwrap();
+    let text = fs::read_to_string(kept).unwrap();
     assert_eq!(text, "step,train_loss,train_accuracy\n");
     let models = bench.scheduler.models(&Scope::All).await.unwrap();
     let ids: Vec<_> = models.iter().map(|m| m.id.as_str()).collect();

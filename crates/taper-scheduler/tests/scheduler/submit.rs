@@ -58,7 +58,7 @@ async fn what_does_not_exist_is_named_by_its_field() {
 }
 
 #[tokio::test]
-async fn a_plan_that_nobody_waits_for_any_more_is_given_up() {
+async fn a_plan_that_nobody_waits_for_any_more_is_abandoned() {
     let (begun, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let script = Script::new(|_, _, _| done()).checking({
         let (begun, ended) = (begun.clone(), ended.clone());

@@ -125,7 +125,7 @@ async fn paused(bench: &Bench) -> Job {
 }
 
 #[tokio::test]
-async fn a_run_whose_checkpoint_cannot_be_read_hears_a_pause_and_a_cancel() {
+async fn a_run_whose_checkpoint_cannot_be_read_follows_a_pause_and_a_cancel() {
     let hang = Hang::default();
     let script = leaving_checkpoints().verifying({
         let hang = hang.clone();
@@ -145,23 +145,26 @@ async fn a_run_whose_checkpoint_cannot_be_read_hears_a_pause_and_a_cancel() {
 }
 
 #[tokio::test]
-async fn a_run_that_looks_at_its_checkpoints_shows_with_each_that_it_lives() {
-    let beats = Arc::new(Mutex::new(Vec::new()));
+async fn each_checkpoint_that_is_looked_at_is_a_heartbeat() {
+    let heartbeats = Arc::new(Mutex::new(Vec::new()));
     let script = leaving_checkpoints().verifying({
-        let beats = beats.clone();
-        move |_, control| beats.lock().unwrap().push(control.heartbeats())
+        let heartbeats = heartbeats.clone();
+        move |_, control| heartbeats.lock().unwrap().push(control.heartbeats())
     });
     let bench = Bench::start(script).await;
     let job = paused(&bench).await;
     bench.scheduler.resume(&Scope::All, &job.id).await.unwrap();
     bench.wait(&job, JobState::Succeeded).await;
-    let beats = beats.lock().unwrap();
-    assert_eq!(beats.len(), 3);
-    assert!(beats.is_sorted_by(|one, next| one < next), "{beats:?}");
+    let heartbeats = heartbeats.lock().unwrap();
+    assert_eq!(heartbeats.len(), 3);
+    assert!(
+        heartbeats.is_sorted_by(|one, next| one < next),
+        "{heartbeats:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_run_that_was_given_up_holds_its_memory_until_it_ends() {
+async fn an_abandoned_run_holds_its_memory_until_it_ends() {
     let hang = Hang::default();
     let script = Script::new({
         let hang = hang.clone();
@@ -193,7 +196,7 @@ async fn a_run_that_was_given_up_holds_its_memory_until_it_ends() {
 }
 
 #[tokio::test]
-async fn nothing_is_removed_under_a_run_that_was_given_up() {
+async fn nothing_is_removed_under_an_abandoned_run() {
     let hang = Hang::default();
     let script = Script::new({
         let hang = hang.clone();

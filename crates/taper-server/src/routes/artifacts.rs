@@ -1,12 +1,10 @@
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
 
+use super::named::{Answer, Named, find_job};
 use crate::{
-    auth::Caller,
-    download::Download,
-    error::ApiError,
-    extract::Path,
+    middleware::auth::Caller,
     state::AppState,
-    wire::{ArtifactObject, List},
+    wire::{ArtifactObject, List, error::ApiError, extract::Path, file_download::Download},
 };
 
 /// List a job's artifacts
@@ -19,15 +17,9 @@ use crate::{
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "All artifacts", body = List<ArtifactObject>)),
 )]
-pub(crate) async fn list_artifacts(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<List<ArtifactObject>>, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
-    let artifacts = state.store.artifacts(&job).await?;
-    let artifacts = artifacts.into_iter().map(ArtifactObject::from).collect();
-    Ok(Json(List::whole(artifacts)))
+pub(crate) async fn list_artifacts(named: Named) -> Answer<List<ArtifactObject>> {
+    let job = named.job().await?;
+    Ok(Json(List::whole(named.state.store.artifacts(&job).await?)))
 }
 
 /// Download an artifact
@@ -54,16 +46,16 @@ pub(crate) async fn download_artifact(
     Path((id, path)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
+    let job = find_job(&state, &caller.scope, &id).await?;
     let found = state.store.artifact(&job, &path).await?;
-    let (artifact, path) = found.ok_or_else(|| ApiError::no_artifact(&id, &path))?;
+    let artifact = found.ok_or_else(|| ApiError::no_artifact(&id, &path))?;
     let download = Download {
-        path,
+        key: artifact.key(&job),
         name: base_name(&artifact.path).to_owned(),
         bytes: artifact.bytes,
         sha256: artifact.sha256,
     };
-    download.answer(&headers).await
+    download.answer(&state.store, &headers).await
 }
 
 fn base_name(path: &str) -> &str {

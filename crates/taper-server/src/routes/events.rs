@@ -1,34 +1,9 @@
-use axum::{Json, extract::State};
-use utoipa::IntoParams;
+use axum::Json;
 
-use crate::{
-    auth::Caller,
-    error::{ApiError, readable},
-    extract::Path,
-    query::{FromPairs, Pairs, Query},
-    state::AppState,
-    wire::{FineTuningCheckpoint, FineTuningEvent, List},
+use super::named::{Answer, Named};
+use crate::wire::{
+    FineTuningCheckpoint, FineTuningEvent, List, error::ApiError, paging::Paged, query::Query,
 };
-
-/// The part of a list that is wanted.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct EventPage {
-    /// Id of the last element of the page before.
-    pub(super) after: Option<String>,
-    /// Most elements of the page; 20 unless told.
-    #[param(minimum = 1, maximum = 10_000, value_type = Option<u32>)]
-    pub(super) limit: u32,
-}
-
-impl FromPairs for EventPage {
-    fn read(pairs: &mut Pairs) -> Self {
-        Self {
-            after: pairs.text("after"),
-            limit: pairs.limit(20),
-        }
-    }
-}
 
 /// List a job's events
 ///
@@ -37,46 +12,32 @@ impl FromPairs for EventPage {
     get,
     path = "/v1/fine_tuning/jobs/{id}/events",
     tag = "fine-tuning",
-    params(("id" = String, Path, description = "Id of the job"), EventPage),
+    params(("id" = String, Path, description = "Id of the job"), Paged<20>),
     responses((status = 200, description = "A page of events", body = List<FineTuningEvent>)),
 )]
 pub(crate) async fn list_events(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<EventPage>,
-) -> Result<Json<List<FineTuningEvent>>, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
-    let after = query.after.as_deref().map(row_of).transpose()?;
-    let page = state.store.events_page(&job, after, query.limit).await?;
-    let events = page.data.iter().map(FineTuningEvent::from).collect();
-    Ok(Json(List::page(events, page.has_more, |event| &event.id)))
+    named: Named,
+    Query(query): Query<Paged<20>>,
+) -> Answer<List<FineTuningEvent>> {
+    let job = named.job().await?;
+    let after = row_of(query.after.as_deref())?;
+    let page = named
+        .state
+        .store
+        .events_page(&job, after, query.limit)
+        .await?;
+    Ok(Json(List::page(
+        page,
+        |event| FineTuningEvent::from(&event),
+        |event| &event.id,
+    )))
 }
 
-pub(super) fn row_of(id: &str) -> Result<i64, ApiError> {
-    FineTuningEvent::row_of(id).ok_or_else(|| {
-        let message = format!("'after' names nothing in this list: {}", readable(id));
-        ApiError::invalid("after", message)
-    })
-}
-
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct CheckpointPage {
-    /// Id of the last element of the page before.
-    after: Option<String>,
-    /// Most elements of the page; 10 unless told.
-    #[param(minimum = 1, maximum = 10_000, value_type = Option<u32>)]
-    limit: u32,
-}
-
-impl FromPairs for CheckpointPage {
-    fn read(pairs: &mut Pairs) -> Self {
-        Self {
-            after: pairs.text("after"),
-            limit: pairs.limit(10),
-        }
-    }
+/// The row behind the id of an event that a page goes on after.
+pub(super) fn row_of(after: Option<&str>) -> Result<Option<i64>, ApiError> {
+    let Some(id) = after else { return Ok(None) };
+    let row = FineTuningEvent::row_of(id);
+    row.map(Some).ok_or_else(|| ApiError::unknown_cursor(id))
 }
 
 /// List a job's checkpoints
@@ -86,24 +47,20 @@ impl FromPairs for CheckpointPage {
     get,
     path = "/v1/fine_tuning/jobs/{id}/checkpoints",
     tag = "fine-tuning",
-    params(("id" = String, Path, description = "Id of the job"), CheckpointPage),
+    params(("id" = String, Path, description = "Id of the job"), Paged<10>),
     responses((status = 200, description = "A page of checkpoints", body = List<FineTuningCheckpoint>)),
 )]
 pub(crate) async fn list_checkpoints(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<CheckpointPage>,
-) -> Result<Json<List<FineTuningCheckpoint>>, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
+    named: Named,
+    Query(query): Query<Paged<10>>,
+) -> Answer<List<FineTuningCheckpoint>> {
+    let job = named.job().await?;
     let after = query.after.as_deref();
-    let page = state.store.checkpoints(&job, after, query.limit).await?;
-    let checkpoints = page
-        .data
-        .into_iter()
-        .map(|checkpoint| FineTuningCheckpoint::new(&job, checkpoint))
-        .collect();
-    Ok(Json(List::page(checkpoints, page.has_more, |checkpoint| {
-        &checkpoint.id
-    })))
+    let page = named
+        .state
+        .store
+        .checkpoints(&job, after, query.limit)
+        .await?;
+    let object = |checkpoint| FineTuningCheckpoint::new(&job, checkpoint);
+    Ok(Json(List::page(page, object, |checkpoint| &checkpoint.id)))
 }

@@ -8,24 +8,30 @@ use serde_json::Value;
 use taper_core::ExperimentRequest;
 use utoipa::IntoParams;
 
-use super::{events, events::EventPage, jobs::Submission, streams};
+use super::{
+    create::Create,
+    events,
+    jobs::Submission,
+    named::{Answer, Named, answer},
+    streams,
+};
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::{JsonBody, Path},
-    once::Marks,
-    query::{FromPairs, Pairs, Query},
+    middleware::auth::Caller,
     state::AppState,
     wire::{
         CreateExperiment, DeletedExperiment, ExperimentObject, ExperimentTable, List,
         StreamMessage, StreamedEvent, SubmittedExperiment,
+        error::ApiError,
+        extract::JsonBody,
+        paging::Paged,
+        query::{FromPairs, Pairs, Query},
     },
 };
 
 /// Most experiments of a page: each comes with its table, and that of up to 200 runs.
-const LONGEST_PAGE: u32 = 100;
+const MAX_PAGE: u32 = 100;
 /// Bytes of the body: what it says may stand in each of 200 configurations.
-const LONGEST_BODY: usize = 64 << 10;
+const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// Create an experiment
 ///
@@ -44,32 +50,21 @@ const LONGEST_BODY: usize = 64 << 10;
 )]
 pub(crate) async fn create_experiment(
     State(state): State<AppState>,
-    caller: Caller,
     Query(query): Query<Submission>,
-    Marks(once): Marks,
-    JsonBody(body): JsonBody<LONGEST_BODY>,
-) -> Result<Json<SubmittedExperiment>, ApiError> {
+    new: Create<JsonBody<MAX_BODY_BYTES>>,
+) -> Answer<SubmittedExperiment> {
+    let (experiments, scope) = (&state.experiments, &new.caller.scope);
     if query.dry_run {
-        let (request, project) = (parsed(body).await?, caller.scope.home());
-        let plan = state.experiments.plan(&project, request);
-        return Ok(Json(SubmittedExperiment::Plan(plan.await?.into())));
+        let request = parsed(new.body.0).await?;
+        return answer(experiments.plan(&scope.home(), request).await?);
     }
-    let once = once.asking(&[&body.to_string()]);
-    let made = match state.store.made_before(&once).await? {
-        Some(id) => state.experiments.find(&caller.scope, &id).await.ok(),
-        None => None,
-    };
-    let view = match made {
-        Some(view) => view,
-        None => {
-            let request = parsed(body).await?;
-            let project = caller.scope.home();
-            let submitted = state.experiments.submit(project, request, once);
-            submitted.await?
-        }
-    };
-    let object = Box::new(ExperimentObject::from(view));
-    Ok(Json(SubmittedExperiment::Experiment(object)))
+    let find = async |id: String| Ok(experiments.find(scope, &id).await.ok());
+    if let Some(view) = new.made_before(&state, find).await? {
+        return answer(view);
+    }
+    let project = new.project();
+    let request = parsed(new.body.0).await?;
+    answer(experiments.submit(project, request, new.once).await?)
 }
 
 /// Each of its configurations is read as a job is, which takes longer than a thread of the server may be held.
@@ -85,21 +80,17 @@ async fn parsed(body: Value) -> Result<ExperimentRequest, ApiError> {
     get,
     path = "/v1/experiments",
     tag = "experiments",
-    params(EventPage),
+    params(Paged<20>),
     responses((status = 200, description = "A page of experiments", body = List<ExperimentObject>)),
 )]
 pub(crate) async fn list_experiments(
     State(state): State<AppState>,
     caller: Caller,
-    Query(query): Query<EventPage>,
-) -> Result<Json<List<ExperimentObject>>, ApiError> {
-    let after = query.after.as_deref();
-    let page = state
-        .experiments
-        .list(&caller.scope, after, query.limit.min(LONGEST_PAGE))
-        .await?;
-    let data = page.data.into_iter().map(ExperimentObject::from).collect();
-    Ok(Json(List::page(data, page.has_more, |it| &it.id)))
+    Query(query): Query<Paged<20>>,
+) -> Answer<List<ExperimentObject>> {
+    let (after, limit) = (query.after.as_deref(), query.limit.min(MAX_PAGE));
+    let page = state.experiments.list(&caller.scope, after, limit).await?;
+    Ok(Json(List::page(page, ExperimentObject::from, |it| &it.id)))
 }
 
 /// Find an experiment
@@ -112,14 +103,9 @@ pub(crate) async fn list_experiments(
     params(("id" = String, Path, description = "Id of the experiment")),
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
-pub(crate) async fn find_experiment(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(
-        state.experiments.find(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn find_experiment(experiment: Named) -> Answer<ExperimentObject> {
+    let experiments = &experiment.state.experiments;
+    answer(experiments.find(experiment.scope(), &experiment.id).await?)
 }
 
 /// Cancel an experiment
@@ -133,14 +119,13 @@ pub(crate) async fn find_experiment(
     params(("id" = String, Path, description = "Id of the experiment")),
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
-pub(crate) async fn cancel_experiment(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(
-        state.experiments.cancel(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn cancel_experiment(experiment: Named) -> Answer<ExperimentObject> {
+    let experiments = &experiment.state.experiments;
+    answer(
+        experiments
+            .cancel(experiment.scope(), &experiment.id)
+            .await?,
+    )
 }
 
 /// Pause an experiment
@@ -153,14 +138,13 @@ pub(crate) async fn cancel_experiment(
     params(("id" = String, Path, description = "Id of the experiment")),
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
-pub(crate) async fn pause_experiment(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(
-        state.experiments.pause(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn pause_experiment(experiment: Named) -> Answer<ExperimentObject> {
+    let experiments = &experiment.state.experiments;
+    answer(
+        experiments
+            .pause(experiment.scope(), &experiment.id)
+            .await?,
+    )
 }
 
 /// Resume a paused experiment
@@ -173,14 +157,13 @@ pub(crate) async fn pause_experiment(
     params(("id" = String, Path, description = "Id of the experiment")),
     responses((status = 200, description = "The experiment", body = ExperimentObject)),
 )]
-pub(crate) async fn resume_experiment(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<ExperimentObject>, ApiError> {
-    Ok(Json(
-        state.experiments.resume(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn resume_experiment(experiment: Named) -> Answer<ExperimentObject> {
+    let experiments = &experiment.state.experiments;
+    answer(
+        experiments
+            .resume(experiment.scope(), &experiment.id)
+            .await?,
+    )
 }
 
 /// Delete an experiment
@@ -193,14 +176,13 @@ pub(crate) async fn resume_experiment(
     params(("id" = String, Path, description = "Id of the experiment")),
     responses((status = 200, description = "It is gone", body = DeletedExperiment)),
 )]
-pub(crate) async fn delete_experiment(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<DeletedExperiment>, ApiError> {
-    state.experiments.delete(&caller.scope, &id).await?;
+pub(crate) async fn delete_experiment(experiment: Named) -> Answer<DeletedExperiment> {
+    let experiments = &experiment.state.experiments;
+    experiments
+        .delete(experiment.scope(), &experiment.id)
+        .await?;
     Ok(Json(DeletedExperiment {
-        id,
+        id: experiment.id,
         object: "experiment",
         deleted: true,
     }))
@@ -213,23 +195,24 @@ pub(crate) async fn delete_experiment(
     get,
     path = "/v1/experiments/{id}/events",
     tag = "experiments",
-    params(("id" = String, Path, description = "Id of the experiment"), EventPage),
+    params(("id" = String, Path, description = "Id of the experiment"), Paged<20>),
     responses((status = 200, description = "A page of events", body = List<StreamedEvent>)),
 )]
 pub(crate) async fn list_experiment_events(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<EventPage>,
-) -> Result<Json<List<StreamedEvent>>, ApiError> {
-    let experiment = state.experiment(&caller.scope, &id).await?;
-    let after = query.after.as_deref().map(events::row_of).transpose()?;
-    let page = state
-        .store
-        .experiment_events(&experiment, after, query.limit);
-    let page = page.await?;
-    let events = page.data.iter().map(StreamedEvent::from).collect();
-    Ok(Json(List::page(events, page.has_more, |it| &it.event.id)))
+    named: Named,
+    Query(query): Query<Paged<20>>,
+) -> Answer<List<StreamedEvent>> {
+    let experiment = named.experiment().await?;
+    let after = events::row_of(query.after.as_deref())?;
+    let store = &named.state.store;
+    let page = store
+        .experiment_events(&experiment, after, query.limit)
+        .await?;
+    Ok(Json(List::page(
+        page,
+        |event| StreamedEvent::from(&event),
+        |it| &it.event.id,
+    )))
 }
 
 /// Stream an experiment's events
@@ -246,15 +229,13 @@ pub(crate) async fn list_experiment_events(
     responses((status = 200, description = "The stream", body = StreamMessage, content_type = "text/event-stream")),
 )]
 pub(crate) async fn stream_experiment_events(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    named: Named,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let experiment = state.experiment(&caller.scope, &id).await?;
-    let jobs = state.store.experiment_jobs(&experiment).await?;
+    let experiment = named.experiment().await?;
+    let jobs = named.state.store.experiment_jobs(&experiment).await?;
     let jobs = jobs.into_iter().map(|job| job.id).collect();
-    streams::open_from_now(&state, caller, Some(jobs), &headers).await
+    streams::open_from_now(&named.state, named.caller, Some(jobs), &headers).await
 }
 
 #[derive(IntoParams)]
@@ -302,12 +283,13 @@ impl FromPairs for TableQuery {
     ))),
 )]
 pub(crate) async fn find_table(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    experiment: Named,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, ApiError> {
-    let view = state.experiments.find_whole(&caller.scope, &id).await?;
+    let experiments = &experiment.state.experiments;
+    let view = experiments
+        .find_whole(experiment.scope(), &experiment.id)
+        .await?;
     let (kind, text) = match query.format {
         TableFormat::Json => return Ok(Json(ExperimentTable::from(view)).into_response()),
         TableFormat::Csv => ("text/csv; charset=utf-8", view.comparison.to_csv()),

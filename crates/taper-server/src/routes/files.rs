@@ -2,16 +2,21 @@ use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use taper_store::{FileFilter, Order};
 use utoipa::IntoParams;
 
+use super::{
+    create::Create,
+    named::{Answer, Named, answer},
+};
 use crate::{
-    auth::Caller,
-    download::Download,
-    error::ApiError,
-    extract::Path,
-    once::Marks,
-    query::{FromPairs, Pairs, Query},
+    middleware::auth::Caller,
     state::AppState,
-    upload::Incoming,
-    wire::{DeletedFile, FileObject, List, UploadForm},
+    wire::{
+        DeletedFile, FileObject, List, UploadForm,
+        error::ApiError,
+        file_download::Download,
+        file_upload::MultipartUpload,
+        paging::Paged,
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 /// Upload a file
@@ -27,42 +32,29 @@ use crate::{
 )]
 pub(crate) async fn create_file(
     State(state): State<AppState>,
-    caller: Caller,
-    Marks(once): Marks,
-    incoming: Incoming,
-) -> Result<Json<FileObject>, ApiError> {
-    Ok(Json(
-        incoming
-            .keep(&state.store, caller.scope.home(), once)
-            .await?
-            .into(),
-    ))
+    new: Create<MultipartUpload>,
+) -> Answer<FileObject> {
+    let project = new.project();
+    answer(new.body.store_file(&state.store, project, new.once).await?)
 }
 
+/// Which files are wanted.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct FilePage {
+pub(crate) struct FileQuery {
     /// Only files of this purpose.
     purpose: Option<String>,
-    /// Id of the last element of the page before.
-    after: Option<String>,
-    /// Most elements of the page; 10000 unless told.
-    #[param(minimum = 1, maximum = 10_000, value_type = Option<u32>)]
-    limit: u32,
     /// `desc` (newest first) unless told, or `asc`.
     #[param(value_type = Option<String>)]
     order: Order,
 }
 
-impl FromPairs for FilePage {
+impl FromPairs for FileQuery {
     fn read(pairs: &mut Pairs) -> Self {
+        let orders = [("asc", Order::Asc), ("desc", Order::Desc)];
         Self {
             purpose: pairs.text("purpose"),
-            after: pairs.text("after"),
-            limit: pairs.limit(10_000),
-            order: pairs
-                .choice("order", &[("asc", Order::Asc), ("desc", Order::Desc)])
-                .unwrap_or_default(),
+            order: pairs.choice("order", &orders).unwrap_or_default(),
         }
     }
 }
@@ -72,23 +64,22 @@ impl FromPairs for FilePage {
     get,
     path = "/v1/files",
     tag = "files",
-    params(FilePage),
+    params(Paged<10_000>, FileQuery),
     responses((status = 200, description = "A page of files", body = List<FileObject>)),
 )]
 pub(crate) async fn list_files(
     State(state): State<AppState>,
     caller: Caller,
-    Query(query): Query<FilePage>,
-) -> Result<Json<List<FileObject>>, ApiError> {
+    Query(query): Query<Paged<10_000, FileQuery>>,
+) -> Answer<List<FileObject>> {
     let filter = FileFilter {
-        purpose: query.purpose,
+        purpose: query.filter.purpose,
         after: query.after,
         limit: query.limit,
-        order: query.order,
+        order: query.filter.order,
     };
     let page = state.store.files(&caller.scope, &filter).await?;
-    let files = page.data.into_iter().map(FileObject::from).collect();
-    Ok(Json(List::page(files, page.has_more, |file| &file.id)))
+    Ok(Json(List::page(page, FileObject::from, |file| &file.id)))
 }
 
 /// Find a file
@@ -99,12 +90,8 @@ pub(crate) async fn list_files(
     params(("id" = String, Path, description = "Id of the file")),
     responses((status = 200, description = "The file", body = FileObject)),
 )]
-pub(crate) async fn find_file(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<FileObject>, ApiError> {
-    Ok(Json(state.file(&caller.scope, &id).await?.into()))
+pub(crate) async fn find_file(file: Named) -> Answer<FileObject> {
+    answer(file.file().await?)
 }
 
 /// Download a file
@@ -124,20 +111,15 @@ pub(crate) async fn find_file(
         (status = 304, description = "The client has this very file"),
     ),
 )]
-pub(crate) async fn download_file(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let file = state.file(&caller.scope, &id).await?;
+pub(crate) async fn download_file(named: Named, headers: HeaderMap) -> Result<Response, ApiError> {
+    let file = named.file().await?;
     let download = Download {
-        path: state.store.file_path(&file.id),
+        key: file.key(),
         name: file.filename,
         bytes: file.bytes,
         sha256: file.sha256,
     };
-    download.answer(&headers).await
+    download.answer(&named.state.store, &headers).await
 }
 
 /// Delete a file
@@ -150,16 +132,13 @@ pub(crate) async fn download_file(
     params(("id" = String, Path, description = "Id of the file")),
     responses((status = 200, description = "It is gone", body = DeletedFile)),
 )]
-pub(crate) async fn delete_file(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<DeletedFile>, ApiError> {
-    if !state.store.delete_file(&caller.scope, &id).await? {
-        return Err(ApiError::no_file(&id));
+pub(crate) async fn delete_file(file: Named) -> Answer<DeletedFile> {
+    let store = &file.state.store;
+    if !store.delete_file(file.scope(), &file.id).await? {
+        return Err(ApiError::no_file(&file.id));
     }
     Ok(Json(DeletedFile {
-        id,
+        id: file.id,
         object: "file",
         deleted: true,
     }))

@@ -3,14 +3,19 @@ use taper_core::{JobChange, JobSpec};
 use taper_store::{JobFilter, MetadataFilter, NewJob};
 use utoipa::IntoParams;
 
+use super::{
+    create::Create,
+    named::{Answer, Named, answer},
+};
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::{JsonBody, Path},
-    once::Marks,
-    query::{FromPairs, Pairs, Query},
+    middleware::auth::Caller,
     state::AppState,
-    wire::{ChangeFineTuningJob, CreateFineTuningJob, DeletedJob, FineTuningJob, List, Submitted},
+    wire::{
+        ChangeFineTuningJob, CreateFineTuningJob, DeletedJob, FineTuningJob, List, Submitted,
+        extract::JsonBody,
+        paging::Paged,
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 /// Create a fine-tuning job
@@ -30,28 +35,25 @@ use crate::{
 )]
 pub(crate) async fn create_job(
     State(state): State<AppState>,
-    caller: Caller,
     Query(query): Query<Submission>,
-    Marks(once): Marks,
-    JsonBody(body): JsonBody,
-) -> Result<Json<Submitted>, ApiError> {
+    new: Create<JsonBody>,
+) -> Answer<Submitted> {
     if query.dry_run {
-        let spec = JobSpec::parse(&body)?;
-        let plan = state.scheduler.plan(&caller.scope.home(), spec).await?;
-        return Ok(Json(Submitted::Plan(Box::new(plan.into()))));
+        let spec = JobSpec::parse(&new.body.0)?;
+        let plan = state.scheduler.plan(&new.project(), spec).await?;
+        return answer(plan);
     }
-    let once = once.asking(&[&body.to_string()]);
-    if let Some(id) = state.store.made_before(&once).await?
-        && let Some(job) = state.store.job(&caller.scope, &id).await?
-    {
-        return Ok(Json(job.into()));
+    let scope = &new.caller.scope;
+    let find = async |id: String| Ok(state.store.job(scope, &id).await?);
+    if let Some(job) = new.made_before(&state, find).await? {
+        return answer(job);
     }
-    let new = NewJob {
-        spec: JobSpec::parse(&body)?,
-        project: caller.scope.home(),
-        once: Some(once),
+    let job = NewJob {
+        spec: JobSpec::parse(&new.body.0)?,
+        project: new.project(),
+        once: Some(new.once),
     };
-    Ok(Json(state.scheduler.submit(new).await?.into()))
+    answer(state.scheduler.submit(job).await?)
 }
 
 #[derive(IntoParams)]
@@ -71,25 +73,19 @@ impl FromPairs for Submission {
     }
 }
 
+/// Which jobs are wanted.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct JobPage {
-    /// Id of the last element of the page before.
-    after: Option<String>,
-    /// Most elements of the page; 20 unless told.
-    #[param(minimum = 1, maximum = 10_000, value_type = Option<u32>)]
-    limit: u32,
+pub(crate) struct JobQuery {
     /// Only jobs whose metadata hold these pairs, written `metadata[key]=value`; `metadata=null` = only jobs without metadata.
     #[param(value_type = Option<std::collections::HashMap<String, String>>, style = DeepObject, explode)]
     metadata: MetadataFilter,
 }
 
-impl FromPairs for JobPage {
+impl FromPairs for JobQuery {
     fn read(pairs: &mut Pairs) -> Self {
         Self {
             metadata: pairs.metadata(),
-            after: pairs.text("after"),
-            limit: pairs.limit(20),
         }
     }
 }
@@ -101,22 +97,21 @@ impl FromPairs for JobPage {
     get,
     path = "/v1/fine_tuning/jobs",
     tag = "fine-tuning",
-    params(JobPage),
+    params(Paged<20>, JobQuery),
     responses((status = 200, description = "A page of jobs", body = List<FineTuningJob>)),
 )]
 pub(crate) async fn list_jobs(
     State(state): State<AppState>,
     caller: Caller,
-    Query(query): Query<JobPage>,
-) -> Result<Json<List<FineTuningJob>>, ApiError> {
+    Query(query): Query<Paged<20, JobQuery>>,
+) -> Answer<List<FineTuningJob>> {
     let filter = JobFilter {
         after: query.after,
         limit: query.limit,
-        metadata: query.metadata,
+        metadata: query.filter.metadata,
     };
     let page = state.store.jobs(&caller.scope, &filter).await?;
-    let jobs = page.data.into_iter().map(FineTuningJob::from).collect();
-    Ok(Json(List::page(jobs, page.has_more, |job| &job.id)))
+    Ok(Json(List::page(page, FineTuningJob::from, |job| &job.id)))
 }
 
 /// Find a fine-tuning job
@@ -127,12 +122,8 @@ pub(crate) async fn list_jobs(
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
-pub(crate) async fn find_job(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.job(&caller.scope, &id).await?.into()))
+pub(crate) async fn find_job(job: Named) -> Answer<FineTuningJob> {
+    answer(job.job().await?)
 }
 
 /// Cancel a fine-tuning job
@@ -146,14 +137,8 @@ pub(crate) async fn find_job(
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
-pub(crate) async fn cancel_job(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(
-        state.scheduler.cancel(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn cancel_job(job: Named) -> Answer<FineTuningJob> {
+    answer(job.state.scheduler.cancel(job.scope(), &job.id).await?)
 }
 
 /// Pause a fine-tuning job
@@ -168,14 +153,8 @@ pub(crate) async fn cancel_job(
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
-pub(crate) async fn pause_job(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(
-        state.scheduler.pause(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn pause_job(job: Named) -> Answer<FineTuningJob> {
+    answer(job.state.scheduler.pause(job.scope(), &job.id).await?)
 }
 
 /// Resume a paused fine-tuning job
@@ -188,14 +167,8 @@ pub(crate) async fn pause_job(
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
-pub(crate) async fn resume_job(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(
-        state.scheduler.resume(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn resume_job(job: Named) -> Answer<FineTuningJob> {
+    answer(job.state.scheduler.resume(job.scope(), &job.id).await?)
 }
 
 /// Retry a failed fine-tuning job
@@ -208,14 +181,8 @@ pub(crate) async fn resume_job(
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
-pub(crate) async fn retry_job(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(
-        state.scheduler.retry(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn retry_job(job: Named) -> Answer<FineTuningJob> {
+    answer(job.state.scheduler.retry(job.scope(), &job.id).await?)
 }
 
 /// Change a fine-tuning job
@@ -229,15 +196,13 @@ pub(crate) async fn retry_job(
     request_body = ChangeFineTuningJob,
     responses((status = 200, description = "The job", body = FineTuningJob)),
 )]
-pub(crate) async fn change_job(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<FineTuningJob>, ApiError> {
+pub(crate) async fn change_job(job: Named, JsonBody(body): JsonBody) -> Answer<FineTuningJob> {
     let JobChange { priority } = JobChange::parse(&body)?;
-    let job = state.scheduler.prioritize(&caller.scope, &id, priority);
-    Ok(Json(job.await?.into()))
+    let changed = job
+        .state
+        .scheduler
+        .prioritize(job.scope(), &job.id, priority);
+    answer(changed.await?)
 }
 
 /// Delete a fine-tuning job
@@ -251,14 +216,10 @@ pub(crate) async fn change_job(
     params(("id" = String, Path, description = "Id of the job")),
     responses((status = 200, description = "It is gone", body = DeletedJob)),
 )]
-pub(crate) async fn delete_job(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<DeletedJob>, ApiError> {
-    state.scheduler.delete(&caller.scope, &id).await?;
+pub(crate) async fn delete_job(job: Named) -> Answer<DeletedJob> {
+    job.state.scheduler.delete(job.scope(), &job.id).await?;
     Ok(Json(DeletedJob {
-        id,
+        id: job.id,
         object: "fine_tuning.job",
         deleted: true,
     }))

@@ -1,14 +1,11 @@
-use axum::{Json, extract::State};
+use axum::Json;
 use taper_store::CurveQuery;
 use utoipa::IntoParams;
 
-use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::Path,
+use super::named::{Answer, Named};
+use crate::wire::{
+    CurveBuckets, JobMetrics,
     query::{FromPairs, Pairs, Query},
-    state::AppState,
-    wire::{CurveBuckets, JobMetrics},
 };
 
 #[derive(IntoParams)]
@@ -58,18 +55,16 @@ impl FromPairs for MetricsQuery {
     responses((status = 200, description = "The curves", body = JobMetrics)),
 )]
 pub(crate) async fn find_metrics(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    named: Named,
     Query(query): Query<MetricsQuery>,
-) -> Result<Json<JobMetrics>, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
+) -> Answer<JobMetrics> {
+    let job = named.job().await?;
     let wanted = CurveQuery {
         names: query.names,
         from: query.from,
         to: query.to,
     };
-    let curves = state.store.curves(&job, &wanted).await?;
+    let curves = named.state.store.curves(&job, &wanted).await?;
     let data = curves
         .into_iter()
         .map(|(name, curve)| (name, CurveBuckets::cut(&curve, query.points)))

@@ -2,12 +2,16 @@
 
 pub(crate) mod archive;
 pub(crate) mod artifacts;
+mod create;
+mod event_stream;
 pub(crate) mod events;
 pub(crate) mod experiments;
+pub(crate) mod fallback;
 pub(crate) mod files;
 pub(crate) mod jobs;
 pub(crate) mod metrics;
 pub(crate) mod models;
+mod named;
 pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod streams;

@@ -1,9 +1,8 @@
 use axum::{Json, extract::State};
 
+use super::named::{Answer, Named, answer};
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::Path,
+    middleware::auth::Caller,
     state::AppState,
     wire::{DeletedModel, List, ModelObject},
 };
@@ -20,10 +19,10 @@ use crate::{
 pub(crate) async fn list_models(
     State(state): State<AppState>,
     caller: Caller,
-) -> Result<Json<List<ModelObject>>, ApiError> {
-    let models = state.scheduler.models(&caller.scope).await?;
-    let models = models.into_iter().map(ModelObject::from).collect();
-    Ok(Json(List::whole(models)))
+) -> Answer<List<ModelObject>> {
+    Ok(Json(List::whole(
+        state.scheduler.models(&caller.scope).await?,
+    )))
 }
 
 /// Find a model
@@ -34,14 +33,14 @@ pub(crate) async fn list_models(
     params(("id" = String, Path, description = "Id of the model; a slash in it may stand as it is or as %2F")),
     responses((status = 200, description = "The model", body = ModelObject)),
 )]
-pub(crate) async fn find_model(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<ModelObject>, ApiError> {
-    Ok(Json(
-        state.scheduler.model(&caller.scope, &id).await?.into(),
-    ))
+pub(crate) async fn find_model(model: Named) -> Answer<ModelObject> {
+    answer(
+        model
+            .state
+            .scheduler
+            .model(model.scope(), &model.id)
+            .await?,
+    )
 }
 
 /// Delete a tuned model
@@ -55,14 +54,11 @@ pub(crate) async fn find_model(
     params(("id" = String, Path, description = "Id of the model; a slash in it may stand as it is or as %2F")),
     responses((status = 200, description = "It is gone", body = DeletedModel)),
 )]
-pub(crate) async fn delete_model(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<DeletedModel>, ApiError> {
-    state.scheduler.delete_model(&caller.scope, &id).await?;
+pub(crate) async fn delete_model(model: Named) -> Answer<DeletedModel> {
+    let scheduler = &model.state.scheduler;
+    scheduler.delete_model(model.scope(), &model.id).await?;
     Ok(Json(DeletedModel {
-        id,
+        id: model.id,
         object: "model",
         deleted: true,
     }))

@@ -1,22 +1,15 @@
-use std::sync::LazyLock;
-
 use axum::{
+    Extension,
     extract::State,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::IntoResponse,
 };
 
 use crate::{
-    error::{ApiError, ErrorBody},
-    openapi::openapi,
+    openapi::Description,
     state::AppState,
+    wire::error::{ApiError, ErrorBody},
 };
-
-static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
-    openapi()
-        .to_json()
-        .expect("a description made of strings and maps is always JSON")
-});
 
 /// Tell that the process answers
 #[utoipa::path(
@@ -62,10 +55,12 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
     tag = "service",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
-pub(crate) async fn openapi_json() -> impl IntoResponse {
+pub(crate) async fn openapi_json(
+    Extension(Description(text)): Extension<Description>,
+) -> impl IntoResponse {
     let headers: [(HeaderName, HeaderValue); 1] = [(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     )];
-    (headers, DESCRIPTION.as_str())
+    (headers, text.to_string())
 }

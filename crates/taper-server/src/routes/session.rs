@@ -7,12 +7,12 @@ use axum::{
 use taper_store::Session;
 
 use crate::{
-    auth::{self, Caller},
-    cookie,
-    error::ApiError,
-    extract::JsonBody,
+    middleware::{
+        auth::{self, Caller},
+        session_cookie,
+    },
     state::AppState,
-    wire::{CreateSession, SessionObject},
+    wire::{CreateSession, SessionObject, error::ApiError, extract::JsonBody},
 };
 
 type WithCookie<T> = ([(HeaderName, HeaderValue); 1], T);
@@ -35,16 +35,13 @@ pub(crate) async fn create_session(
 ) -> Result<WithCookie<Json<SessionObject>>, ApiError> {
     let headers = request.headers().clone();
     let bare = request.body().is_end_stream();
-    let key = match bare || headers.contains_key(header::AUTHORIZATION) {
-        true => auth::bearer(&headers)?.to_owned(),
+    let key = match bare || auth::shows_key(&headers) {
+        true => auth::key(&headers)?.to_owned(),
         false => CreateSession::read(&<JsonBody>::from_request(request, &state).await?.0)?.key,
     };
     let (word, caller) = auth::sign_in(&state, &key).await?;
-    let cookie = cookie::set(&headers, &word, Session::SECONDS);
-    Ok((
-        [(header::SET_COOKIE, cookie)],
-        Json(SessionObject::from(&caller)),
-    ))
+    let cookie = session_cookie::set(&headers, &word, Session::SECONDS);
+    Ok(([(header::SET_COOKIE, cookie)], Json(object(&caller))))
 }
 
 /// Tell who asks
@@ -58,7 +55,7 @@ pub(crate) async fn create_session(
     responses((status = 200, description = "Who asks", body = SessionObject)),
 )]
 pub(crate) async fn find_session(caller: Caller) -> Json<SessionObject> {
-    Json(SessionObject::from(&caller))
+    Json(object(&caller))
 }
 
 /// End the session
@@ -74,14 +71,18 @@ pub(crate) async fn delete_session(
     State(state): State<AppState>,
     headers: HeaderMap,
 ) -> Result<WithCookie<StatusCode>, ApiError> {
-    if let Some(word) = cookie::session(&headers) {
+    if let Some(word) = session_cookie::session(&headers) {
         state
             .store
             .close_session(&word, state.config.token_digest())
             .await?;
         // Its streams end with it.
-        state.key_news.send_modify(|_| {});
+        state.key_changes.send_modify(|_| {});
     }
-    let cookie = cookie::clear(&headers);
+    let cookie = session_cookie::clear(&headers);
     Ok(([(header::SET_COOKIE, cookie)], StatusCode::NO_CONTENT))
+}
+
+fn object(caller: &Caller) -> SessionObject {
+    SessionObject::new(caller.role, &caller.scope, caller.until)
 }

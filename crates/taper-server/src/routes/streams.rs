@@ -5,14 +5,18 @@ use axum::{
 };
 use utoipa::IntoParams;
 
+use super::{
+    event_stream::{self, EventSubscription, Topic},
+    named::Named,
+};
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::Path,
-    feed::{self, Feed, Topic},
-    query::{FromPairs, Pairs, Query},
+    middleware::auth::Caller,
     state::AppState,
-    wire::StreamMessage,
+    wire::{
+        StreamMessage,
+        error::ApiError,
+        query::{FromPairs, Pairs, Query},
+    },
 };
 
 /// How long a browser waits before it connects again, as a line of the stream: alone it is no event, which other clients would
@@ -69,12 +73,11 @@ impl Resume {
     ),
 )]
 pub(crate) async fn stream_job_events(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    named: Named,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let job = state.job(&caller.scope, &id).await?;
+    let job = named.job().await?;
+    let Named { state, caller, .. } = named;
     let last = state.store.last_event_seq(&job).await?;
     let (opening, after) = match Resume::read(&headers, last)? {
         Resume::After(seen) if seen == last && job.state.is_terminal() => {
@@ -84,13 +87,9 @@ pub(crate) async fn stream_job_events(
         Resume::Fresh => (RETRY.to_owned(), 0),
         Resume::Lost => ([RETRY, RESET].concat(), 0),
     };
-    let feed = Feed::new(
-        &state.store,
-        &caller.scope,
-        Topic::Job(Box::new(job)),
-        after,
-    );
-    Ok(open(&state, caller, feed, opening))
+    let topic = Topic::Job(Box::new(job));
+    let events = EventSubscription::new(&state.store, &caller.scope, topic, after);
+    Ok(open(&state, caller, events, opening))
 }
 
 #[derive(IntoParams)]
@@ -146,11 +145,11 @@ pub(crate) async fn open_from_now(
         Resume::Fresh => (RETRY.to_owned(), last),
         Resume::Lost => ([RETRY, RESET].concat(), last),
     };
-    let feed = Feed::new(&state.store, &caller.scope, Topic::Jobs(jobs), after);
-    Ok(open(state, caller, feed, opening))
+    let events = EventSubscription::new(&state.store, &caller.scope, Topic::Jobs(jobs), after);
+    Ok(open(state, caller, events, opening))
 }
 
-fn open(state: &AppState, caller: Caller, feed: Feed, opening: String) -> Response {
+fn open(state: &AppState, caller: Caller, events: EventSubscription, opening: String) -> Response {
     let headers = [
         (
             header::CONTENT_TYPE,
@@ -162,5 +161,5 @@ fn open(state: &AppState, caller: Caller, feed: Feed, opening: String) -> Respon
             HeaderValue::from_static("no"),
         ),
     ];
-    (headers, feed::body(state, caller, feed, opening)).into_response()
+    (headers, event_stream::body(state, caller, events, opening)).into_response()
 }

@@ -6,10 +6,12 @@ use std::{
 use axum::{extract::State, http::HeaderName, http::header};
 use taper_store::Telemetry;
 
-use crate::{auth::Caller, error::ApiError, state::AppState};
+use crate::{middleware::auth::Caller, state::AppState, wire::error::ApiError};
 
 /// The text format of Prometheus.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The label `job` is Prometheus' own: it names what is scraped.
+const JOB_ID: &str = "job_id";
 /// Figures of running jobs and the names that they have here.
 const OF_JOBS: [(&str, &str, &str); 5] = [
     ("step", "taper_job_step", "Optimizer steps done."),
@@ -82,7 +84,7 @@ fn of_jobs(text: &mut Exposition, telemetry: &Telemetry) {
         text.family(name, "gauge", help);
         for (id, metrics) in &telemetry.running {
             if let Some(value) = metrics.get(figure) {
-                text.labelled(name, "job", id, value);
+                text.labelled(name, JOB_ID, id, value);
             }
         }
     }

@@ -1,13 +1,15 @@
-use axum::{Json, extract::State};
+use axum::extract::State;
 
+use super::{
+    create::Create,
+    named::{Answer, Named, answer},
+};
 use crate::{
-    auth::Caller,
-    error::ApiError,
-    extract::{JsonBody, Path},
-    once::Marks,
     state::AppState,
-    upload::Incoming,
-    wire::{CompleteUpload, CreateUpload, UploadObject, UploadPartForm, UploadPartObject},
+    wire::{
+        CompleteUpload, CreateUpload, UploadObject, UploadPartForm, UploadPartObject,
+        extract::JsonBody, file_upload::MultipartUpload,
+    },
 };
 
 /// Begin an upload in parts
@@ -24,14 +26,10 @@ use crate::{
 )]
 pub(crate) async fn create_upload(
     State(state): State<AppState>,
-    caller: Caller,
-    Marks(once): Marks,
-    JsonBody(body): JsonBody,
-) -> Result<Json<UploadObject>, ApiError> {
-    let once = once.asking(&[&body.to_string()]);
-    let new = CreateUpload::read(&body, caller.scope.home())?;
-    let upload = state.store.create_upload(new, Some(once)).await?;
-    Ok(Json(upload.into()))
+    new: Create<JsonBody>,
+) -> Answer<UploadObject> {
+    let upload = CreateUpload::read(&new.body.0, new.project())?;
+    answer(state.store.create_upload(upload, Some(new.once)).await?)
 }
 
 /// Add a part to an upload
@@ -46,15 +44,12 @@ pub(crate) async fn create_upload(
     responses((status = 200, description = "The part", body = UploadPartObject)),
 )]
 pub(crate) async fn add_upload_part(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Marks(once): Marks,
-    incoming: Incoming,
-) -> Result<Json<UploadPartObject>, ApiError> {
-    let upload = state.upload(&caller.scope, &id).await?;
-    let part = incoming.keep_part(&state.store, &upload, once).await?;
-    Ok(Json(part.into()))
+    named: Named,
+    new: Create<MultipartUpload>,
+) -> Answer<UploadPartObject> {
+    let upload = named.upload().await?;
+    let store = &named.state.store;
+    answer(new.body.store_part(store, &upload, new.once).await?)
 }
 
 /// Complete an upload
@@ -69,17 +64,17 @@ pub(crate) async fn add_upload_part(
     responses((status = 200, description = "The upload", body = UploadObject)),
 )]
 pub(crate) async fn complete_upload(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
+    named: Named,
     JsonBody(body): JsonBody,
-) -> Result<Json<UploadObject>, ApiError> {
-    let upload = state.upload(&caller.scope, &id).await?;
+) -> Answer<UploadObject> {
+    let upload = named.upload().await?;
     let CompleteUpload { part_ids, md5 } = CompleteUpload::read(&body)?;
-    let completed = state
-        .store
-        .complete_upload(upload, part_ids, md5.as_deref());
-    Ok(Json(completed.await?.into()))
+    let store = &named.state.store;
+    answer(
+        store
+            .complete_upload(upload, part_ids, md5.as_deref())
+            .await?,
+    )
 }
 
 /// Cancel an upload
@@ -92,11 +87,7 @@ pub(crate) async fn complete_upload(
     params(("id" = String, Path, description = "Id of the upload")),
     responses((status = 200, description = "The upload", body = UploadObject)),
 )]
-pub(crate) async fn cancel_upload(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<UploadObject>, ApiError> {
-    let upload = state.upload(&caller.scope, &id).await?;
-    Ok(Json(state.store.cancel_upload(&upload).await?.into()))
+pub(crate) async fn cancel_upload(named: Named) -> Answer<UploadObject> {
+    let upload = named.upload().await?;
+    answer(named.state.store.cancel_upload(&upload).await?)
 }

@@ -1,37 +1,15 @@
-//! What goes over the wire: one struct per object of the API, made from what the store knows. The comments on their fields are
-//! the text of the API's description.
+//! What goes over the wire: objects, errors, and how requests are read.
 
-mod artifact;
-mod checkpoint;
-mod create;
-mod event;
-mod experiment;
-mod file;
-mod job;
-mod list;
-mod metrics;
-mod model;
-mod plan;
-mod session;
-mod upload;
+pub(crate) mod byte_range;
+pub(crate) mod error;
+pub(crate) mod expires_after;
+pub(crate) mod extract;
+pub(crate) mod file_download;
+pub(crate) mod file_upload;
+pub(crate) mod json;
+pub(crate) mod paging;
+pub(crate) mod query;
+mod types;
+pub(crate) mod zip_stream;
 
-pub use artifact::ArtifactObject;
-pub use checkpoint::FineTuningCheckpoint;
-pub use create::{CreateFineTuningJob, OpenAiHyperparameters, OpenAiMethod, OpenAiSupervised};
-pub use event::{FineTuningEvent, StreamMessage, StreamedEvent};
-pub use experiment::{
-    ConfigurationObject, CreateExperiment, CreateObjective, DeletedExperiment, ExperimentObject,
-    ExperimentPlan, ExperimentTable, SubmittedExperiment,
-};
-pub use file::{DeletedFile, FileObject, UploadForm};
-pub use job::{
-    ChangeFineTuningJob, DeletedJob, FineTuningJob, Hyperparameters, MethodObject, SupervisedMethod,
-};
-pub use list::List;
-pub use metrics::{CurveBuckets, JobMetrics};
-pub use model::{DeletedModel, ModelObject};
-pub use plan::{PlanObject, Submitted};
-pub use session::{CreateSession, SessionObject};
-pub use upload::{
-    CompleteUpload, CreateUpload, ExpiresAfter, UploadObject, UploadPartForm, UploadPartObject,
-};
+pub use types::*;

@@ -121,6 +121,13 @@ impl TestApp {
         self.send(get(path).body(Body::empty()).unwrap()).await
     }
 
+    /// Opens a path as a browser does.
+    pub(crate) async fn browse(&self, path: &str) -> Answer {
+        let html = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        let request = get(path).header(header::ACCEPT, html);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
     pub(crate) async fn post(&self, path: &str) -> Answer {
         let request = Request::post(path).body(Body::empty());
         self.send(request.unwrap()).await

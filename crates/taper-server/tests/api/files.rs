@@ -208,6 +208,17 @@ async fn a_refused_upload_leaves_nothing() {
             "given with the anchor",
         ),
         (
+            vec![
+                file,
+                PURPOSE,
+                expires,
+                ("name=\"expires_after[seconds]\"", "1"),
+            ],
+            400,
+            "expires_after[seconds]",
+            "3600 to 2592000",
+        ),
+        (
             vec![file, ("name=\"porpoise\"", "x")],
             400,
             "porpoise",

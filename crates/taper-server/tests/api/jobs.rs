@@ -35,6 +35,32 @@ async fn a_new_job_shows_every_value_in_force() {
     assert_eq!((&job["error"], &job["seed"]), (&Value::Null, &json!(42)));
 }
 
+/// Clients that write all fields of a body down send null for those that nobody has set, whether there are such here or not.
+#[tokio::test]
+async fn a_field_that_is_null_is_absent() {
+    let app = TestApp::start().await;
+    let nulls = json!({
+        "suffix": null, "validation_file": null, "seed": null, "integrations": null, "custom_llm_provider": null,
+        "hyperparameters": {"n_epochs": null, "batch_size": "auto", "unheard_of": null},
+        "method": {
+            "type": "supervised", "dpo": null, "reinforcement": null,
+            "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": null, "learning_rate_multiplier": null}},
+        },
+        "metadata": {"a": null, "b": "c"},
+        "tuning": {"type": "lora", "rank_pattern": {"query": null}},
+        "training": {"learning_rate": null},
+    });
+    let id = app.submit(nulls).await;
+    let job = app.get(&format!("{JOBS}/{id}")).await.json().await;
+    assert_eq!(job["hyperparameters"]["n_epochs"], 1);
+    assert_eq!(job["metadata"], json!({"b": "c"}));
+    assert_eq!(job["tuning"]["rank_pattern"], json!({}));
+    let body = json!({"model": "tiny", "training_file": "f", "custom_llm_provider": "openai"});
+    let answer = app.post_json(JOBS, body.to_string()).await;
+    let (status, param, _) = answer.error().await;
+    assert_eq!((status, param.as_str()), (400, "custom_llm_provider"));
+}
+
 /// The fields that OpenAI's description requires, and taper's own.
 const REQUIRED: &str = "id object created_at error fine_tuned_model finished_at hyperparameters model organization_id \
      result_files seed status trained_tokens training_file validation_file \

@@ -81,8 +81,31 @@ async fn the_first_key_closes_an_open_server_and_revoking_it_does_not_open_it() 
     );
     assert_eq!(app.get("/v1/models").await.error().await.0, 401);
     for path in ["/", "/healthz", "/readyz", "/openapi.json"] {
-        assert_eq!(app.get(path).await.status.as_u16(), 200, "{path}");
+        assert_eq!(app.browse(path).await.status.as_u16(), 200, "{path}");
     }
+}
+
+/// Azure's client of OpenAI's API shows its key in a header of its own, and puts a version on every request.
+#[tokio::test]
+async fn azure_s_client_is_let_in() {
+    let app = TestApp::start().await;
+    let (_, key) = app.key(Role::Submit, of("a")).await;
+    let jobs = format!("{JOBS}?api-version=2024-10-21&limit=5");
+    let own = ("api-key", key.as_str());
+    let answer = send(&app, Method::GET, &jobs, &[own]).await;
+    assert_eq!(answer.json().await["data"], json!([]));
+    let bearer = format!("Bearer {key}");
+    for shown in [
+        vec![("api-key", "wrong")],
+        vec![("api-key", "")],
+        vec![own, own],
+        vec![own, ("authorization", &bearer)],
+    ] {
+        let answer = send(&app, Method::GET, &jobs, &shown).await;
+        assert_eq!(answer.error().await.0, 401, "{shown:?}");
+    }
+    let session = send(&app, Method::POST, SESSION, &[own]).await;
+    assert_eq!(session.json().await["project"], "a");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use taper_server::Token;
-use taper_store::Limits;
+use taper_store::{Limits, ObjectKey, Scope};
 
 use crate::app::{JOBS, PURPOSE, ROWS, TestApp, get};
 
@@ -19,6 +19,11 @@ async fn the_figures_follow_the_jobs() {
     app.wait(&job).await;
     let waiting = app.submit(json!({"metadata": {"script": "wait"}})).await;
     app.reach(&waiting, "running").await;
+    let path = format!("{JOBS}/{waiting}");
+    let mut events = app.store.subscribe(&Scope::All);
+    while app.get(&path).await.json().await["metrics"]["step"] != 1 {
+        events.recv().await.unwrap();
+    }
     let answer = app.get("/metrics").await;
     assert!(answer.header("content-type").starts_with("text/plain"));
     let text = answer.text().await;
@@ -28,6 +33,8 @@ async fn the_figures_follow_the_jobs() {
         value(&text, "taper_jobs_ended_total{state=\"succeeded\"} "),
         1.0
     );
+    let step = format!("taper_job_step{{job_id=\"{waiting}\"}} ");
+    assert_eq!(value(&text, &step), 1.0);
     assert_eq!(value(&text, "taper_runs_given_up "), 0.0);
     assert!(value(&text, "taper_commits_total ") >= 4.0);
     assert!(value(&text, "taper_commit_seconds_total ") > 0.0);
@@ -88,7 +95,7 @@ async fn a_job_tells_what_it_has_on_the_disk() {
 async fn a_replaced_file_is_not_handed_out() {
     let app = TestApp::start().await;
     let file = app.upload(ROWS).await;
-    let path = app.store.file_path(&file);
+    let path = app.store.local(&ObjectKey::file(&file)).await.unwrap();
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
     let answer = app.get(&format!("/v1/files/{file}/content")).await;

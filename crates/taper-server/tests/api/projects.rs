@@ -41,9 +41,8 @@ fn apart(operation: &str) -> Apart {
         "add_upload_part" | "complete_upload" | "cancel_upload" => Apart::Names,
         "find_job" | "change_job" | "delete_job" | "cancel_job" | "pause_job" | "resume_job"
         | "retry_job" | "list_events" | "list_checkpoints" | "stream_job_events"
-        | "find_metrics" | "list_artifacts" | "download_artifact" | "download_archive" => {
-            Apart::Names
-        }
+        | "find_metrics" | "list_artifacts" | "download_artifact" | "download_archive"
+        | "download_model" => Apart::Names,
         "find_model" | "delete_model" => Apart::Names,
         "find_experiment"
         | "delete_experiment"

@@ -105,6 +105,7 @@ async fn keys_that_are_none_are_refused() {
             (400, "Idempotency-Key"),
             "{message}"
         );
+        assert!(message.contains("1 to 255 printable ASCII"), "{message}");
     }
     let twice = submit(&app, &body, &[(KEY, "a"), (KEY, "b")]).await;
     assert_eq!(twice.error().await.0, 400);

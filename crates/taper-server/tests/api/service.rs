@@ -15,8 +15,8 @@ async fn health_and_page() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/healthz").await.text().await, "ok\n");
     assert_eq!(app.get("/readyz").await.text().await, "ready\n");
-    for path in ["/", "/jobs/ftjob-1", "/anything"] {
-        let answer = app.get(path).await;
+    for path in ["/", "/jobs/ftjob-1", "/experiments", "/compare?jobs=a,b"] {
+        let answer = app.browse(path).await;
         assert_eq!(answer.status.as_u16(), 200, "{path}");
         assert!(
             answer.header("content-type").starts_with("text/html"),

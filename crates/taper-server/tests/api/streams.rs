@@ -171,6 +171,7 @@ async fn ids_that_name_no_event_start_the_stream_again() {
         "+1",
         "999999",
         "0x1",
+        "",
     ] {
         let mut reader = Reader::new(open(&app, &path, Some(junk)).await);
         assert_eq!(
@@ -185,8 +186,9 @@ async fn ids_that_name_no_event_start_the_stream_again() {
         all
     );
     let long = "1".repeat(10_000);
-    let (status, param, _) = open(&app, &path, Some(&long)).await.error().await;
+    let (status, param, told) = open(&app, &path, Some(&long)).await.error().await;
     assert_eq!((status, param.as_str()), (400, "Last-Event-ID"));
+    assert!(told.contains("more than 256 bytes"), "{told}");
     let missing = format!("{JOBS}/ftjob-none/events/stream");
     assert_eq!(app.get(&missing).await.error().await.0, 404);
 }

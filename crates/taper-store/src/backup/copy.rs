@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -15,22 +14,20 @@ use taper_core::CHECKPOINT_MANIFEST;
 use super::items::{Found, Item};
 use crate::{
     StoreError,
-    layout::{self, Layout, open_regular, private_new, sync_dir},
-    store::blocking,
+    data_dir::DataDir,
+    filesystem::{self, make_dir, open_regular, private_new, sync_dir},
+    ground::blocking,
+    objects::DiskObjects,
 };
 
 const CHUNK: usize = 1 << 18;
 
 pub(super) async fn item(
     item: Item,
-    source: &Layout,
-    target: &Layout,
+    source: &DataDir,
+    target: &DataDir,
 ) -> Result<Found, StoreError> {
-    let place = |layout: &Layout| match &item {
-        Item::File { id, .. } => layout.file(id),
-        Item::Checkpoint { job, folder } => layout.checkpoint(job, folder),
-        Item::Artifact { job, path, .. } => layout.run_dir(job).join("output").join(path),
-    };
+    let place = |data_dir: &DataDir| DiskObjects::new(data_dir.root()).path(&item.key());
     let (from, to) = (place(source), place(target));
     blocking("cannot copy to the backup", move || {
         if fs::symlink_metadata(&from).is_err() {
@@ -51,7 +48,7 @@ pub(super) async fn item(
             Err(error) => return Err(error),
         };
         if !matches!(found, Found::Whole(_)) {
-            layout::remove(&to)?;
+            filesystem::remove(&to)?;
         }
         Ok(found)
     })
@@ -105,5 +102,5 @@ fn copy(from: &Path, to: &Path) -> io::Result<(u64, String)> {
 
 fn make_parents(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
-    DirBuilder::new().recursive(true).mode(0o700).create(parent)
+    make_dir(parent)
 }

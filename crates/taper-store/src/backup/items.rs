@@ -4,7 +4,7 @@ use std::{fmt, path::Path};
 
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{store::now, tuned::MODEL_FOLDERS};
+use crate::{ObjectKey, ground::now, tuned_models::MODEL_FOLDERS};
 
 /// Something on the disk that the database lists.
 #[derive(Debug, Clone)]
@@ -31,6 +31,16 @@ pub(super) enum Found {
     Whole(u64),
     Damaged,
     Missing,
+}
+
+impl Item {
+    pub(super) fn key(&self) -> ObjectKey {
+        match self {
+            Self::File { id, .. } => ObjectKey::file(id),
+            Self::Checkpoint { job, folder } => ObjectKey::checkpoint(job, folder),
+            Self::Artifact { job, path, .. } => ObjectKey::artifact(job, path),
+        }
+    }
 }
 
 impl fmt::Display for Item {

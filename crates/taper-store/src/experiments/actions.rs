@@ -2,11 +2,8 @@
 
 use taper_core::{Action, JobState, Level, Reason, RequestedAction};
 
-use super::{find, jobs_of};
-use crate::{
-    Change, ExperimentRecord, Job, Store, StoreError, Transition,
-    writer::{Command, Tx},
-};
+use super::experiment::{ExperimentRecord, find, jobs_of};
+use crate::{Change, Job, Store, StoreError, Transition, writer::Tx};
 
 impl Store {
     /// Cancels or pauses all jobs of an experiment that have not ended, and answers with those that it has changed: one that is
@@ -17,7 +14,7 @@ impl Store {
         action: RequestedAction,
     ) -> Result<Vec<Job>, StoreError> {
         let id = experiment.id.clone();
-        self.write(|reply| Command::StopExperiment(id, action, reply))
+        self.write(move |tx| Box::pin(tx.stop_experiment(id, action)))
             .await
     }
 
@@ -28,8 +25,7 @@ impl Store {
         experiment: &ExperimentRecord,
     ) -> Result<Vec<Job>, StoreError> {
         let id = experiment.id.clone();
-        self.write(|reply| Command::ResumeExperiment(id, reply))
-            .await
+        self.write(|tx| Box::pin(tx.resume_experiment(id))).await
     }
 
     /// Forgets an experiment with all its jobs and what they have left; false when there is none of which all jobs have ended.
@@ -41,10 +37,8 @@ impl Store {
         experiment: &ExperimentRecord,
     ) -> Result<bool, StoreError> {
         let id = experiment.id.clone();
-        let deleted = self
-            .write(|reply| Command::DeleteExperiment(id, reply))
-            .await?;
-        let Some(gone) = deleted else {
+        let deleted = self.write(|tx| Box::pin(tx.delete_experiment(id)));
+        let Some(gone) = deleted.await? else {
             return Ok(false);
         };
         for (job, files) in gone {
@@ -55,19 +49,19 @@ impl Store {
 }
 
 /// Jobs that have gone, each with the ids of its result files.
-pub(crate) type GoneJobs = Vec<(String, Vec<String>)>;
+type GoneJobs = Vec<(String, Vec<String>)>;
 
-impl Tx<'_> {
-    pub(crate) async fn stop_experiment(
+impl Tx {
+    async fn stop_experiment(
         &mut self,
-        id: &str,
+        id: String,
         action: RequestedAction,
     ) -> Result<Vec<Job>, StoreError> {
         if action == RequestedAction::Pause {
-            self.hold_experiment(id, true).await?;
+            self.hold_experiment(&id, true).await?;
         }
         let mut stopped = Vec::new();
-        for job in jobs_of(self.connection, id).await? {
+        for job in jobs_of(&mut self.connection, &id).await? {
             let held = match (job.state, action) {
                 (JobState::Running, _) | (JobState::ValidatingFiles, RequestedAction::Pause) => {
                     true
@@ -92,20 +86,20 @@ impl Tx<'_> {
         sqlx::query("update experiments set paused = ? where id = ?")
             .bind(paused)
             .bind(id)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }
 
-    pub(crate) async fn resume_experiment(&mut self, id: &str) -> Result<Vec<Job>, StoreError> {
-        self.hold_experiment(id, false).await?;
+    async fn resume_experiment(&mut self, id: String) -> Result<Vec<Job>, StoreError> {
+        self.hold_experiment(&id, false).await?;
         let staying = sqlx::query(
             "update jobs set wish = null where experiment_id = ? and wish = 'pause' returning *",
         )
-        .bind(id)
-        .fetch_all(&mut *self.connection)
+        .bind(&id)
+        .fetch_all(&mut self.connection)
         .await?;
-        for job in jobs_of(self.connection, id).await? {
+        for job in jobs_of(&mut self.connection, &id).await? {
             if job.state == JobState::Paused && job.reason != Some(Reason::Rung) {
                 let message = "The job was resumed with its experiment".to_owned();
                 self.transition(&transition(&job, JobState::Queued, message))
@@ -115,14 +109,11 @@ impl Tx<'_> {
         staying.iter().map(Job::read).collect()
     }
 
-    pub(crate) async fn delete_experiment(
-        &mut self,
-        id: &str,
-    ) -> Result<Option<GoneJobs>, StoreError> {
-        if find(self.connection, id).await?.is_none() {
+    async fn delete_experiment(&mut self, id: String) -> Result<Option<GoneJobs>, StoreError> {
+        if find(&mut self.connection, &id).await?.is_none() {
             return Ok(None);
         }
-        let jobs = jobs_of(self.connection, id).await?;
+        let jobs = jobs_of(&mut self.connection, &id).await?;
         if !jobs
             .iter()
             .all(|job| Action::Delete.from().contains(&job.state))
@@ -136,17 +127,6 @@ impl Tx<'_> {
             gone.push((job.id, files.unwrap_or_default()));
         }
         Ok(Some(gone))
-    }
-
-    /// Forgets an experiment that has no jobs any more.
-    pub(crate) async fn forget_empty_experiment(&mut self, id: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "delete from experiments where id = ?1 and not exists (select 1 from jobs where experiment_id = ?1)",
-        )
-        .bind(id)
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
     }
 }
 

@@ -5,11 +5,8 @@ use taper_core::{
     experiment::{Move, Next, decide},
 };
 
-use super::{find, jobs_of};
-use crate::{
-    Change, Job, Store, StoreError, Transition,
-    writer::{Command, Tx},
-};
+use super::experiment::{find, jobs_of};
+use crate::{Change, Job, Store, StoreError, Transition, writer::Tx};
 
 impl Store {
     /// Ids of the experiments that have runs at a rung and that no user has paused.
@@ -27,17 +24,17 @@ impl Store {
     /// Lets the best runs of a rung go on and stops the others, if all of them have come to it. Tells whether any goes on.
     pub async fn decide_rung(&self, experiment: &str) -> Result<bool, StoreError> {
         let id = experiment.to_owned();
-        self.write(|reply| Command::DecideRung(id, reply)).await
+        self.write(|tx| Box::pin(tx.decide_rung(id))).await
     }
 }
 
-impl Tx<'_> {
-    pub(crate) async fn decide_rung(&mut self, id: &str) -> Result<bool, StoreError> {
-        let experiment = find(self.connection, id).await?;
+impl Tx {
+    async fn decide_rung(&mut self, id: String) -> Result<bool, StoreError> {
+        let experiment = find(&mut self.connection, &id).await?;
         let Some(experiment) = experiment.filter(|experiment| !experiment.paused) else {
             return Ok(false);
         };
-        let jobs = jobs_of(self.connection, id).await?;
+        let jobs = jobs_of(&mut self.connection, &id).await?;
         let runs: Vec<_> = jobs.iter().filter_map(Job::run).collect();
         let mut goes_on = false;
         for it in decide(&experiment.spec, &runs) {
@@ -53,7 +50,7 @@ impl Tx<'_> {
                 sqlx::query("update jobs set pause_at_step = ? where id = ?")
                     .bind(pause_at_step.map(|step| step as i64))
                     .bind(&it.job)
-                    .execute(&mut *self.connection)
+                    .execute(&mut self.connection)
                     .await?;
                 (JobState::Queued, None)
             }

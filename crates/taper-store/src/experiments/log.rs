@@ -2,7 +2,8 @@
 
 use taper_core::Event;
 
-use crate::{ExperimentRecord, Page, Store, StoreError, events};
+use super::experiment::ExperimentRecord;
+use crate::{Page, Store, StoreError, events};
 
 /// The newest events of an experiment's jobs before a row. Each job's log is walked back from there by its index, and the newest of their
 /// next events is always taken first: a page reads as many events as it shows, and one more for each job.

@@ -6,12 +6,12 @@ use std::path::Path;
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use taper_core::Role;
 
-use super::{ApiKey, to_hex};
+use super::api_key::{ApiKey, to_hex};
 use crate::{
-    Scope, StoreError, backup,
-    layout::Layout,
-    startup,
-    store::{connect_options, now},
+    Scope, StoreError,
+    data_dir::DataDir,
+    database::{self, connect_options},
+    ground::now,
 };
 
 /// The keys of a data directory.
@@ -26,12 +26,12 @@ impl KeyRing {
     /// # Errors
     /// [`StoreError::InUse`] when a server of an older version has it open; whatever makes the database unfit for use.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        let layout = Layout::create(data_dir)?;
-        let options = connect_options(&layout.database()?);
+        let data_dir = DataDir::create(data_dir)?;
+        let options = connect_options(&data_dir.database()?);
         if !is_current(&options).await? {
             // Nobody else may be at work on a database that is being made or brought up to date.
-            let lock = layout.lock()?;
-            let opened = startup::open(&layout, &options).await?;
+            let lock = data_dir.lock()?;
+            let opened = database::open(&data_dir, &options).await?;
             opened.connection.close().await?;
             drop(lock);
         }
@@ -46,7 +46,7 @@ impl KeyRing {
         scope: Scope,
         name: &str,
     ) -> Result<(ApiKey, String), StoreError> {
-        let (key, text) = ApiKey::draw(role, scope, name.to_owned())?;
+        let (key, text) = ApiKey::generate(role, scope, name.to_owned())?;
         sqlx::query(
             "insert into keys (id, digest, role, project, name, created_at) values (?, ?, ?, ?, ?, ?)",
         )
@@ -83,13 +83,13 @@ impl KeyRing {
 /// # Errors
 /// [`StoreError::Corrupt`]
 pub async fn known_keys(data_dir: &Path) -> Result<Vec<ApiKey>, StoreError> {
-    let layout = Layout::of(data_dir);
-    let mut connection = match backup::connect_to_read(&layout).await {
+    let data_dir = DataDir::of(data_dir);
+    let mut connection = match database::connect_to_read(&data_dir).await {
         Err(StoreError::NoDatabase(_)) => return Ok(Vec::new()),
         connection => connection?,
     };
     let keys = read_all(&mut connection).await;
-    let keys = keys.map_err(|error| startup::corrupt(&layout.database_path(), error))?;
+    let keys = keys.map_err(|error| database::corrupt(&data_dir.database_path(), error))?;
     connection.close().await?;
     Ok(keys)
 }
@@ -112,8 +112,8 @@ async fn read_all(connection: &mut SqliteConnection) -> Result<Vec<ApiKey>, sqlx
 async fn is_current(options: &SqliteConnectOptions) -> Result<bool, StoreError> {
     let path = options.get_filename();
     let connected = SqliteConnection::connect_with(options).await;
-    let mut connection = connected.map_err(|error| startup::corrupt(path, error))?;
-    let last = startup::check_known(&mut connection).await?;
+    let mut connection = connected.map_err(|error| database::corrupt(path, error))?;
+    let last = database::check_known(&mut connection).await?;
     connection.close().await?;
-    Ok(last == Some(startup::newest_known()))
+    Ok(last == Some(database::newest_known()))
 }

@@ -3,12 +3,12 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use serde_json::json;
-use taper_core::{CHECKPOINT_MANIFEST, CheckpointFiles, Control, JobState, Metrics, Project};
+use taper_core::{CHECKPOINT_MANIFEST, Control, JobState, Project};
 use taper_store::{
-    Change, Copied, Extent, Job, JobResult, NewUpload, Scope, Store, StoreError, back_up, restore,
+    Change, Copied, Extent, Job, JobResult, Scope, Store, StoreError, back_up, restore,
 };
 
-use crate::{run, store, to, upload};
+use crate::{checkpoint, new_upload, run, store, to, upload};
 
 async fn job(store: &Store, id: &str) -> Job {
     store.job(&Scope::All, id).await.unwrap().unwrap()
@@ -36,19 +36,12 @@ async fn filled() -> (tempfile::TempDir, Store, [String; 2]) {
     };
     store.transition(succeeded).await.unwrap().unwrap();
     let running = run(&store).await;
-    let checkpoint = store.run_dir(&running.id).join("checkpoints/step-00000002");
-    fs::create_dir_all(&checkpoint).unwrap();
-    fs::write(checkpoint.join("state.json"), "{}").unwrap();
+    let files = checkpoint(&store, &running.id, 2);
+    fs::write(files.dir.join("state.json"), "{}").unwrap();
     // The sum of the two bytes above.
     let manifest =
         json!({"state.json": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"});
-    fs::write(checkpoint.join(CHECKPOINT_MANIFEST), manifest.to_string()).unwrap();
-    let files = CheckpointFiles {
-        step: 2,
-        dir: checkpoint,
-        metrics: Metrics::new(),
-        superseded: vec![],
-    };
+    fs::write(files.dir.join(CHECKPOINT_MANIFEST), manifest.to_string()).unwrap();
     store
         .publish_checkpoint(&running.id, 1, files)
         .await
@@ -89,13 +82,15 @@ async fn a_backup_of_a_store_in_use_is_a_whole_data_directory() {
     let running = job(&restored, &running).await;
     let checkpoint = restored.checkpoints(&running, None, 1).await.unwrap();
     let checkpoint = &checkpoint.data[0];
-    assert!(checkpoint.dir.join("state.json").is_file());
+    let dir = restored.local(&checkpoint.key).await.unwrap();
+    assert!(dir.join("state.json").is_file());
     let done = job(&restored, &done).await;
-    let (artifact, path) = restored
+    let artifact = restored
         .artifact(&done, "adapter/adapter_model.safetensors")
         .await
         .unwrap()
         .unwrap();
+    let path = restored.local(&artifact.key(&done)).await.unwrap();
     assert_eq!(fs::metadata(path).unwrap().len(), artifact.bytes);
     assert_eq!(job(&store, &done.id).await, done);
 }
@@ -173,13 +168,7 @@ async fn nothing_is_written_over_and_nothing_is_made_of_nothing() {
 #[tokio::test]
 async fn an_upload_under_way_stays_with_its_server() {
     let (dir, store, [done, _]) = filled().await;
-    let new = NewUpload {
-        project: Project::default(),
-        bytes: 9,
-        filename: "rows.jsonl".to_owned(),
-        purpose: "fine-tune".to_owned(),
-        expires_after: None,
-    };
+    let new = new_upload(Project::default(), 9);
     let upload = store.create_upload(new, None).await.unwrap();
     let mut part = store.begin_part().await.unwrap();
     part.write(b"{}").await.unwrap();

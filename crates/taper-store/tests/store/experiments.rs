@@ -3,14 +3,14 @@ use std::time::Duration;
 use serde_json::json;
 use taper_core::{
     CheckpointFiles, ExperimentRequest, JobState, Level, Metrics, NewEvent, Plan, Project, Reason,
-    RequestedAction, RunSpec,
+    RequestedAction,
 };
 use taper_store::{
     Change, ExperimentRecord, FileRecord, Job, JobFilter, NewExperiment, Scope, Store, StoreError,
     Transition,
 };
 
-use crate::{run, store, to, upload};
+use crate::{checkpoint, run, store, to, upload};
 
 /// Two ranks, of which one is stopped at step 5 of 10.
 fn new(file: &FileRecord) -> NewExperiment {
@@ -55,16 +55,11 @@ async fn start(store: &Store, job: &Job) -> Job {
 
 /// Brings a running job to its rung.
 async fn reach(store: &Store, job: &Job, accuracy: f64) -> Job {
-    let dir = store.run_dir(&job.id).join("checkpoints");
-    let dir = dir.join(RunSpec::checkpoint_name(5));
-    std::fs::create_dir_all(&dir).unwrap();
-    let checkpoint = CheckpointFiles {
-        step: 5,
-        dir,
+    let files = CheckpointFiles {
         metrics: Metrics::from([("step", 5.0), ("valid_accuracy", accuracy)]),
-        superseded: Vec::new(),
+        ..checkpoint(store, &job.id, 5)
     };
-    let published = store.publish_checkpoint(&job.id, job.attempt, checkpoint);
+    let published = store.publish_checkpoint(&job.id, job.attempt, files);
     published.await.unwrap();
     let paused = Transition {
         change: Change {

@@ -1,11 +1,9 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use taper_core::{JobState, Project};
-use taper_store::{
-    FileFilter, FileRecord, NewFile, NewUpload, Order, Scope, Store, StoreError, UploadState,
-};
+use taper_store::{FileFilter, FileRecord, NewFile, Order, Scope, Store, StoreError, UploadState};
 
-use crate::{create, spec, startup::with_database, store, to, upload};
+use crate::{create, file_path, new_upload, spec, startup::with_database, store, to, upload};
 
 fn names(dir: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(dir.join("files")).unwrap();
@@ -40,7 +38,7 @@ async fn what_has_expired_goes_unless_a_job_needs_it() {
     store.expire().await.unwrap();
     let is_there = async |file: &FileRecord| {
         let known = store.file(&Scope::All, &file.id).await.unwrap().is_some();
-        assert_eq!(store.file_path(&file.id).exists(), known);
+        assert_eq!(file_path(&store, &file.id).await.exists(), known);
         known
     };
     let mut found = Vec::new();
@@ -57,13 +55,7 @@ async fn what_has_expired_goes_unless_a_job_needs_it() {
 #[tokio::test]
 async fn an_upload_that_has_ended_is_forgotten_when_nobody_asks_for_it_any_more() {
     let (dir, store) = store().await;
-    let new = NewUpload {
-        project: Project::default(),
-        bytes: 9,
-        filename: "rows.jsonl".to_owned(),
-        purpose: "fine-tune".to_owned(),
-        expires_after: None,
-    };
+    let new = new_upload(Project::default(), 9);
     let upload = store.create_upload(new, None).await.unwrap();
     store.cancel_upload(&upload).await.unwrap();
     let is_known = async || {
@@ -80,7 +72,7 @@ async fn an_upload_that_has_ended_is_forgotten_when_nobody_asks_for_it_any_more(
 async fn a_file_that_is_gone_from_the_disk_can_be_deleted() {
     let (_dir, store) = store().await;
     let file = upload(&store, b"{}").await;
-    fs::remove_file(store.file_path(&file.id)).unwrap();
+    fs::remove_file(file_path(&store, &file.id).await).unwrap();
     assert!(store.delete_file(&Scope::All, &file.id).await.unwrap());
     assert!(!store.delete_file(&Scope::All, &file.id).await.unwrap());
 }
@@ -89,13 +81,7 @@ async fn a_file_that_is_gone_from_the_disk_can_be_deleted() {
 async fn what_is_committed_is_done_though_its_files_cannot_be_removed() {
     let (dir, store) = store().await;
     let file = upload(&store, b"{}").await;
-    let new = NewUpload {
-        project: Project::default(),
-        bytes: 2,
-        filename: "rows.jsonl".to_owned(),
-        purpose: "fine-tune".to_owned(),
-        expires_after: None,
-    };
+    let new = new_upload(Project::default(), 2);
     let chunked = store.create_upload(new, None).await.unwrap();
     let mut part = store.begin_part().await.unwrap();
     part.write(b"{}").await.unwrap();
@@ -128,7 +114,7 @@ async fn an_upload_is_kept_whole_and_private() {
         store.file(&Scope::All, &file.id).await.unwrap().as_ref(),
         Some(&file)
     );
-    let path = store.file_path(&file.id);
+    let path = file_path(&store, &file.id).await;
     assert_eq!(fs::read(&path).unwrap(), b"hello world");
     for (path, mode) in [
         (path.as_path(), 0o600),
@@ -165,7 +151,10 @@ async fn files_are_listed_by_page_although_their_times_are_equal() {
     let project = Project::default();
     let result = store.keep_result_file(&project, "step_metrics.csv", &table);
     let result = result.await.unwrap();
-    assert_eq!(fs::read(store.file_path(&result.id)).unwrap(), b"step\n");
+    assert_eq!(
+        fs::read(file_path(&store, &result.id).await).unwrap(),
+        b"step\n"
+    );
     // It becomes known with the end of its job.
     assert_eq!(store.file(&Scope::All, &result.id).await.unwrap(), None);
     for order in [Order::Asc, Order::Desc] {

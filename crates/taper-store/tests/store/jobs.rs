@@ -7,7 +7,7 @@ use taper_store::{
     StoreError, Transition,
 };
 
-use crate::{create, enqueue, run, store, to};
+use crate::{checkpoint, create, enqueue, file_path, run, store, to};
 
 fn artifact() -> Artifact {
     Artifact {
@@ -51,8 +51,10 @@ async fn artifacts_and_models_are_looked_up_by_what_success_wrote() {
     store.transition(success(&job)).await.unwrap().unwrap();
     assert_eq!(store.artifacts(&job).await.unwrap(), vec![artifact()]);
     let found = store.artifact(&job, &artifact().path).await.unwrap();
-    let lies = store.run_dir(&job.id).join("output").join(artifact().path);
-    assert_eq!(found, Some((artifact(), lies)));
+    assert_eq!(found, Some(artifact()));
+    let lies = store.local(&artifact().key(&job)).await.unwrap();
+    let output = store.run_dir(&job.id).join("output");
+    assert_eq!(lies, output.join(artifact().path));
     for path in ["", "../output/adapter", "adapter", "/etc/passwd"] {
         assert_eq!(store.artifact(&job, path).await.unwrap(), None);
     }
@@ -85,8 +87,8 @@ async fn a_cancel_that_overtakes_a_result_takes_its_files_along() {
         .unwrap();
     let ended = store.transition(success).await.unwrap().unwrap();
     assert_eq!(ended.state, JobState::Cancelled);
-    assert!(!store.file_path(&kept.id).exists());
-    assert!(store.file_path(&job.spec.training_file).exists());
+    assert!(!file_path(&store, &kept.id).await.exists());
+    assert!(file_path(&store, &job.spec.training_file).await.exists());
 }
 
 #[tokio::test]
@@ -303,17 +305,13 @@ async fn checkpoints_are_published_and_superseded() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
     let publish = async |attempt, step: u64, superseded: &[u64]| {
-        let dir = store
-            .run_dir(&job.id)
-            .join(format!("checkpoints/step-{step:08}"));
-        fs::create_dir_all(dir.join("inner")).unwrap();
-        fs::write(dir.join("inner/state"), vec![0; 10]).unwrap();
         let files = CheckpointFiles {
-            step,
-            dir,
             metrics: Metrics::from([("valid_loss", f64::NAN)]),
             superseded: superseded.to_vec(),
+            ..checkpoint(&store, &job.id, step)
         };
+        fs::create_dir_all(files.dir.join("inner")).unwrap();
+        fs::write(files.dir.join("inner/state"), vec![0; 10]).unwrap();
         store.publish_checkpoint(&job.id, attempt, files).await
     };
     let first = publish(1, 10, &[]).await.unwrap();
@@ -327,7 +325,9 @@ async fn checkpoints_are_published_and_superseded() {
     publish(1, 30, &[10, 20]).await.unwrap();
     let page = store.checkpoints(&job, None, 5).await.unwrap();
     assert_eq!(page.data.iter().map(|c| c.step).collect::<Vec<_>>(), [30]);
-    assert!(!first.dir.exists() && !second.dir.exists());
+    for gone in [&first, &second] {
+        assert!(!store.local(&gone.key).await.unwrap().exists());
+    }
     assert!(matches!(
         publish(2, 40, &[]).await,
         Err(StoreError::StaleAttempt { attempt: 2, .. })
@@ -342,25 +342,15 @@ async fn checkpoints_are_published_and_superseded() {
 async fn a_checkpoint_is_known_whatever_becomes_of_those_before_it() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
-    let checkpoints = store.run_dir(&job.id).join("checkpoints");
-    let files = |step: u64, superseded: Vec<u64>| CheckpointFiles {
-        step,
-        dir: checkpoints.join(format!("step-{step}")),
-        metrics: Metrics::new(),
-        superseded,
+    let first = checkpoint(&store, &job.id, 1);
+    let second = CheckpointFiles {
+        superseded: vec![1],
+        ..checkpoint(&store, &job.id, 2)
     };
-    for step in 1..=2 {
-        fs::create_dir_all(checkpoints.join(format!("step-{step}"))).unwrap();
-    }
-    store
-        .publish_checkpoint(&job.id, 1, files(1, vec![]))
-        .await
-        .unwrap();
-    fs::remove_dir(checkpoints.join("step-1")).unwrap();
-    store
-        .publish_checkpoint(&job.id, 1, files(2, vec![1]))
-        .await
-        .unwrap();
+    let dir = first.dir.clone();
+    store.publish_checkpoint(&job.id, 1, first).await.unwrap();
+    fs::remove_dir(dir).unwrap();
+    store.publish_checkpoint(&job.id, 1, second).await.unwrap();
     let known = store.checkpoints(&job, None, 10).await.unwrap().data;
     let steps: Vec<_> = known.iter().map(|checkpoint| checkpoint.step).collect();
     assert_eq!(steps, [2]);
@@ -370,14 +360,7 @@ async fn a_checkpoint_is_known_whatever_becomes_of_those_before_it() {
 async fn a_job_is_not_tried_again_while_another_starts_from_its_checkpoint() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
-    let dir = store.run_dir(&job.id).join("checkpoints/step-5");
-    fs::create_dir_all(&dir).unwrap();
-    let files = CheckpointFiles {
-        step: 5,
-        dir,
-        metrics: Metrics::new(),
-        superseded: vec![],
-    };
+    let files = checkpoint(&store, &job.id, 5);
     store.publish_checkpoint(&job.id, 1, files).await.unwrap();
     let failed = to(&job, &[JobState::Running], JobState::Failed);
     store.transition(failed).await.unwrap().unwrap();

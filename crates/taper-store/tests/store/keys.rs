@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use taper_core::{JobSpec, JobState, Project, Role};
 use taper_store::{
-    FileFilter, FileRecord, Job, JobFilter, KeyRing, NewFile, NewJob, NewUpload, Order, Scope,
-    Store, StoreError, known_keys,
+    FileFilter, FileRecord, Job, JobFilter, KeyRing, NewFile, NewJob, Order, Scope, Store,
+    StoreError, known_keys,
 };
 
-use crate::{store, to};
+use crate::{new_upload, store, to};
 
 fn of(project: &str) -> Scope {
     Scope::Project(Project::parse(project).unwrap())
@@ -167,13 +167,7 @@ async fn a_scope_shows_its_own_things_alone() {
         matches!(refused, Err(StoreError::UnknownFile(_))),
         "{refused:?}"
     );
-    let new = NewUpload {
-        project: a.home(),
-        bytes: 2,
-        filename: "rows.jsonl".to_owned(),
-        purpose: "fine-tune".to_owned(),
-        expires_after: None,
-    };
+    let new = new_upload(a.home(), 2);
     let upload = store.create_upload(new, None).await.unwrap();
     let ended = to(&job, &[JobState::ValidatingFiles], JobState::Cancelled);
     store.transition(ended).await.unwrap().unwrap();

@@ -4,7 +4,7 @@ use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions}
 use taper_core::{CheckpointFiles, Event, JobState, Metrics};
 use taper_store::{CurveQuery, Recovered, Scope, Store, StoreError};
 
-use crate::{create, run, step, store, to, upload};
+use crate::{checkpoint, create, file_path, run, step, store, to, upload};
 
 /// Opens the directory anew after a store was dropped without being closed, as a killed server leaves it.
 async fn reopen(dir: &std::path::Path) -> Store {
@@ -60,13 +60,9 @@ async fn everything_acknowledged_is_there_after_a_kill() {
 async fn a_job_under_which_the_server_died_goes_on_from_its_checkpoint() {
     let (dir, store) = store().await;
     let job = run(&store).await;
-    let checkpoint = store.run_dir(&job.id).join("checkpoints/step-00000002");
-    fs::create_dir_all(&checkpoint).unwrap();
     let files = CheckpointFiles {
-        step: 2,
-        dir: checkpoint,
         metrics: Metrics::from([("train_loss", 0.2)]),
-        superseded: vec![],
+        ..checkpoint(&store, &job.id, 2)
     };
     let steps = |range: std::ops::RangeInclusive<u64>| range.map(|s| step(s, s as f64)).collect();
     store.append(&job.id, 1, steps(1..=2)).await.unwrap();
@@ -142,7 +138,7 @@ async fn leftovers_are_swept_at_the_start() {
     }
     let store = reopen(dir.path()).await;
     assert_eq!(fs::read_dir(&files).unwrap().count(), 3);
-    assert!(store.file_path(&kept.id).exists());
+    assert!(file_path(&store, &kept.id).await.exists());
     assert!(!run_dir.join("output.tmp").exists());
     // Without its job's end nobody knows of a result.
     assert!(!run_dir.join("output").exists());
@@ -156,25 +152,13 @@ async fn leftovers_are_swept_at_the_start() {
 async fn only_the_checkpoints_that_were_known_are_deleted() {
     let (_dir, store) = store().await;
     let job = run(&store).await;
-    let checkpoint = |step| {
-        let dir = store
-            .run_dir(&job.id)
-            .join(format!("checkpoints/step-{step:08}"));
-        fs::create_dir_all(&dir).unwrap();
-        dir
-    };
-    let known = checkpoint(2);
-    let files = CheckpointFiles {
-        step: 2,
-        dir: known.clone(),
-        metrics: Metrics::new(),
-        superseded: vec![],
-    };
+    let files = checkpoint(&store, &job.id, 2);
+    let known = files.dir.clone();
     store.publish_checkpoint(&job.id, 1, files).await.unwrap();
     let end = to(&job, &[JobState::Running], JobState::Failed);
     store.transition(end).await.unwrap().unwrap();
     // As a run writes it that was started again in this moment.
-    let new = checkpoint(3);
+    let new = checkpoint(&store, &job.id, 3).dir;
     assert!(store.delete_checkpoints(&job.id).await.unwrap());
     assert_eq!((known.exists(), new.exists()), (false, true));
     assert!(!store.delete_checkpoints(&job.id).await.unwrap());

@@ -12,9 +12,13 @@ mod lifetime;
 mod model;
 mod startup;
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
-use taper_core::{JobSpec, JobState, Level, Metrics, NewEvent, RunEvent};
-use taper_store::{Change, FileRecord, Job, NewFile, Store, Transition};
+use taper_core::{
+    CheckpointFiles, JobSpec, JobState, Level, Metrics, NewEvent, Project, RunEvent, RunSpec,
+};
+use taper_store::{Change, FileRecord, Job, NewFile, NewUpload, ObjectKey, Store, Transition};
 use tempfile::TempDir;
 
 /// A store in a directory of its own.
@@ -24,8 +28,37 @@ async fn store() -> (TempDir, Store) {
     (dir, store)
 }
 
+/// Where the bytes of a file lie.
+async fn file_path(store: &Store, id: &str) -> PathBuf {
+    store.local(&ObjectKey::file(id)).await.unwrap()
+}
+
+/// A checkpoint of a job's run that lies in its folder, empty, and supersedes none.
+fn checkpoint(store: &Store, job: &str, step: u64) -> CheckpointFiles {
+    let dir = store.run_dir(job).join("checkpoints");
+    let dir = dir.join(RunSpec::checkpoint_name(step));
+    std::fs::create_dir_all(&dir).unwrap();
+    CheckpointFiles {
+        step,
+        dir,
+        metrics: Metrics::new(),
+        superseded: Vec::new(),
+    }
+}
+
+/// An upload in parts that is to have so many bytes.
+fn new_upload(project: Project, bytes: u64) -> NewUpload {
+    NewUpload {
+        project,
+        bytes,
+        filename: "rows.jsonl".to_owned(),
+        purpose: "fine-tune".to_owned(),
+        expires_after: None,
+    }
+}
+
 /// Removes whatever lies at `path`.
-fn remove(path: &std::path::Path) {
+fn remove(path: &Path) {
     if path.is_dir() {
         std::fs::remove_dir_all(path).unwrap();
     } else {

@@ -1,12 +1,10 @@
 //! The store against a model of itself: random commands, after each of which both must say the same of every job.
 
-use std::fs;
-
 use fastrand::Rng;
-use taper_core::{Action, CheckpointFiles, JobState, Level, Metrics, NewEvent, RequestedAction};
+use taper_core::{Action, CheckpointFiles, JobState, Level, NewEvent, RequestedAction};
 use taper_store::{FileRecord, Job, Scope, Store};
 
-use crate::{spec, store, upload};
+use crate::{checkpoint, spec, store, upload};
 
 const SEEDS: u64 = 10;
 const COMMANDS: usize = 120;
@@ -175,19 +173,14 @@ impl Pair {
         let attempt = self.attempt(at);
         let known = &mut self.jobs[at];
         let step = known.steps.last().copied().unwrap_or(0) + 1;
-        let dir = self.store.run_dir(&known.id).join("checkpoints");
-        let dir = dir.join(format!("step-{step:08}"));
-        fs::create_dir_all(&dir).unwrap();
         let files = CheckpointFiles {
-            step,
-            dir,
-            metrics: Metrics::new(),
             superseded: known
                 .steps
                 .iter()
                 .copied()
                 .take_while(|s| s + 1 < step)
                 .collect(),
+            ..checkpoint(&self.store, &known.id, step)
         };
         let published = self.store.publish_checkpoint(&known.id, attempt, files);
         let published = published.await.is_ok();

@@ -10,7 +10,7 @@ use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions}
 use taper_core::JobState;
 use taper_store::{Limits, Scope, Shortage, Store, StoreError};
 
-use crate::{create, enqueue, run, spec, store, upload};
+use crate::{create, enqueue, file_path, run, spec, store, upload};
 
 pub(crate) async fn with_database(dir: &Path, statement: &'static str) {
     let options = SqliteConnectOptions::new().filename(dir.join("taper.db"));
@@ -54,7 +54,7 @@ async fn a_damaged_database_is_refused_and_left_as_it_is() {
 async fn an_empty_database_beside_files_is_refused_before_they_are_swept() {
     let (dir, store) = store().await;
     let file = upload(&store, b"rows").await;
-    let path = store.file_path(&file.id);
+    let path = file_path(&store, &file.id).await;
     store.close().await.unwrap();
     fs::write(dir.path().join("taper.db"), "").unwrap();
     let error = Store::open(dir.path()).await.unwrap_err();
@@ -127,7 +127,7 @@ async fn links_and_pipes_in_the_data_directory_are_not_opened() {
     store.check_file(&file).await.unwrap();
     let outside = dir.path().join("outside");
     fs::write(&outside, "keys").unwrap();
-    let path = store.file_path(&file.id);
+    let path = file_path(&store, &file.id).await;
     for plant in [
         (|path: &Path, outside: &Path| symlink(outside, path)) as fn(&Path, &Path) -> _,
         |path, _| {
@@ -142,7 +142,7 @@ async fn links_and_pipes_in_the_data_directory_are_not_opened() {
         plant(&path, &outside).unwrap();
         let refused = store.check_file(&file).await;
         assert!(
-            matches!(refused, Err(StoreError::Replaced { .. })),
+            matches!(refused, Err(StoreError::Replaced(_))),
             "{refused:?}"
         );
     }

@@ -24,6 +24,7 @@ const corners: Record<Exclude<Marker, 'circle'>, readonly (readonly [number, num
 
 /** A mark as the path of an SVG. */
 export function markerPath(marker: Marker, x: number, y: number, radius: number): string {
-  if (marker === 'circle') return `M${x - radius} ${y}a${radius} ${radius} 0 1 0 ${2 * radius} 0a${radius} ${radius} 0 1 0 ${-2 * radius} 0z`
+  if (marker === 'circle')
+    return `M${x - radius} ${y}a${radius} ${radius} 0 1 0 ${2 * radius} 0a${radius} ${radius} 0 1 0 ${-2 * radius} 0z`
   return `M${corners[marker].map(([dx, dy]) => `${x + dx * radius} ${y + dy * radius}`).join('L')}z`
 }

@@ -61,7 +61,7 @@ export function createPlot(options: PlotOptions, data: ChartData): uPlot {
 
 /** The data as it can be drawn: a logarithmic axis has no place for zero and below. */
 export function drawable(data: ChartData, log: boolean): uPlot.AlignedData {
-  if (!log) return data as uPlot.AlignedData
+  if (!log) return data
   const [steps, ...columns] = data
   const positive = columns.map((column) => column.map((v) => (typeof v === 'number' && v <= 0 ? null : v)))
   return [steps, ...positive] as uPlot.AlignedData
@@ -107,11 +107,13 @@ function selected(u: uPlot, { onzoom }: PlotOptions): void {
 
 function yScale(log: boolean): uPlot.Scale {
   if (!log) return {}
+  // The enum of uPlot's types has no value at run time.
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
   return { distr: 3, range: (_, low, high) => [low * 0.92, high * 1.08] }
 }
 
 function yTicks(log: boolean): Partial<uPlot.Axis> {
-  const values: uPlot.Axis.Values = (_, ticks) => ticks.map((tick) => (tick === null ? '' : figure(tick)))
+  const values: uPlot.Axis.Values = (_, ticks) => ticks.map((tick) => figure(tick))
   if (!log) return { values }
   return { values, splits: (_u, _axis, low, high) => logTicks(low, high), filter: (_, ticks) => ticks }
 }

@@ -3,7 +3,15 @@ import type { ComparisonRow } from '../types'
 import { columns, sorted } from './columns'
 
 const row = (configuration: number, metric: number | null, train_seconds: number | null = null) =>
-  ({ configuration, metric, train_seconds, metric_std: 0.01, seeds: [1, 2, 3], metric_seeds: [1, 3], difference_ci95: [-0.02, 0.004] }) as unknown as ComparisonRow
+  ({
+    configuration,
+    metric,
+    train_seconds,
+    metric_std: 0.01,
+    seeds: [1, 2, 3],
+    metric_seeds: [1, 3],
+    difference_ci95: [-0.02, 0.004],
+  }) as unknown as ComparisonRow
 
 const [metric, difference, , time] = columns({ metric: 'valid_accuracy', direction: 'max' })
 const ids = (rows: ComparisonRow[]) => rows.map(({ configuration }) => configuration)

@@ -15,12 +15,15 @@ export interface Column {
   first: 'ascending' | 'descending'
 }
 
+/** Fields of a row that hold a number, or null where it is not known. */
+type Figure = { [K in keyof ComparisonRow]: ComparisonRow[K] extends number | null ? K : never }[keyof ComparisonRow]
+
 /** The columns of figures, in their order. */
 export function columns(objective: Objective): Column[] {
   const { metric, direction } = objective
   const format = metricFormat(metric)
-  const plain = (key: keyof ComparisonRow & string, title: string, format: (n: number) => string, first: Column['first']): Column => {
-    const value = (row: ComparisonRow) => row[key] as number | null
+  const plain = (key: Figure, title: string, format: (n: number) => string, first: Column['first']): Column => {
+    const value = (row: ComparisonRow) => row[key]
     return { key, title, value, text: (row) => format(value(row) ?? 0), first }
   }
   return [

@@ -1,11 +1,9 @@
-import { ApiError, getJob, jobStreamPath, reason } from '../api'
-import { singleFlight } from '../flight'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
-import { isTerminal, type Job, type Objective, type StreamEvent } from '../types'
-import { Contest } from './contest.svelte'
+import { ApiError, getJob, jobStreamPath } from '../api'
+import { throttle } from '../live/throttle'
+import { settings } from '../settings.svelte'
+import { isTerminal, type Job, type Objective } from '../types'
+import { LiveComparison } from './live.svelte'
 import { rowsOf } from './row'
-import { LiveRuns } from './runs.svelte'
 
 /** In the order in which a common figure is looked for; the first that a job has is what they are compared by. */
 const objectives: readonly Objective[] = [
@@ -15,64 +13,44 @@ const objectives: readonly Objective[] = [
 ]
 const refreshPause = 1000
 
+const allEnded = (jobs: readonly Job[]) => jobs.every(({ status }) => isTerminal(status))
+
 /** Jobs that were chosen by hand, compared as if they were an experiment. */
-export class LiveJobs implements Follower {
+export class LiveJobs extends LiveComparison<(Job | undefined)[]> {
   jobs: Job[] = $state.raw([])
-  loaded = $state(false)
-  problem: string | undefined = $state()
   /** Ids of which there is no job. */
-  missing: string[] = $state.raw([])
-  readonly contest = new Contest(new LiveRuns(objectives.map(({ metric }) => metric)))
+  missingJobs: string[] = $state.raw([])
 
   readonly ids: readonly string[]
-  readonly #refresh = singleFlight(() => this.#load())
-  readonly #refreshSoon = throttle(refreshPause, () => void this.#refresh())
+  protected override readonly apply = throttle(refreshPause, () => this.refresh())
 
   constructor(ids: readonly string[]) {
+    super()
     this.ids = ids
   }
 
   start(): () => void {
-    return stream.follow(jobStreamPath(this.ids), this)
+    return this.follow(jobStreamPath(this.ids))
   }
 
-  reload(): void {
-    this.contest.runs.reload()
-    void this.#refresh()
+  protected override async load(): Promise<(Job | undefined)[]> {
+    // The labels have the titles of the methods in them.
+    await settings.load()
+    return Promise.all(this.ids.map(findJob))
   }
 
-  event(event: StreamEvent): void {
-    this.contest.runs.event(event)
-    this.#refreshSoon()
-  }
-
-  async #load(): Promise<void> {
-    try {
-      const found = await Promise.all(this.ids.map(orMissing))
-      this.#show(found.filter((job) => job !== undefined))
-      this.missing = this.ids.filter((_, i) => found[i] === undefined)
-      this.problem = undefined
-    } catch (error) {
-      this.problem = reason(error)
-    }
-  }
-
-  #show(jobs: Job[]): void {
-    const ended = (jobs: Job[]) => jobs.every(({ status }) => isTerminal(status))
-    const endedNow = this.loaded && !ended(this.jobs) && ended(jobs)
-    this.jobs = jobs
-    this.loaded = true
-    const objective = objectives.find(({ metric }) => jobs.some((job) => metric in job.metrics)) ?? objectives[0]!
-    const { rows, best } = rowsOf(jobs, objective)
-    Object.assign(this.contest, { objective, rows, best })
-    if (ended(jobs)) stream.finish()
-    // The last events may not have come before the end was known.
-    if (endedNow) this.contest.runs.reload()
+  protected override show(found: (Job | undefined)[]): void {
+    const before = this.jobs
+    this.jobs = found.filter((job) => job !== undefined)
+    this.missingJobs = this.ids.filter((_, i) => found[i] === undefined)
+    const objective = objectives.find(({ metric }) => this.jobs.some((job) => metric in job.metrics)) ?? objectives[0]!
+    Object.assign(this.comparison, { objective, ...rowsOf(this.jobs, objective, (name) => settings.methodTitle(name)) })
+    if (allEnded(this.jobs)) this.ended(!allEnded(before))
   }
 }
 
 /** A job, or nothing where there is none of that id. */
-async function orMissing(id: string): Promise<Job | undefined> {
+async function findJob(id: string): Promise<Job | undefined> {
   try {
     return await getJob(id)
   } catch (error) {

@@ -12,6 +12,9 @@ const names: Record<string, string> = {
 /** A figure's name for people. */
 export const metricName = (metric: string) => names[metric] ?? metric
 
+/** Whether a smaller value is the better one. */
+export const isBetterSmall = (metric: string) => /loss|perplexity/.test(metric)
+
 /** Shares of one have a fixed number of decimals, all else four significant digits. */
 export const metricFormat = (metric: string) => (/accuracy|f1/.test(metric) ? share : loss)
 

@@ -2,21 +2,33 @@ import { title } from '../facts'
 import type { ComparisonRow, Job, Objective } from '../types'
 
 /** Why figures of jobs may not be compared with one another. */
-export function unlike(jobs: readonly Job[]): { code: string; message: string }[] {
+export function comparabilityWarnings(jobs: readonly Job[]): { code: string; message: string }[] {
   const differ = (value: (job: Job) => unknown) => new Set(jobs.map((job) => JSON.stringify(value(job)))).size > 1
-  const measured = differ(({ validation_file: file, training_file: rows, training: { eval_split: split, seed } }) => file ?? [rows, split, split && seed])
+  const measured = differ(
+    ({ validation_file: file, training_file: rows, training: { eval_split: split, seed } }) => file ?? [rows, split, split && seed],
+  )
   const warnings = []
   if (measured) {
-    warnings.push({ code: 'validation_differs', message: 'These jobs were measured on different rows, so a better figure need not mean a better model.' })
+    warnings.push({
+      code: 'validation_differs',
+      message: 'These jobs were measured on different rows, so a better figure need not mean a better model.',
+    })
   }
-  if (differ(({ training_file: rows }) => rows)) warnings.push({ code: 'training_differs', message: 'These jobs were trained on different files.' })
+  if (differ(({ training_file: rows }) => rows))
+    warnings.push({ code: 'training_differs', message: 'These jobs were trained on different files.' })
   return warnings
 }
 
 /** The rows of a comparison of single jobs, and which of them is best so far. */
-export function rowsOf(jobs: readonly Job[], objective: Objective): { rows: ComparisonRow[]; best: number | null } {
-  const names = jobs.map((job) => `${title(job)} · ${job.tuning.type.replaceAll('_', ' ')}`)
-  const rows = jobs.map((job, i) => row(job, i, names.indexOf(names[i]!) === names.lastIndexOf(names[i]!) ? names[i]! : `${names[i]} · ${job.id}`, objective))
+export function rowsOf(
+  jobs: readonly Job[],
+  objective: Objective,
+  methodTitle: (name: string) => string,
+): { rows: ComparisonRow[]; best: number | null } {
+  const names = jobs.map((job) => `${title(job)} · ${methodTitle(job.tuning.type)}`)
+  const rows = jobs.map((job, i) =>
+    row(job, i, names.indexOf(names[i]!) === names.lastIndexOf(names[i]!) ? names[i]! : `${names[i]} · ${job.id}`, objective),
+  )
   const best = bestOf(rows, objective)
   const peak = rows.find(({ configuration }) => configuration === best)?.metric ?? null
   for (const row of rows) if (row.metric !== null && peak !== null) row.difference = row.metric - peak
@@ -60,7 +72,8 @@ function bestOf(rows: readonly ComparisonRow[], objective: Objective): number | 
  */
 export function ranked(rows: readonly ComparisonRow[], { direction }: Objective, best: number | null): ComparisonRow[] {
   const sign = direction === 'max' ? -1 : 1
-  const place = ({ configuration, metric }: ComparisonRow) => (configuration === best ? -Infinity : metric === null ? Infinity : sign * metric)
+  const place = ({ configuration, metric }: ComparisonRow) =>
+    configuration === best ? -Infinity : metric === null ? Infinity : sign * metric
   return rows.toSorted((a, b) => compare(place(a), place(b)))
 }
 

@@ -1,71 +1,46 @@
-import { ApiError, experimentStreamPath, getExperiment, reason } from '../api'
-import { Contest } from '../comparison/contest.svelte'
-import { LiveRuns } from '../comparison/runs.svelte'
-import { singleFlight } from '../flight'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
+import { experimentStreamPath, getExperiment } from '../api'
+import { LiveComparison } from '../comparison/live.svelte'
+import { throttle } from '../live/throttle'
 import { isTerminal, type Experiment, type StreamEvent } from '../types'
 
-/** What the charts may ask for: an experiment's objective is one of these. */
-const figures = ['train_loss', 'valid_loss', 'valid_accuracy', 'valid_macro_f1', 'valid_perplexity', 'valid_mean_token_accuracy']
-/** A change of state is shown at once, progress now and then: the server reckons the whole table for each answer. */
+/** A change of state is shown at once, progress now and then: the server computes the whole table for each answer. */
 const statePause = 300
 const progressPause = 2500
 
 /** All that the page shows of one experiment. */
-export class LiveExperiment implements Follower {
+export class LiveExperiment extends LiveComparison<Experiment> {
   experiment: Experiment | undefined = $state.raw()
-  problem: string | undefined = $state()
-  missing = $state(false)
-  readonly contest = new Contest(new LiveRuns(figures))
 
   readonly id: string
-  readonly #refresh = singleFlight(() => this.#load())
-  readonly #refreshSoon = throttle(statePause, () => void this.#refresh())
-  readonly #refreshLater = throttle(progressPause, () => void this.#refresh())
+  readonly #refreshSoon = throttle(statePause, () => this.refresh())
+  readonly #refreshLater = throttle(progressPause, () => this.refresh())
 
   constructor(id: string) {
+    super()
     this.id = id
   }
 
   start(): () => void {
-    return stream.follow(experimentStreamPath(this.id), this)
+    return this.follow(experimentStreamPath(this.id))
   }
 
-  reload(): void {
-    this.contest.runs.reload()
-    void this.#refresh()
+  protected override load(): Promise<Experiment> {
+    return getExperiment(this.id)
   }
 
-  event(event: StreamEvent): void {
-    this.contest.runs.event(event)
+  protected override apply(event: StreamEvent): void {
     if (event.type === 'metrics') this.#refreshLater()
     else this.#refreshSoon()
   }
 
-  /** Takes over a newer answer. */
-  changed(experiment: Experiment): void {
+  override show(experiment: Experiment): void {
     const before = this.experiment
     this.experiment = experiment
-    this.contest.rows = experiment.table
-    this.contest.objective = experiment.objective
-    this.contest.best = experiment.best
+    const { table: rows, objective, best } = experiment
+    Object.assign(this.comparison, { rows, objective, best })
     if (!isTerminal(experiment.status)) return
-    stream.finish()
+    this.ended(before !== undefined && !isTerminal(before.status))
     // What rests on the intervals comes once they are made, and no event tells of it.
     if (experiment.best !== null && experiment.recommendation === null) this.#refreshLater()
-    // The last events may not have come before the end was known.
-    if (before && !isTerminal(before.status)) this.contest.runs.reload()
-  }
-
-  async #load(): Promise<void> {
-    try {
-      this.changed(await getExperiment(this.id))
-      this.problem = undefined
-    } catch (error) {
-      this.missing = error instanceof ApiError && error.status === 404
-      this.problem = reason(error)
-      if (this.missing) stream.finish()
-    }
   }
 }

@@ -11,8 +11,11 @@ export function design({ table, seeds, strategy }: Experiment): string {
   return configurations + times + (strategy.type === 'asha' ? ', weak runs stopped early' : '')
 }
 
+/** Optimizer steps done and planned, of all runs. */
+export const steps = ({ progress }: Experiment) => ({ done: progress.steps, total: progress.total_steps })
+
 /** Where it stands: runs, share of the steps, time left or taken. */
-export function standing(experiment: Experiment, now: number): string[] {
+export function statusLine(experiment: Experiment, now: number): string[] {
   const { status, progress, started_at: start, finished_at: end, estimated_finish: finish } = experiment
   const parts = [
     `${count(progress.ended)} of ${count(progress.runs)} runs ended`,

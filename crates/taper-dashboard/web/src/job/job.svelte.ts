@@ -1,101 +1,86 @@
-import { ApiError, getJob, getMetrics, jobStreamPath, listArtifacts, listCheckpoints, listEvents, reason } from '../api'
-import { Curves } from '../curves'
-import { stream, type Follower } from '../stream.svelte'
-import { throttle } from '../throttle'
-import { isTerminal, type Artifact, type Checkpoint, type Job, type JobEvent, type StreamEvent } from '../types'
-
-export const shownFigures = [
-  'train_loss',
-  'valid_loss',
-  'valid_accuracy',
-  'valid_macro_f1',
-  'valid_perplexity',
-  'valid_mean_token_accuracy',
-  'learning_rate',
-] as const
+import { getJob, getMetrics, jobStreamPath, listArtifacts, listCheckpoints, listEvents, reason } from '../api'
+import { Curves, figures } from '../curves'
+import { LivePage } from '../live/history.svelte'
+import { throttle } from '../live/throttle'
+import { settings } from '../settings.svelte'
+import { isTerminal, type Artifact, type Checkpoint, type Job, type JobEvent, type List, type Metrics, type StreamEvent } from '../types'
 
 /** Up to this many logged steps the curves are exact; beyond it buckets keep the extremes. */
 const historyPoints = 3000
 const eventsPage = 200
 /** At most ten redraws a second. */
 const redrawPause = 100
+const updatePause = 300
 
-/** All that the page shows of one job: the history from the API, then what the event stream adds. */
-export class LiveJob implements Follower {
+interface Files {
+  checkpoints: Checkpoint[]
+  artifacts: Artifact[]
+}
+
+interface History extends Files {
+  job: Job
+  /** Names of the figures that an evaluation may give. */
+  measured: string[]
+  metrics: Metrics
+  events: List<JobEvent>
+}
+
+/** All that the page shows of one job. */
+export class LiveJob extends LivePage<History> {
   job: Job | undefined = $state.raw()
   events: JobEvent[] = $state.raw([])
   olderEvents = $state(false)
-  checkpoints: Checkpoint[] = $state.raw([])
-  artifacts: Artifact[] = $state.raw([])
-  problem: string | undefined = $state()
-  missing = $state(false)
+  files: Files = $state.raw({ checkpoints: [], artifacts: [] })
+  measured: string[] = $state.raw([])
   /** Raised when `curves` have changed. */
   revision = $state(0)
   curves = new Curves()
 
   readonly id: string
   #unfollow = () => {}
-  /** Events that arrive while the history is being loaded, to be applied on top of it. */
-  #waiting: StreamEvent[] | undefined
   readonly #redraw = throttle(redrawPause, () => (this.revision += 1))
-  readonly #refreshSoon = throttle(300, () => void this.#refresh())
+  readonly #updateSoon = throttle(updatePause, () => void this.#update())
 
   constructor(id: string) {
+    super()
     this.id = id
   }
 
   start(): () => void {
-    this.#unfollow = stream.follow(jobStreamPath([this.id]), this)
+    this.#unfollow = this.follow(jobStreamPath([this.id]))
     return () => this.#unfollow()
   }
 
-  reload(): void {
-    void this.#load()
+  protected override async load(): Promise<History> {
+    // The job first: once it has ended, all that is asked after it is complete.
+    const job = await getJob(this.id)
+    const { tasks } = await settings.load()
+    const measured = [...new Set(tasks.flatMap(({ figures }) => figures))]
+    const [metrics, events, files] = await Promise.all([
+      getMetrics(this.id, ['train_loss', 'learning_rate', ...measured], historyPoints),
+      listEvents(this.id, eventsPage),
+      this.#loadFiles(),
+    ])
+    return { job, measured, metrics, events, ...files }
   }
 
-  async #load(): Promise<void> {
-    const waiting: StreamEvent[] = (this.#waiting = [])
-    try {
-      // The job first: once it has ended, all that is asked after it is complete.
-      const job = await getJob(this.id)
-      const [metrics, events] = await Promise.all([
-        getMetrics(this.id, shownFigures, historyPoints),
-        listEvents(this.id, eventsPage),
-        this.#loadFiles(),
-      ])
-      if (this.#waiting !== waiting) return
-      this.curves = new Curves(metrics)
-      this.events = events.data
-      this.olderEvents = events.has_more
-      this.job = job
-      this.problem = undefined
-      if (isTerminal(job.status)) {
-        // Nothing more will come: the connection goes back to the browser.
-        stream.finish()
-        waiting.length = 0
-      }
-    } catch (error) {
-      this.missing = error instanceof ApiError && error.status === 404
-      this.problem = reason(error)
-      if (this.missing) stream.finish()
-    }
-    if (this.#waiting !== waiting) return
-    this.#waiting = undefined
-    for (const event of waiting) this.event(event)
+  protected override show({ job, measured, metrics, events, ...files }: History): void {
+    this.job = job
+    this.measured = measured
+    this.curves = new Curves(metrics)
+    this.events = events.data
+    this.olderEvents = events.has_more
+    this.files = files
+    if (isTerminal(job.status)) this.finish()
     this.#redraw()
   }
 
-  event(event: StreamEvent): void {
-    if (this.#waiting !== undefined) {
-      this.#waiting.push(event)
-      return
-    }
-    // What the history has already is drawn once more at its place: the answers it came in are not of one moment.
+  protected override apply(event: StreamEvent): void {
     if (!this.events.some((known) => known.id === event.id)) this.events = [event, ...this.events]
     const data = event.data ?? {}
-    if (event.type === 'metrics') this.#metrics(data)
-    else if (['status', 'checkpoint', 'plan', 'priority'].some((name) => name in data)) this.#refreshSoon()
-    this.#restarted(data)
+    if (event.type === 'metrics') this.#showFigures(data)
+    else if (['status', 'checkpoint', 'plan', 'priority'].some((name) => name in data)) this.#updateSoon()
+    if (!this.curves.take(event)) this.reload()
     this.#redraw()
   }
 
@@ -119,29 +104,23 @@ export class LiveJob implements Follower {
     else if (before && isTerminal(before.status)) this.start()
   }
 
-  #metrics(data: Record<string, unknown>): void {
-    this.curves.add(data)
-    if (this.job) this.job = { ...this.job, metrics: { ...this.job.metrics, ...(data as Job['metrics']) } }
+  #showFigures(data: Record<string, unknown>): void {
+    if (this.job) this.job = { ...this.job, metrics: { ...this.job.metrics, ...figures(data) } }
   }
 
-  /** A new attempt repeats what lay beyond the checkpoint it goes on from; the server has dropped that from the history. */
-  #restarted(data: Record<string, unknown>): void {
-    if (typeof data.resumed_from_step === 'number') this.curves.rewind(data.resumed_from_step)
-    else if (data.status === 'running' && typeof data.attempt === 'number' && data.attempt > 1) this.reload()
-  }
-
-  async #refresh(): Promise<void> {
+  /** Loads what the stream does not carry. */
+  async #update(): Promise<void> {
     try {
-      const [job] = await Promise.all([getJob(this.id), this.#loadFiles()])
+      const [job, files] = await Promise.all([getJob(this.id), this.#loadFiles()])
+      this.files = files
       this.changed(job)
     } catch (error) {
       this.problem = reason(error)
     }
   }
 
-  async #loadFiles(): Promise<void> {
+  async #loadFiles(): Promise<Files> {
     const [checkpoints, artifacts] = await Promise.all([listCheckpoints(this.id), listArtifacts(this.id)])
-    this.checkpoints = checkpoints.data
-    this.artifacts = artifacts.data
+    return { checkpoints: checkpoints.data, artifacts: artifacts.data }
   }
 }

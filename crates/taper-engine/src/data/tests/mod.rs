@@ -183,7 +183,7 @@ fn a_token_that_spans_the_border_is_the_answers() {
     ];
     let data = encoded(&setup, &rows, 100).unwrap();
     assert_eq!(data.ids[0][2], 258);
-    assert_eq!((data.answers(0), data.answers(1)), (5, 4));
+    assert_eq!((data.targets_of(0), data.targets_of(1)), (5, 4));
     let chat = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\nYes"}]});
     let data = encoded(&setup, &[chat], 100).unwrap();
     assert_eq!(data.label_tokens(), 6);
