@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{JobSpec, Memory, Metrics, Plan, RunEvent, SpecError, StartFrom};
 
-/// All that the runner knows of training. The engine implements it; tests of the runner and the server script it.
+/// All that the scheduler knows of training. The engine implements it; tests of the scheduler and the server script it.
 pub trait Trainer: Send + Sync {
     /// Looks at the model folder and the rows of the files, quickly, before a job is accepted, and fills in the defaults that depend on them.
     ///

@@ -109,7 +109,7 @@ impl From<Error> for TrainError {
             Error::Refused(refused) => return Self::Refused(refused.clone()),
             Error::NonFinite { .. } => "non_finite",
             Error::NoGradient { .. } => "no_gradient",
-            // Whether the job has another one, the runner knows.
+            // Whether the job has another one, the scheduler knows.
             Error::Checkpoint { .. } => "checkpoint_unusable",
             Error::ExportMismatch(_) => "export_mismatch",
             Error::Io { source, .. } if is_full(source) => "no_space",

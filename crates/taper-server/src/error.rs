@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 use taper_core::{FieldError, SpecError, code};
-use taper_runner::RunnerError;
+use taper_scheduler::SchedulerError;
 use taper_store::StoreError;
 use utoipa::ToSchema;
 
@@ -286,23 +286,23 @@ impl From<StoreError> for ApiError {
     }
 }
 
-impl From<RunnerError> for ApiError {
-    fn from(error: RunnerError) -> Self {
+impl From<SchedulerError> for ApiError {
+    fn from(error: SchedulerError) -> Self {
         match error {
-            RunnerError::Spec(error) => error.into(),
-            RunnerError::Store(error) => error.into(),
-            RunnerError::NoModel(id) => Self::not_found("model", &id, "/v1/models")
+            SchedulerError::Spec(error) => error.into(),
+            SchedulerError::Store(error) => error.into(),
+            SchedulerError::NoModel(id) => Self::not_found("model", &id, "/v1/models")
                 .about("model")
                 .coded(code::MODEL_NOT_FOUND),
-            RunnerError::NotDeletable(_) => Self::bad_request(error.to_string()).about("id"),
-            RunnerError::NoJob(id) => Self::no_job(&id),
-            RunnerError::NoExperiment(id) => Self::no_experiment(&id),
-            RunnerError::WrongState { .. }
-            | RunnerError::WrongExperimentState { .. }
-            | RunnerError::AtRung { .. } => {
+            SchedulerError::NotDeletable(_) => Self::bad_request(error.to_string()).about("id"),
+            SchedulerError::NoJob(id) => Self::no_job(&id),
+            SchedulerError::NoExperiment(id) => Self::no_experiment(&id),
+            SchedulerError::WrongState { .. }
+            | SchedulerError::WrongExperimentState { .. }
+            | SchedulerError::AtRung { .. } => {
                 Self::bad_request(error.to_string()).coded("invalid_state")
             }
-            RunnerError::Stopping => Self::ending(),
+            SchedulerError::Stopping => Self::ending(),
             other => Self::internal(other),
         }
     }

@@ -1,7 +1,7 @@
 //! taper over HTTP: OpenAI's files and fine-tuning API with taper's additions, and the page.
 //!
 //! It owns the routes, the shapes of requests and answers, the error body, event streams, downloads and what guards them. It knows
-//! neither SQL nor tensors: handlers make one call to the store or the runner and map its result. Start with `router.rs`, which is
+//! neither SQL nor tensors: handlers make one call to the store or the scheduler and map its result. Start with `router.rs`, which is
 //! the table of all routes; then `doors.rs` and `auth.rs` (what every request passes), `error.rs`, `wire/` (what goes over the wire) and `feed.rs`
 //! (how a stream of events is made exactly-once).
 

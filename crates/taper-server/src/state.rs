@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use taper_core::JobState;
-use taper_runner::Runner;
+use taper_scheduler::Scheduler;
 use taper_store::{ChunkedUpload, ExperimentRecord, FileRecord, Job, KeyCounts, Scope, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use crate::{ServerConfig, error::ApiError};
 #[derive(Clone)]
 pub struct AppState {
     pub(crate) store: Store,
-    pub(crate) runner: Runner,
+    pub(crate) scheduler: Scheduler,
     pub(crate) config: Arc<ServerConfig>,
     /// Fires when the server is to end; open streams end then.
     pub(crate) shutdown: CancellationToken,
@@ -21,10 +21,10 @@ pub struct AppState {
 }
 
 impl AppState {
-    pub fn new(store: Store, runner: Runner, config: ServerConfig) -> Self {
+    pub fn new(store: Store, scheduler: Scheduler, config: ServerConfig) -> Self {
         Self {
             store,
-            runner,
+            scheduler,
             config: Arc::new(config),
             shutdown: CancellationToken::new(),
             key_news: watch::Sender::default(),

@@ -3,7 +3,7 @@ use std::{fs, net::SocketAddr, sync::Arc};
 use anyhow::{Context, Result, anyhow};
 use taper_core::Trainer;
 use taper_engine::Engine;
-use taper_runner::{Runner, RunnerConfig};
+use taper_scheduler::{Scheduler, SchedulerConfig};
 use taper_server::{AppState, ServerConfig, Token};
 use taper_store::Store;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -25,7 +25,7 @@ pub(crate) struct Instance {
     /// Where it listens.
     pub(crate) addr: SocketAddr,
     store: Store,
-    runner: Runner,
+    scheduler: Scheduler,
     http: JoinHandle<()>,
     stopping: CancellationToken,
 }
@@ -43,7 +43,7 @@ impl Instance {
         let addr = listener.local_addr()?;
         let open_files = descriptors::allow_most();
         let store = Store::open_within(&settings.data_dir, settings.upkeep.limits()).await?;
-        let config = RunnerConfig {
+        let config = SchedulerConfig {
             models_dir: models.clone(),
             devices: devices::of_workers(settings.workers),
             threads: settings.threads_in_force(),
@@ -58,7 +58,7 @@ impl Instance {
             threads = config.threads,
             "starting"
         );
-        let runner = Runner::start(store.clone(), trainer(settings), config).await?;
+        let scheduler = Scheduler::start(store.clone(), trainer(settings), config).await?;
         let http = ServerConfig {
             allow_hosts: settings.allow_host.clone(),
             token: settings.api_key.as_deref().map(Token::new),
@@ -66,14 +66,14 @@ impl Instance {
             traffic: settings.limits.traffic(open_files),
             ..ServerConfig::new(addr)
         };
-        let state = AppState::new(store.clone(), runner.clone(), http);
+        let state = AppState::new(store.clone(), scheduler.clone(), http);
         let stopping = CancellationToken::new();
         let shutdown = stopping.clone().cancelled_owned();
         let http = tokio::spawn(taper_server::serve(listener, state, shutdown));
         Ok(Self {
             addr,
             store,
-            runner,
+            scheduler,
             http,
             stopping,
         })
@@ -93,7 +93,7 @@ impl Instance {
     /// What was wrong when the listener or the database was closed.
     pub(crate) async fn stop(self) -> Result<()> {
         self.stopping.cancel();
-        self.runner.shutdown().await;
+        self.scheduler.shutdown().await;
         if !self.http.is_finished() {
             self.http.await?;
         }

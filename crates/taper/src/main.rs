@@ -1,4 +1,4 @@
-//! The one binary and the composition root: it wires engine, store, runner and server together, one file a subcommand.
+//! The one binary and the composition root: it wires engine, store, scheduler and server together, one file a subcommand.
 
 mod backup;
 mod client;

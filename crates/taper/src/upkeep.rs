@@ -2,7 +2,7 @@ use std::{num::NonZeroU64, time::Duration};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use taper_runner::{Patience, Retention};
+use taper_scheduler::{Patience, Retention};
 use taper_store::Limits;
 
 const MIB: u64 = 1 << 20;

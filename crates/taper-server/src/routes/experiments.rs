@@ -51,12 +51,12 @@ pub(crate) async fn create_experiment(
 ) -> Result<Json<SubmittedExperiment>, ApiError> {
     if query.dry_run {
         let (request, project) = (parsed(body).await?, caller.scope.home());
-        let plan = state.runner.plan_experiment(&project, request);
+        let plan = state.scheduler.plan_experiment(&project, request);
         return Ok(Json(SubmittedExperiment::Plan(plan.await?.into())));
     }
     let once = once.asking(&[&body.to_string()]);
     let made = match state.store.made_before(&once).await? {
-        Some(id) => state.runner.experiment(&caller.scope, &id).await.ok(),
+        Some(id) => state.scheduler.experiment(&caller.scope, &id).await.ok(),
         None => None,
     };
     let view = match made {
@@ -64,7 +64,7 @@ pub(crate) async fn create_experiment(
         None => {
             let request = parsed(body).await?;
             let project = caller.scope.home();
-            let submitted = state.runner.submit_experiment(project, request, once);
+            let submitted = state.scheduler.submit_experiment(project, request, once);
             submitted.await?
         }
     };
@@ -95,7 +95,7 @@ pub(crate) async fn list_experiments(
 ) -> Result<Json<List<ExperimentObject>>, ApiError> {
     let after = query.after.as_deref();
     let page = state
-        .runner
+        .scheduler
         .experiments(&caller.scope, after, query.limit.min(LONGEST_PAGE))
         .await?;
     let data = page.data.into_iter().map(ExperimentObject::from).collect();
@@ -118,7 +118,7 @@ pub(crate) async fn find_experiment(
     Path(id): Path<String>,
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
-        state.runner.experiment(&caller.scope, &id).await?.into(),
+        state.scheduler.experiment(&caller.scope, &id).await?.into(),
     ))
 }
 
@@ -140,7 +140,7 @@ pub(crate) async fn cancel_experiment(
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
         state
-            .runner
+            .scheduler
             .cancel_experiment(&caller.scope, &id)
             .await?
             .into(),
@@ -164,7 +164,7 @@ pub(crate) async fn pause_experiment(
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
         state
-            .runner
+            .scheduler
             .pause_experiment(&caller.scope, &id)
             .await?
             .into(),
@@ -188,7 +188,7 @@ pub(crate) async fn resume_experiment(
 ) -> Result<Json<ExperimentObject>, ApiError> {
     Ok(Json(
         state
-            .runner
+            .scheduler
             .resume_experiment(&caller.scope, &id)
             .await?
             .into(),
@@ -210,7 +210,10 @@ pub(crate) async fn delete_experiment(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedExperiment>, ApiError> {
-    state.runner.delete_experiment(&caller.scope, &id).await?;
+    state
+        .scheduler
+        .delete_experiment(&caller.scope, &id)
+        .await?;
     Ok(Json(DeletedExperiment {
         id,
         object: "experiment",
@@ -319,7 +322,7 @@ pub(crate) async fn find_table(
     Path(id): Path<String>,
     Query(query): Query<TableQuery>,
 ) -> Result<Response, ApiError> {
-    let view = state.runner.whole_experiment(&caller.scope, &id).await?;
+    let view = state.scheduler.whole_experiment(&caller.scope, &id).await?;
     let (kind, text) = match query.format {
         TableFormat::Json => return Ok(Json(ExperimentTable::from(view)).into_response()),
         TableFormat::Csv => ("text/csv; charset=utf-8", view.comparison.to_csv()),

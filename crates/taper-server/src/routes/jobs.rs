@@ -37,7 +37,7 @@ pub(crate) async fn create_job(
 ) -> Result<Json<Submitted>, ApiError> {
     if query.dry_run {
         let spec = JobSpec::parse(&body)?;
-        let plan = state.runner.plan(&caller.scope.home(), spec).await?;
+        let plan = state.scheduler.plan(&caller.scope.home(), spec).await?;
         return Ok(Json(Submitted::Plan(Box::new(plan.into()))));
     }
     let once = once.asking(&[&body.to_string()]);
@@ -51,7 +51,7 @@ pub(crate) async fn create_job(
         project: caller.scope.home(),
         once: Some(once),
     };
-    Ok(Json(state.runner.submit(new).await?.into()))
+    Ok(Json(state.scheduler.submit(new).await?.into()))
 }
 
 #[derive(IntoParams)]
@@ -151,7 +151,9 @@ pub(crate) async fn cancel_job(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.cancel(&caller.scope, &id).await?.into()))
+    Ok(Json(
+        state.scheduler.cancel(&caller.scope, &id).await?.into(),
+    ))
 }
 
 /// Pause a fine-tuning job
@@ -171,7 +173,9 @@ pub(crate) async fn pause_job(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.pause(&caller.scope, &id).await?.into()))
+    Ok(Json(
+        state.scheduler.pause(&caller.scope, &id).await?.into(),
+    ))
 }
 
 /// Resume a paused fine-tuning job
@@ -189,7 +193,9 @@ pub(crate) async fn resume_job(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.resume(&caller.scope, &id).await?.into()))
+    Ok(Json(
+        state.scheduler.resume(&caller.scope, &id).await?.into(),
+    ))
 }
 
 /// Retry a failed fine-tuning job
@@ -207,7 +213,9 @@ pub(crate) async fn retry_job(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<FineTuningJob>, ApiError> {
-    Ok(Json(state.runner.retry(&caller.scope, &id).await?.into()))
+    Ok(Json(
+        state.scheduler.retry(&caller.scope, &id).await?.into(),
+    ))
 }
 
 /// Change a fine-tuning job
@@ -228,7 +236,7 @@ pub(crate) async fn change_job(
     JsonBody(body): JsonBody,
 ) -> Result<Json<FineTuningJob>, ApiError> {
     let JobChange { priority } = JobChange::parse(&body)?;
-    let job = state.runner.prioritize(&caller.scope, &id, priority);
+    let job = state.scheduler.prioritize(&caller.scope, &id, priority);
     Ok(Json(job.await?.into()))
 }
 
@@ -248,7 +256,7 @@ pub(crate) async fn delete_job(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedJob>, ApiError> {
-    state.runner.delete(&caller.scope, &id).await?;
+    state.scheduler.delete(&caller.scope, &id).await?;
     Ok(Json(DeletedJob {
         id,
         object: "fine_tuning.job",

@@ -21,7 +21,7 @@ pub(crate) async fn list_models(
     State(state): State<AppState>,
     caller: Caller,
 ) -> Result<Json<List<ModelObject>>, ApiError> {
-    let models = state.runner.models(&caller.scope).await?;
+    let models = state.scheduler.models(&caller.scope).await?;
     let models = models.into_iter().map(ModelObject::from).collect();
     Ok(Json(List::whole(models)))
 }
@@ -39,7 +39,9 @@ pub(crate) async fn find_model(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ModelObject>, ApiError> {
-    Ok(Json(state.runner.model(&caller.scope, &id).await?.into()))
+    Ok(Json(
+        state.scheduler.model(&caller.scope, &id).await?.into(),
+    ))
 }
 
 /// Delete a tuned model
@@ -58,7 +60,7 @@ pub(crate) async fn delete_model(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DeletedModel>, ApiError> {
-    state.runner.delete_model(&caller.scope, &id).await?;
+    state.scheduler.delete_model(&caller.scope, &id).await?;
     Ok(Json(DeletedModel {
         id,
         object: "model",

@@ -55,7 +55,7 @@ pub(crate) async fn metrics(
     text.gauge(
         "taper_runs_given_up",
         "Runs that were given up as stuck and have not ended; they hold their memory until then.",
-        state.runner.given_up_runs(),
+        state.scheduler.given_up_runs(),
     );
     of_store(&mut text, &telemetry);
     of_process(&mut text);

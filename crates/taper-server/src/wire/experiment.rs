@@ -6,7 +6,7 @@ use taper_core::{
     ComparisonRow, Experiment, ExperimentWarning, JobState, Tuning,
     experiment::{Budget, Direction, ExperimentProgress, Objective, Strategy},
 };
-use taper_runner::ExperimentView;
+use taper_scheduler::ExperimentView;
 use utoipa::ToSchema;
 
 use super::CreateFineTuningJob;

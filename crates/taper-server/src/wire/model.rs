@@ -1,5 +1,5 @@
 use serde::Serialize;
-use taper_runner::Model;
+use taper_scheduler::Model;
 use utoipa::ToSchema;
 
 /// A model that a job can start from or has made.

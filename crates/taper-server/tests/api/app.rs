@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use taper_core::{Device, Role};
-use taper_runner::{Patience, Retention, Runner, RunnerConfig};
+use taper_scheduler::{Patience, Retention, Scheduler, SchedulerConfig};
 use taper_server::{AppState, ServerConfig};
 use taper_store::{KeyRing, Limits, Scope, Store};
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ pub(crate) const ROWS: &str =
 pub(crate) struct TestApp {
     router: Router,
     pub(crate) state: AppState,
-    runner: Runner,
+    scheduler: Scheduler,
     pub(crate) store: Store,
     dir: TempDir,
 }
@@ -54,7 +54,7 @@ impl TestApp {
 
     /// Stops the server and starts another one on the same directory.
     pub(crate) async fn restart(self) -> Self {
-        self.runner.shutdown().await;
+        self.scheduler.shutdown().await;
         self.store.close().await.unwrap();
         Self::open(self.dir, Limits::default(), |_| {}).await
     }
@@ -62,7 +62,7 @@ impl TestApp {
     async fn open(dir: TempDir, limits: Limits, configure: impl FnOnce(&mut ServerConfig)) -> Self {
         let data = dir.path().join("data");
         let store = Store::open_within(&data, limits).await.unwrap();
-        let runner = RunnerConfig {
+        let scheduler = SchedulerConfig {
             models_dir: dir.path().join("models"),
             devices: vec![Device::Cpu],
             threads: 1,
@@ -70,15 +70,15 @@ impl TestApp {
             patience: Patience::default(),
             retention: Retention::default(),
         };
-        let runner = Runner::start(store.clone(), Arc::new(ScriptedTrainer), runner);
-        let runner = runner.await.unwrap();
+        let scheduler = Scheduler::start(store.clone(), Arc::new(ScriptedTrainer), scheduler);
+        let scheduler = scheduler.await.unwrap();
         let mut config = ServerConfig::new("127.0.0.1:8000".parse().unwrap());
         configure(&mut config);
-        let state = AppState::new(store.clone(), runner.clone(), config);
+        let state = AppState::new(store.clone(), scheduler.clone(), config);
         Self {
             router: taper_server::router(state.clone()),
             state,
-            runner,
+            scheduler,
             store,
             dir,
         }

@@ -1,4 +1,4 @@
-//! The API from outside: requests through the whole router, a real store in a temporary folder and a real runner, whose trainer
+//! The API from outside: requests through the whole router, a real store in a temporary folder and a real scheduler, whose trainer
 //! plays scripted runs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 

@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 use taper_core::{DataFile, Device, JobSpec, RunSpec, SpecError, Trainer};
 use taper_engine::Engine;
-use taper_runner::base_models;
+use taper_scheduler::base_models;
 
 use super::Finding;
 
@@ -53,7 +53,7 @@ pub(super) fn examine(dir: &Path) -> Vec<Finding> {
             vec![none(says)]
         }
         Ok((models, rows)) => {
-            let inspect = |model: taper_runner::Model| inspect(dir, model.id, &rows);
+            let inspect = |model: taper_scheduler::Model| inspect(dir, model.id, &rows);
             models.into_iter().map(inspect).collect()
         }
     }
