@@ -6,6 +6,7 @@ mod process_memory;
 mod report;
 mod saver;
 mod watch;
+mod zero_gradients;
 
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ use crate::{
     prepare::Prepared,
     tape::{Path, Tape},
 };
-use gradient_checks::GradientChecks;
+use gradient_checks::{Checked, GradientChecks};
 use process_memory::Room;
 use saver::Saver;
 
@@ -108,7 +109,7 @@ impl<'a> Trainer<'a> {
             // Some may be gone since, or were never removed from the list by a run that broke down.
             keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
         }
-        Ok(Self {
+        let mut trainer = Self {
             gradients: Gradients::zeros(&model.parameters),
             order: (u64::MAX, Vec::new()),
             rates: Rates::new(
@@ -133,7 +134,19 @@ impl<'a> Trainer<'a> {
             _room: room,
             steps_per_epoch,
             total_steps,
-        })
+        };
+        trainer.resume_checks();
+        Ok(trainer)
+    }
+
+    /// What was shown once is not asked for again: a model that has learned its rows by heart may have no gradient left.
+    fn resume_checks(&mut self) {
+        let progress = &self.progress;
+        if progress.step > 0 {
+            let moved = (0..progress.step).any(|step| self.factor(step) > 0.0);
+            let parameters = &self.model.parameters;
+            self.checks = GradientChecks::resumed(parameters, &progress.unproven, moved);
+        }
     }
 
     /// The loop.
@@ -212,9 +225,11 @@ impl<'a> Trainer<'a> {
             self.accumulate(rows, pass, answers, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
-        let norm = self
-            .checks
-            .gradients(parameters, &self.gradients, &active, step)?;
+        let Checked { norm, zeros } =
+            self.checks
+                .gradients(parameters, &self.gradients, &active, step)?;
+        self.prove_zeros(zeros, &batches, answers)?;
+        let parameters = &self.model.parameters;
         let changes = self.changes(&active);
         self.optimizer.update(
             parameters,
