@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_was_given_up_leaves_the_next_one_alone() {
+    fn an_abandoned_attempt_leaves_the_next_one_alone() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("output");
-        let (given_up, next) = (filled(&target, 1, "one"), filled(&target, 2, "two"));
-        // It is given up, and the next one ends, between the question and the name.
+        let (abandoned, next) = (filled(&target, 1, "one"), filled(&target, 2, "two"));
+        // It is abandoned, and the next one ends, between the question and the name.
         let next = Cell::new(Some(next));
-        let overtaken = given_up.complete(
+        let overtaken = abandoned.complete(
             |_| Ok(()),
             || match next.take() {
                 Some(next) => next.complete(|_| Ok(()), || Ok(())),

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_rows_that_another_reads_hears_a_cancel() {
+    fn a_cancel_reaches_who_waits_for_rows_that_another_reads() {
         let (fixture, engine) = (Fixture::new(0.0), Engine::new());
         let run = fixture.run("waits", 20, json!({}));
         let control = Control::new();

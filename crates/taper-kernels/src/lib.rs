@@ -34,6 +34,7 @@ mod numbers;
 mod parallel;
 pub mod rms_norm;
 pub mod rope;
+mod rows;
 mod simd;
 #[cfg(test)]
 mod testing;

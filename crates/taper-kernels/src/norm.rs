@@ -1,9 +1,7 @@
 //! Layer normalisation, alone and fused with the residual addition in front of it.
 
-use rayon::prelude::*;
-
-use crate::dropout::{Dropout, Mask};
-use crate::parallel::piece_len;
+use crate::dropout::Dropout;
+use crate::rows::Rows;
 use crate::simd;
 
 /// Rows whose gradients of gamma and beta are summed together. A constant, so that the order of
@@ -39,20 +37,13 @@ pub struct Normalised<'a> {
 /// Normalises the rows of `x`; writes the mean and the reciprocal standard deviation of each row
 /// to `stats` (two values a row).
 pub fn layer_norm(out: &mut [f32], stats: &mut [f32], x: &[f32], norm: LayerNorm<'_>) {
-    let cols = norm.check(out.len(), stats.len(), x.len());
-    let piece = piece_len(x.len(), cols);
-    (
-        out.par_chunks_mut(piece),
-        stats.par_chunks_mut(piece / cols * 2),
-        x.par_chunks(piece),
-    )
-        .into_par_iter()
-        .for_each(|(out, stats, x)| {
-            simd::dispatch(
-                #[inline(always)]
-                || normalise(out, stats, x, norm),
-            )
-        });
+    norm.rows().normalise(
+        out,
+        stats,
+        x,
+        #[inline(always)]
+        |out, stats, x| normalise(out, stats, x, norm),
+    );
 }
 
 /// Computes `x = dropout(x) + residual` and `out = layer_norm(x)` in one pass.
@@ -66,30 +57,14 @@ pub fn add_layer_norm(
     residual: Residual<'_>,
     norm: LayerNorm<'_>,
 ) {
-    let cols = norm.check(out.len(), stats.len(), x.len());
-    assert_eq!(residual.values.len(), x.len(), "length of a residual");
-    let mask = residual.dropout.map(Mask::new);
-    let piece = piece_len(x.len(), cols);
-    (
-        out.par_chunks_mut(piece),
-        stats.par_chunks_mut(piece / cols * 2),
-        x.par_chunks_mut(piece),
-        residual.values.par_chunks(piece),
-    )
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(i, (out, stats, x, residual))| {
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    let residual = residual.chunks_exact(cols);
-                    for (r, (x, residual)) in x.chunks_exact_mut(cols).zip(residual).enumerate() {
-                        add_branch(x, residual, mask, i * piece + r * cols);
-                    }
-                    normalise(out, stats, x, norm);
-                },
-            )
-        });
+    norm.rows().add_and_normalise(
+        out,
+        stats,
+        x,
+        residual,
+        #[inline(always)]
+        |out, stats, x| normalise(out, stats, x, norm),
+    );
 }
 
 /// Computes the gradient of the input of a normalisation.
@@ -104,32 +79,20 @@ pub fn layer_norm_backward(
     saved: Normalised<'_>,
     gamma: &[f32],
 ) {
-    let cols = gamma.len();
-    check_rows(cols, saved.x.len(), saved.stats.len());
-    assert_eq!(dx.len(), saved.x.len(), "length of dx");
-    assert_eq!(dy.len(), saved.x.len(), "length of dy");
-    let block = BLOCK_ROWS * cols;
-    let mut partial = vec![0.0; dx.len().div_ceil(block) * 2 * cols];
-    let wanted = parameters.is_some();
-    (
-        dx.par_chunks_mut(block),
-        partial.par_chunks_mut(2 * cols),
-        dy.par_chunks(block),
-        saved.x.par_chunks(block),
-        saved.stats.par_chunks(BLOCK_ROWS * 2),
-    )
-        .into_par_iter()
-        .for_each(|(dx, partial, dy, x, stats)| {
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    backward_rows(dx, dy, Normalised { x, stats }, gamma);
-                    if wanted {
-                        parameter_sums(partial, dy, Normalised { x, stats });
-                    }
-                },
-            )
-        });
+    let (cols, wanted) = (gamma.len(), parameters.is_some());
+    let partial = Rows { cols, stats: 2 }.backward(
+        dx,
+        dy,
+        saved,
+        [BLOCK_ROWS, 2 * cols],
+        #[inline(always)]
+        |dx, partial, dy, saved| {
+            backward_rows(dx, dy, saved, gamma);
+            if wanted {
+                parameter_sums(partial, dy, saved);
+            }
+        },
+    );
     if let Some((dgamma, dbeta)) = parameters {
         assert_eq!(dgamma.len(), cols, "length of dgamma");
         assert_eq!(dbeta.len(), cols, "length of dbeta");
@@ -141,33 +104,10 @@ pub fn layer_norm_backward(
 }
 
 impl LayerNorm<'_> {
-    /// Checks the lengths; returns the number of columns.
-    fn check(&self, out: usize, stats: usize, x: usize) -> usize {
-        assert_eq!(
-            self.beta.len(),
-            self.gamma.len(),
-            "lengths of gamma and beta"
-        );
-        check_rows(self.gamma.len(), x, stats);
-        assert_eq!(out, x, "length of the result of a normalisation");
-        self.gamma.len()
-    }
-}
-
-fn check_rows(cols: usize, x: usize, stats: usize) {
-    assert!(cols > 0, "a normalisation over no elements");
-    assert_eq!(x % cols, 0, "rows of {cols} elements");
-    assert_eq!(stats, x / cols * 2, "two statistics a row");
-}
-
-/// Sets `x = dropout(x) + residual`, where `x[0]` is the element number `start`.
-#[inline(always)]
-pub(crate) fn add_branch(x: &mut [f32], residual: &[f32], mask: Option<Mask>, start: usize) {
-    match mask {
-        Some(mask) => mask.combine(start, x, residual, |x, residual, factor| {
-            x.mul_add(factor, residual)
-        }),
-        None => simd::add(x, residual),
+    fn rows(&self) -> Rows {
+        let cols = self.gamma.len();
+        assert_eq!(self.beta.len(), cols, "lengths of gamma and beta");
+        Rows { cols, stats: 2 }
     }
 }
 
@@ -361,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "two statistics a row")]
+    #[should_panic(expected = "length of the statistics")]
     fn refuses_statistics_of_another_length() {
         let norm = LayerNorm {
             gamma: &[1.0; 2],

@@ -1,10 +1,7 @@
 //! Normalisation by the root mean square, alone and fused with the residual addition in front of it.
 
-use rayon::prelude::*;
-
-use crate::dropout::Mask;
-use crate::norm::{Normalised, Residual, add_branch};
-use crate::parallel::piece_len;
+use crate::norm::{Normalised, Residual};
+use crate::rows::Rows;
 use crate::simd;
 
 /// About how many elements make up the rows whose gradients of gamma are summed together. A
@@ -25,20 +22,13 @@ pub struct RmsNorm<'a> {
 /// Computes `out = x gamma / sqrt(mean(x²) + eps)` for each row; writes the reciprocal root of each
 /// row to `rstd`.
 pub fn rms_norm(out: &mut [f32], rstd: &mut [f32], x: &[f32], norm: RmsNorm<'_>) {
-    let cols = norm.check(out.len(), rstd.len(), x.len());
-    let piece = piece_len(x.len(), cols);
-    (
-        out.par_chunks_mut(piece),
-        rstd.par_chunks_mut(piece / cols),
-        x.par_chunks(piece),
-    )
-        .into_par_iter()
-        .for_each(|(out, rstd, x)| {
-            simd::dispatch(
-                #[inline(always)]
-                || normalise(out, rstd, x, norm),
-            )
-        });
+    norm.rows().normalise(
+        out,
+        rstd,
+        x,
+        #[inline(always)]
+        |out, rstd, x| normalise(out, rstd, x, norm),
+    );
 }
 
 /// Computes `x = dropout(x) + residual` and `out = rms_norm(x)` in one pass.
@@ -52,30 +42,14 @@ pub fn add_rms_norm(
     residual: Residual<'_>,
     norm: RmsNorm<'_>,
 ) {
-    let cols = norm.check(out.len(), rstd.len(), x.len());
-    assert_eq!(residual.values.len(), x.len(), "length of a residual");
-    let mask = residual.dropout.map(Mask::new);
-    let piece = piece_len(x.len(), cols);
-    (
-        out.par_chunks_mut(piece),
-        rstd.par_chunks_mut(piece / cols),
-        x.par_chunks_mut(piece),
-        residual.values.par_chunks(piece),
-    )
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(i, (out, rstd, x, residual))| {
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    let residual = residual.chunks_exact(cols);
-                    for (r, (x, residual)) in x.chunks_exact_mut(cols).zip(residual).enumerate() {
-                        add_branch(x, residual, mask, i * piece + r * cols);
-                    }
-                    normalise(out, rstd, x, norm);
-                },
-            )
-        });
+    norm.rows().add_and_normalise(
+        out,
+        rstd,
+        x,
+        residual,
+        #[inline(always)]
+        |out, rstd, x| normalise(out, rstd, x, norm),
+    );
 }
 
 /// Computes the gradient of the input of a normalisation; `saved.stats` is the `rstd` of forward.
@@ -90,33 +64,20 @@ pub fn rms_norm_backward(
     saved: Normalised<'_>,
     gamma: &[f32],
 ) {
-    let cols = gamma.len();
-    check_rows(cols, saved.x.len(), saved.stats.len());
-    assert_eq!(dx.len(), saved.x.len(), "length of dx");
-    assert_eq!(dy.len(), saved.x.len(), "length of dy");
-    let rows = BLOCK_ELEMENTS.div_ceil(cols);
-    let block = rows * cols;
-    let mut partial = vec![0.0; dx.len().div_ceil(block) * cols];
-    let wanted = dgamma.is_some();
-    (
-        dx.par_chunks_mut(block),
-        partial.par_chunks_mut(cols),
-        dy.par_chunks(block),
-        saved.x.par_chunks(block),
-        saved.stats.par_chunks(rows),
-    )
-        .into_par_iter()
-        .for_each(|(dx, partial, dy, x, stats)| {
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    backward_rows(dx, dy, Normalised { x, stats }, gamma);
-                    if wanted {
-                        gamma_sums(partial, dy, Normalised { x, stats });
-                    }
-                },
-            )
-        });
+    let (cols, wanted) = (gamma.len(), dgamma.is_some());
+    let partial = Rows { cols, stats: 1 }.backward(
+        dx,
+        dy,
+        saved,
+        [BLOCK_ELEMENTS.div_ceil(cols.max(1)), cols],
+        #[inline(always)]
+        |dx, partial, dy, saved| {
+            backward_rows(dx, dy, saved, gamma);
+            if wanted {
+                gamma_sums(partial, dy, saved);
+            }
+        },
+    );
     if let Some(dgamma) = dgamma {
         assert_eq!(dgamma.len(), cols, "length of dgamma");
         for block in partial.chunks_exact(cols) {
@@ -126,18 +87,12 @@ pub fn rms_norm_backward(
 }
 
 impl RmsNorm<'_> {
-    /// Checks the lengths; returns the number of columns.
-    fn check(&self, out: usize, rstd: usize, x: usize) -> usize {
-        check_rows(self.gamma.len(), x, rstd);
-        assert_eq!(out, x, "length of the result of a normalisation");
-        self.gamma.len()
+    fn rows(&self) -> Rows {
+        Rows {
+            cols: self.gamma.len(),
+            stats: 1,
+        }
     }
-}
-
-fn check_rows(cols: usize, x: usize, rstd: usize) {
-    assert!(cols > 0, "a normalisation over no elements");
-    assert_eq!(x % cols, 0, "rows of {cols} elements");
-    assert_eq!(rstd, x / cols, "one statistic a row");
 }
 
 #[inline(always)]
@@ -299,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "one statistic a row")]
+    #[should_panic(expected = "length of the statistics")]
     fn refuses_statistics_of_another_length() {
         let norm = RmsNorm {
             gamma: &[1.0; 2],

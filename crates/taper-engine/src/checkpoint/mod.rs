@@ -5,7 +5,7 @@ mod fingerprint;
 mod retention;
 
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use retention::{Keeper, Kept};
+pub(crate) use retention::{CheckpointRetention, Kept};
 
 use std::{
     collections::BTreeMap,
@@ -23,10 +23,10 @@ use crate::{
     Error, Result,
     atomic_folder::{Filled, fill},
     error::Doing,
-    export::Logged,
+    history::Logged,
     model_folder::{Weights, write_safetensors},
     optim::AdamW,
-    param::{Parameters, update},
+    parameters::Parameters,
 };
 
 const PARAMETERS: &str = "parameters.safetensors";
@@ -61,11 +61,12 @@ pub(crate) struct Progress {
 /// Sums since the last log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Window {
-    /// Sum over the answers.
+    /// Sum over the targets.
     pub(crate) loss: f64,
-    /// Answers: rows with a class, or tokens that the loss covers.
-    pub(crate) answers: u64,
-    /// Tokens foretold rightly.
+    /// Rows with a class, or tokens that the loss covers.
+    #[serde(rename = "answers")]
+    pub(crate) targets: u64,
+    /// Those predicted rightly, where the task counts them.
     pub(crate) correct: u64,
     pub(crate) rows: u64,
     pub(crate) tokens: u64,
@@ -129,7 +130,7 @@ pub(crate) fn write(dir: &Path, attempt: u32, snapshot: &Snapshot<'_>) -> Result
 /// Brings a checkpoint to the disk with its sums; it is there whole or not at all.
 ///
 /// # Errors
-/// A wish to stop at once: who has given the run up meanwhile may have begun another.
+/// A wish to stop at once: who has abandoned the run meanwhile may have begun another.
 pub(crate) fn complete(written: Filled, control: &Control) -> Result<()> {
     let finish = |dir: &Path| {
         let mut sums = BTreeMap::new();
@@ -272,10 +273,10 @@ fn restore_parameters(dir: &Path, parameters: &Parameters) -> Result<()> {
             .get(&parameter.name, &Device::Cpu)?
             .flatten_all()?
             .to_vec1()?;
-        if values.len() != parameter.var.elem_count() {
+        if values.len() != parameter.tensor.elem_count() {
             return Err(Error::model(format!("{} has another size", parameter.name)));
         }
-        update(&parameter.var, |target| target.copy_from_slice(&values))?;
+        taper_autodiff::assign(&parameter.tensor, values)?;
     }
     Ok(())
 }
@@ -295,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkpoint_of_a_run_that_was_given_up_leaves_that_of_the_next_alone() {
+    fn the_checkpoint_of_an_abandoned_run_leaves_that_of_the_next_alone() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("step-00000001");
         let written = |attempt, content: &str| {

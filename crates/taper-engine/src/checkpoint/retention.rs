@@ -21,12 +21,12 @@ impl Kept {
 }
 
 /// Decides which checkpoints are kept: the newest `save_total_limit`, and the best in any case.
-pub(crate) struct Keeper {
+pub(crate) struct CheckpointRetention {
     limit: usize,
     pub(crate) kept: Kept,
 }
 
-impl Keeper {
+impl CheckpointRetention {
     pub(crate) fn new(training: &Training) -> Self {
         Self {
             limit: training.save_total_limit as usize,
@@ -64,35 +64,35 @@ mod tests {
 
     #[test]
     fn the_best_and_the_newest_stay() {
-        let mut keeper = Keeper {
+        let mut retention = CheckpointRetention {
             limit: 2,
             kept: Kept::default(),
         };
         let mut add = |step, best| {
-            let (kept, superseded) = keeper.with(step, Some(best));
-            keeper.kept = kept;
+            let (kept, superseded) = retention.with(step, Some(best));
+            retention.kept = kept;
             superseded
         };
         assert_eq!(add(1, 1), [0; 0]);
         assert_eq!(add(2, 1), [0; 0]);
         assert_eq!(add(3, 1), [0; 0]);
         assert_eq!(add(4, 4), [1, 2]);
-        assert_eq!(keeper.kept.steps, [3, 4]);
+        assert_eq!(retention.kept.steps, [3, 4]);
     }
 
     #[test]
     fn the_best_that_is_there_stays_for_one_that_is_not() {
-        let mut keeper = Keeper {
+        let mut retention = CheckpointRetention {
             limit: 1,
             kept: Kept::default(),
         };
-        keeper.kept = keeper.with(1, Some(1)).0;
+        retention.kept = retention.with(1, Some(1)).0;
         // The checkpoint of step 2, the best, could not be kept.
-        let (kept, superseded) = keeper.with(3, Some(2));
+        let (kept, superseded) = retention.with(3, Some(2));
         assert_eq!((kept.best, kept.steps.as_slice()), (Some(1), &[1, 3][..]));
         assert_eq!(superseded, [0; 0]);
-        keeper.kept = kept;
-        let (kept, superseded) = keeper.with(4, Some(4));
+        retention.kept = kept;
+        let (kept, superseded) = retention.with(4, Some(4));
         assert_eq!((kept.best, kept.steps.as_slice()), (Some(4), &[4][..]));
         assert_eq!(superseded, [1, 3]);
     }

@@ -1,54 +1,62 @@
+use taper_autodiff::Param;
+
 use super::{Encoded, Targets};
-use crate::{Result, param::Param};
+use crate::Result;
 
 /// Sequences laid end to end, without padding: the native layout of the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Batch {
-    /// Token ids of all sequences, `[words]`.
+    /// Token ids of all sequences, `[tokens]`.
     pub(crate) ids: Vec<u32>,
     /// Where each sequence begins in `ids`, and the end, `[sequences + 1]`.
-    pub(crate) word_offsets: Vec<usize>,
+    pub(crate) token_offsets: Vec<usize>,
     /// Virtual tokens in front of each sequence.
     virtual_tokens: usize,
-    /// Position of each token in its sequence, virtual ones included, `[tokens]`.
+    /// Position of each token in its sequence, virtual ones included, `[places]`.
     pub(crate) positions: Vec<u32>,
     /// Where each sequence begins among the tokens, virtual ones included, and the end, `[sequences + 1]`.
     pub(crate) offsets: Vec<usize>,
-    pub(crate) answers: Answers,
+    pub(crate) targets: BatchTargets,
 }
 
-/// What the model has to say.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Answers {
-    /// Class of each sequence.
-    Classes(Vec<u32>),
-    /// These words (places in `ids`), each from what stands before it.
-    Tokens { words: Vec<u32>, next: Vec<u32> },
+/// What the model has to predict.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct BatchTargets {
+    /// The tokens (places in the batch's `ids`) to be predicted, each from what stands before it; empty where each sequence as a whole has
+    /// one target.
+    pub(crate) tokens: Vec<u32>,
+    /// The class of each sequence, or the id of each of `tokens`, `[targets]`.
+    pub(crate) ids: Vec<u32>,
 }
 
 impl Batch {
     /// Puts the given rows together.
     pub(crate) fn of(data: &Encoded, rows: &[usize]) -> Self {
         let mut batch = Self::of_ids(rows.iter().map(|row| data.ids[*row].as_slice()));
-        batch.answers = match &data.targets {
-            Targets::Classes(classes) => {
-                Answers::Classes(rows.iter().map(|row| classes[*row]).collect())
-            }
+        batch.targets = match &data.targets {
+            Targets::Classes(classes) => BatchTargets {
+                tokens: Vec::new(),
+                ids: rows.iter().map(|row| classes[*row]).collect(),
+            },
             Targets::Tokens(_) => {
-                let starts = batch.word_offsets.iter().zip(rows);
-                let words: Vec<u32> = starts
+                let starts = batch.token_offsets.iter().zip(rows);
+                let tokens: Vec<u32> = starts
                     .flat_map(|(start, row)| {
-                        data.foretold(*row).map(move |place| (start + place) as u32)
+                        let predicted = data.predicted(*row);
+                        predicted.map(move |place| (start + place) as u32)
                     })
                     .collect();
-                let next = words.iter().map(|word| batch.ids[*word as usize]).collect();
-                Answers::Tokens { words, next }
+                let id = |token: &u32| batch.ids[*token as usize];
+                BatchTargets {
+                    ids: tokens.iter().map(id).collect(),
+                    tokens,
+                }
             }
         };
         batch
     }
 
-    /// Sequences without answers, for generation.
+    /// Sequences without targets, for generation.
     pub(crate) fn of_ids<'a>(sequences: impl Iterator<Item = &'a [u32]>) -> Self {
         let (mut ids, mut positions, mut offsets) = (Vec::new(), Vec::new(), vec![0]);
         for sequence in sequences {
@@ -56,17 +64,13 @@ impl Batch {
             positions.extend(0..sequence.len() as u32);
             offsets.push(ids.len());
         }
-        let answers = Answers::Tokens {
-            words: Vec::new(),
-            next: Vec::new(),
-        };
         Self {
             ids,
-            word_offsets: offsets.clone(),
+            token_offsets: offsets.clone(),
             virtual_tokens: 0,
             positions,
             offsets,
-            answers,
+            targets: BatchTargets::default(),
         }
     }
 
@@ -78,7 +82,7 @@ impl Batch {
         };
         batch.virtual_tokens = prompt.tensor.dims2()?.0;
         batch.offsets = self
-            .word_offsets
+            .token_offsets
             .iter()
             .enumerate()
             .map(|(i, start)| start + i * batch.virtual_tokens)
@@ -91,8 +95,8 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Number of words.
-    pub(crate) fn words(&self) -> usize {
+    /// Number of tokens, virtual ones left out.
+    pub(crate) fn tokens(&self) -> usize {
         self.ids.len()
     }
 
@@ -110,15 +114,15 @@ impl Batch {
             .collect()
     }
 
-    /// Rows from whose states the given words are foretold: each the one before the word's own, virtual tokens included.
-    pub(crate) fn before(&self, words: &[u32]) -> Vec<u32> {
-        let sequence = |word: u32| {
-            self.word_offsets
-                .partition_point(|start| *start <= word as usize)
+    /// Rows from whose states the given tokens are predicted: each the one before the token's own, virtual tokens included.
+    pub(crate) fn before(&self, tokens: &[u32]) -> Vec<u32> {
+        let sequence = |token: u32| {
+            self.token_offsets
+                .partition_point(|start| *start <= token as usize)
         };
-        words
+        tokens
             .iter()
-            .map(|word| word + (sequence(*word) * self.virtual_tokens) as u32)
+            .map(|token| token + (sequence(*token) * self.virtual_tokens) as u32)
             .map(|row| row.wrapping_sub(1))
             .collect()
     }
@@ -150,18 +154,21 @@ mod tests {
             (batch.first_tokens(), batch.last_tokens()),
             (vec![0, 2], vec![1, 4])
         );
-        assert_eq!(batch.answers, Answers::Classes(vec![0, 0]));
+        assert_eq!(
+            (batch.targets.tokens, batch.targets.ids),
+            (vec![], vec![0, 0])
+        );
     }
 
     #[test]
-    fn a_token_is_foretold_by_the_one_before_it() {
+    fn a_token_is_predicted_by_the_one_before_it() {
         let trained = vec![vec![false, true, true], vec![true], vec![true, true]];
         let batch = Batch::of(&data(Targets::Tokens(trained)), &[0, 1, 2]);
         assert_eq!(
-            batch.answers,
-            Answers::Tokens {
-                words: vec![1, 2, 5],
-                next: vec![2, 3, 6]
+            batch.targets,
+            BatchTargets {
+                tokens: vec![1, 2, 5],
+                ids: vec![2, 3, 6]
             }
         );
     }
@@ -173,7 +180,7 @@ mod tests {
             .with_prompt(Some(&prompt))
             .unwrap();
         assert_eq!(
-            (batch.word_offsets.clone(), batch.offsets.clone()),
+            (batch.token_offsets.clone(), batch.offsets.clone()),
             (vec![0, 2, 5], vec![0, 5, 11])
         );
         assert_eq!(batch.positions, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5]);

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use taper_core::{FieldError, code};
 
 use super::{Part, Row};
@@ -54,6 +56,20 @@ impl Classes {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Names by id, as `config.json` has them.
+    pub(crate) fn by_id(&self) -> BTreeMap<String, String> {
+        let names = self.0.iter().enumerate();
+        names
+            .map(|(id, name)| (id.to_string(), name.clone()))
+            .collect()
+    }
+
+    /// Ids by name.
+    pub(crate) fn by_name(&self) -> BTreeMap<String, usize> {
+        let names = self.0.iter().enumerate();
+        names.map(|(id, name)| (name.clone(), id)).collect()
     }
 
     /// The class ids of rows.

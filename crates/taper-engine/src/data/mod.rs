@@ -16,7 +16,7 @@ mod tests;
 mod tokenize;
 mod warnings;
 
-pub(crate) use batch::{Answers, Batch};
+pub(crate) use batch::Batch;
 pub(crate) use classes::Classes;
 pub(crate) use formats::{Format, read_rows};
 pub(crate) use problems::Part;

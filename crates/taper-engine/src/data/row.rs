@@ -1,6 +1,5 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
-use taper_core::TaskType;
 
 /// What one line of a data file holds, and which line that is.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,16 +56,6 @@ impl Row {
         match &self.content {
             Content::Labelled { label, .. } => Some(label),
             Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => None,
-        }
-    }
-
-    /// What the row trains a model for.
-    pub(crate) fn task_type(&self) -> TaskType {
-        match self.content {
-            Content::Labelled { .. } => TaskType::SeqCls,
-            Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => {
-                TaskType::CausalLm
-            }
         }
     }
 }

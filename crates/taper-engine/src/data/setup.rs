@@ -1,7 +1,6 @@
 use std::{fs, io, path::Path};
 
 use serde_json::Value;
-use taper_core::TaskType;
 use tokenizers::Tokenizer;
 
 use super::{ChatTemplate, Content, Part, Row, SpecialTokens};
@@ -66,10 +65,12 @@ impl TokenizerSetup {
             let message = "holds chats, but the model folder has no chat template (chat_template.jinja, or 'chat_template' in tokenizer_config.json); take an instruction-tuned model, or write the rows as prompt and completion";
             return Err(part.refuse(message).into());
         }
-        if row.task_type() == TaskType::CausalLm {
-            self.end_token()?;
+        match row.content {
+            Content::Labelled { .. } => Ok(()),
+            Content::Completion { .. } | Content::Chat { .. } | Content::Text(_) => {
+                self.end_token().map(drop)
+            }
         }
-        Ok(())
     }
 
     /// # Errors

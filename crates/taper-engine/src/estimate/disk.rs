@@ -1,6 +1,6 @@
 use taper_core::{Disk, Method, RunSpec, Training};
 
-use super::ledger::F32;
+use super::F32;
 use crate::{model_folder::ModelFolder, models::Model};
 
 /// Bytes that names, shapes and counters take beside the numbers.

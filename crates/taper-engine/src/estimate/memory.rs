@@ -1,13 +1,17 @@
-use taper_core::{Memory, RunSpec};
+use std::sync::Arc;
 
-use super::ledger::{F32, Peak, Work};
+use taper_autodiff::{Counting, Peak, Work};
+use taper_core::{Memory, RunSpec, TaskType};
+
+use super::F32;
 use crate::{
     Result,
     data::{Batch, Encoded},
     evaluation::BATCH_TOKENS,
     methods::Rates,
     models::{Model, Noise, Pass},
-    tape::{Path, Tape},
+    tape::Tape,
+    tasks::task,
 };
 
 /// The program itself, its threads and its allocator.
@@ -41,13 +45,14 @@ fn grown(bytes: u64, factor: f64) -> u64 {
 /// Memory at the run's peak, which is that of its heaviest pass unless loading, evaluating, saving or exporting takes more.
 pub(crate) fn memory(
     run: &RunSpec,
+    kind: TaskType,
     model: &Model,
     layers: usize,
     heaviest: (&Encoded, &[usize]),
     around: Surroundings,
 ) -> Result<Memory> {
     let (data, rows) = heaviest;
-    let (pass, _) = train_pass(run, model, layers, (data, rows))?;
+    let (pass, _) = train_pass(run, kind, model, layers, (data, rows))?;
     let trained = model.parameters.count() * F32;
     let weights = model.weight_bytes();
     let activations = grown(pass.activations, ALLOCATOR);
@@ -67,7 +72,7 @@ pub(crate) fn memory(
         overhead: 0,
     };
     let state = weights + 2 * trained;
-    let (evaluation, _) = evaluation_pass(model, &evaluation_batch(data, rows))?;
+    let (evaluation, _) = evaluation_pass(kind, model, &evaluation_batch(data, rows))?;
     let others = [
         state + evaluation.total(),
         // One tensor is written at a time.
@@ -83,14 +88,19 @@ pub(crate) fn memory(
 /// One forward and backward pass at the end of the run, when most is trained.
 pub(crate) fn train_pass(
     run: &RunSpec,
+    kind: TaskType,
     model: &Model,
     layers: usize,
     (data, rows): (&Encoded, &[usize]),
 ) -> Result<(Peak, Work)> {
     let rates = Rates::new(&run.spec.tuning.method, &model.parameters, layers)?;
-    let tape = Tape::recording(Path::Fused, Some(rates.active(u64::MAX))).counting();
+    let counting = Arc::new(Counting::new()?);
+    let tape = Tape::recording(counting.clone(), Some(rates.active(u64::MAX)));
     let noise = Some(Noise { seed: 0, pass: 0 });
-    counted(model, tape, noise, &Batch::of(data, rows))
+    let pass = Pass { tape: &tape, noise };
+    let loss = task(kind).loss(model, &pass, &Batch::of(data, rows), 1)?;
+    tape.backward(&loss.value, &mut model.parameters.gradients())?;
+    Ok((counting.peak(), counting.work()))
 }
 
 /// A batch of an evaluation, made of these rows.
@@ -106,12 +116,17 @@ pub(crate) fn evaluation_batch(data: &Encoded, rows: &[usize]) -> Batch {
 }
 
 /// One batch of an evaluation.
-pub(crate) fn evaluation_pass(model: &Model, batch: &Batch) -> Result<(Peak, Work)> {
-    let tape = Tape::idle(Path::Fused).counting();
-    counted(model, tape, None, batch)
-}
-
-fn counted(model: &Model, tape: Tape, noise: Option<Noise>, batch: &Batch) -> Result<(Peak, Work)> {
-    model.loss(&Pass { tape: &tape, noise }, batch, 1)?;
-    Ok(tape.counter.unwrap_or_default().finish())
+pub(crate) fn evaluation_pass(
+    kind: TaskType,
+    model: &Model,
+    batch: &Batch,
+) -> Result<(Peak, Work)> {
+    let counting = Arc::new(Counting::new()?);
+    let tape = Tape::idle(counting.clone());
+    let pass = Pass {
+        tape: &tape,
+        noise: None,
+    };
+    task(kind).loss(model, &pass, batch, 1)?;
+    Ok((counting.peak(), counting.work()))
 }

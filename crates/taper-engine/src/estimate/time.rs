@@ -4,9 +4,8 @@ use std::{
 };
 
 use rayon::ThreadPoolBuilder;
+use taper_autodiff::Work;
 use taper_kernels::{View, gelu, matmul};
-
-use super::Work;
 
 /// How long each of the two measurements lasts.
 const PROBE: Duration = Duration::from_millis(25);

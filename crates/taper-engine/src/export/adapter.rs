@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
-use taper_core::{Lora, Method, PromptTuning, TargetModules, TaskType};
+use taper_core::{Lora, Method, PromptTuning, TargetModules};
 
 use super::{Export, write_json};
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     error::Doing,
     methods::{LoraPlan, PROMPT, layer_of},
     model_folder::{Weights, write_safetensors},
+    tasks::task,
 };
 
 /// Heads that PEFT saves with every sequence classifier.
@@ -49,11 +50,7 @@ pub(super) fn write_adapter(export: &Export<'_>, dir: &Path) -> Result<()> {
 
 /// What PEFT calls `modules_to_save`: the heads of a classifier, and what the run trained beside them.
 fn modules_to_save(export: &Export<'_>, asked: &[String]) -> Value {
-    let heads: &[&str] = if export.data.task == TaskType::SeqCls {
-        &HEADS
-    } else {
-        &[]
-    };
+    let heads = task(export.data.task).heads();
     let own = export
         .model
         .modules_to_save

@@ -1,8 +1,9 @@
 use std::fmt::Write;
 
-use taper_core::{Method, TaskType};
+use taper_core::Method;
 
 use super::Export;
+use crate::tasks::{Card, task};
 
 /// The model card: what the weights are, what they were made from, how, and how good they are.
 pub(super) fn card(export: &Export<'_>) -> String {
@@ -12,30 +13,18 @@ pub(super) fn card(export: &Export<'_>) -> String {
         Method::PromptTuning(_) => ("peft", "Trained virtual tokens for"),
         Method::Full | Method::Layerwise(_) => ("transformers", "A fine-tuned copy of"),
     };
-    let (pipeline, does) = match export.data.task {
-        TaskType::SeqCls => {
-            let names = export
-                .data
-                .classes
-                .names()
-                .iter()
-                .map(|c| format!("`{}`", c.replace('`', "'")));
-            (
-                "text-classification",
-                format!("sorts texts into {}", names.collect::<Vec<_>>().join(", ")),
-            )
-        }
-        TaskType::CausalLm => ("text-generation", "continues texts".to_owned()),
-    };
+    let task = task(export.data.task).card(export.data.classes.names());
     let mut text = format!(
         "---\nbase_model: {base}\nlibrary_name: {library}\npipeline_tag: {pipeline}\ntags:\n- taper\n- {method}\n---\n\n\
          # {base}, {method}\n\n{what} `{base}` that {does}. Made by taper {version} in job `{job}`.\n",
         base = spec.model,
+        pipeline = task.pipeline,
+        does = task.does,
         method = spec.tuning.method.name(),
         version = env!("CARGO_PKG_VERSION"),
         job = export.run.job_id,
     );
-    text.push_str(&usage(export));
+    text.push_str(&usage(export, &task));
     text.push_str(&data(export));
     text.push_str("\n## Figures\n\n| figure | value |\n| --- | --- |\n");
     for (name, value) in export.metrics.to_json() {
@@ -72,23 +61,12 @@ fn data(export: &Export<'_>) -> String {
     text
 }
 
-fn usage(export: &Export<'_>) -> String {
-    let classes = export.data.classes.len();
-    let (class, labels, note) = match export.data.task {
-        TaskType::SeqCls => {
-            let note = "\nClass names by id are in `taper_job.json`.\n";
-            (
-                "AutoModelForSequenceClassification",
-                format!(", num_labels={classes}"),
-                note,
-            )
-        }
-        TaskType::CausalLm => ("AutoModelForCausalLM", String::new(), ""),
-    };
+fn usage(export: &Export<'_>, task: &Card) -> String {
+    let (class, arguments, note) = (task.auto_class, &task.arguments, task.note);
     let load = if export.run.spec.tuning.method.is_adapter() {
         format!(
             "from peft import PeftModel\nfrom transformers import {class}\n\n\
-             base = {class}.from_pretrained(\"{}\"{labels})\n\
+             base = {class}.from_pretrained(\"{}\"{arguments})\n\
              model = PeftModel.from_pretrained(base, \"PATH_OF_THIS_FOLDER\")",
             export.run.spec.model
         )

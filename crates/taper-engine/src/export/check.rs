@@ -9,11 +9,12 @@ use taper_core::{Method, RunSpec};
 use super::adapter::read_adapter;
 use crate::{
     Error, Result,
-    data::{Answers, Batch, Encoded},
+    data::Batch,
     model_folder::ModelFolder,
     models::{Model, Pass},
     prepare::Prepared,
-    tape::{Path as ComputePath, Tape},
+    tape::Tape,
+    tasks::task,
 };
 
 const ROWS: usize = 8;
@@ -38,7 +39,7 @@ impl<'a> Check<'a> {
         model: &Model,
         step: u64,
     ) -> Result<Self> {
-        let expected = says(model, rows(data))?;
+        let expected = says(model, data)?;
         if expected.iter().any(|x| !x.is_finite()) {
             return Err(Error::NonFinite {
                 what: "what the trained model says".to_owned(),
@@ -65,7 +66,7 @@ impl<'a> Check<'a> {
             Error::Spec(spec) => Error::ExportMismatch(format!("they cannot be used: {spec}")),
             other => other,
         })?;
-        let found = says(&reloaded, rows(self.data))?;
+        let found = says(&reloaded, self.data)?;
         let difference = self
             .expected
             .iter()
@@ -87,8 +88,7 @@ impl<'a> Check<'a> {
             Model::load(
                 folder,
                 method,
-                self.data.task,
-                self.data.classes.len(),
+                task(self.data.task).head(self.data.classes.len()),
                 &self.device,
                 seed,
             )
@@ -103,30 +103,17 @@ impl<'a> Check<'a> {
     }
 }
 
-fn rows(data: &Prepared) -> &Encoded {
-    data.validation.as_ref().unwrap_or(&data.training)
-}
-
 /// What the model says of the first rows: their logits, or the losses of their tokens.
-fn says(model: &Model, data: &Encoded) -> Result<Vec<f32>> {
-    let rows: Vec<usize> = (0..data.len().min(ROWS)).collect();
-    let tape = Tape::idle(ComputePath::of(&model.device));
+fn says(model: &Model, data: &Prepared) -> Result<Vec<f32>> {
+    let encoded = data.validation.as_ref().unwrap_or(&data.training);
+    let rows: Vec<usize> = (0..encoded.len().min(ROWS)).collect();
+    let tape = Tape::idle(model.backend.clone());
     let (pass, batch) = (
         Pass {
             tape: &tape,
             noise: None,
         },
-        Batch::of(data, &rows),
+        Batch::of(encoded, &rows),
     );
-    match &batch.answers {
-        Answers::Classes(_) => Ok(model
-            .logits(&pass, &batch)?
-            .tensor
-            .flatten_all()?
-            .to_vec1()?),
-        Answers::Tokens { .. } => {
-            let each = model.loss(&pass, &batch, 1)?.each;
-            Ok(each.iter().map(|token| token.loss).collect())
-        }
-    }
+    task(data.task).outputs(model, &pass, &batch)
 }

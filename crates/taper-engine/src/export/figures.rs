@@ -3,14 +3,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use serde_json::{Value, json};
 use taper_core::{Metrics, RunSpec};
 
-use super::{Export, Logged, rows::validation_rows, write_text};
-use crate::{
-    Result,
-    evaluation::{Evaluation, Prediction, RowLoss},
-};
+use super::{Export, rows::validation_rows, write_text};
+use crate::{Result, evaluation::Evaluation, tasks::task};
 
 pub(super) fn write_figures(export: &Export<'_>, dir: &Path) -> Result<()> {
     let names: BTreeSet<&str> = export
@@ -68,18 +64,10 @@ fn openai_names(logged: &Logged) -> Logged {
 
 /// What the tuned model makes of each validation row, one JSON object a line.
 fn predictions(export: &Export<'_>, evaluation: &Evaluation) -> String {
-    let names = export.data.classes.names();
-    let lines: Vec<Value> = match evaluation {
-        Evaluation::Classes { predictions, .. } => {
-            let line = |(row, p): (usize, &Prediction)| json!({"row": row, "line": p.line, "label": names[p.label], "prediction": names[p.class()], "logits": p.logits});
-            predictions.iter().enumerate().map(line).collect()
-        }
-        Evaluation::Tokens(rows) => {
-            let line = |(row, r): (usize, &RowLoss)| json!({"row": row, "line": r.line, "loss": r.loss, "tokens": r.tokens});
-            rows.iter().enumerate().map(line).collect()
-        }
-    };
-    lines.into_iter().map(|line| format!("{line}\n")).collect()
+    let (task, names) = (task(evaluation.task), export.data.classes.names());
+    let rows = evaluation.lines.iter().zip(&evaluation.scores).enumerate();
+    let lines = rows.map(|(row, (line, score))| task.prediction((row, *line), score, names));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// A CSV table with one line a step; an empty cell where nothing was measured.

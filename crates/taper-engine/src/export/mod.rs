@@ -11,15 +11,14 @@ mod tensorboard;
 pub(crate) use adapter::{ADAPTER_WEIGHTS, read_adapter};
 pub(crate) use check::Check;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use taper_core::{Metrics, RunSpec, Sample};
+use taper_core::{Metrics, RunSpec};
 
 use crate::{
-    Result, error::Doing, evaluation::Evaluation, model_folder::ModelFolder, models::Model,
-    prepare::Prepared,
+    Result, error::Doing, evaluation::Evaluation, history::Logged, model_folder::ModelFolder,
+    models::Model, prepare::Prepared,
 };
 
 /// Everything that goes into the artifacts of a run.
@@ -33,15 +32,6 @@ pub(crate) struct Export<'a> {
     pub(crate) history: &'a [Logged],
     /// Of the validation rows, by the weights that are published.
     pub(crate) evaluation: Option<&'a Evaluation>,
-}
-
-/// Figures, or texts that the model has written, with the time at which they were logged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Logged {
-    pub(crate) unix_seconds: f64,
-    pub(crate) metrics: Metrics,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) samples: Vec<Sample>,
 }
 
 impl Export<'_> {
@@ -83,27 +73,6 @@ impl Export<'_> {
         &self.data.folder
     }
 
-    /// Class names by id, as `config.json` has them.
-    fn id2label(&self) -> BTreeMap<String, String> {
-        self.data
-            .classes
-            .names()
-            .iter()
-            .enumerate()
-            .map(|(id, name)| (id.to_string(), name.clone()))
-            .collect()
-    }
-
-    fn label2id(&self) -> BTreeMap<String, usize> {
-        self.data
-            .classes
-            .names()
-            .iter()
-            .enumerate()
-            .map(|(id, name)| (name.clone(), id))
-            .collect()
-    }
-
     /// How the weights came about, for those who find them later.
     fn job(&self) -> Value {
         let file = |f: &taper_core::DataFile| json!({"id": f.id, "filename": f.filename, "sha256": f.sha256});
@@ -115,8 +84,8 @@ impl Export<'_> {
             "validation_file": self.run.validation_file.as_ref().map(file),
             "task_type": self.data.task,
             "num_labels": self.data.classes.len(),
-            "id2label": self.id2label(),
-            "label2id": self.label2id(),
+            "id2label": self.data.classes.by_id(),
+            "label2id": self.data.classes.by_name(),
             "metrics": self.metrics.to_json(),
         })
     }

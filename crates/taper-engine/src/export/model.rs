@@ -4,18 +4,20 @@ use std::path::Path;
 
 use candle_core::DType;
 use serde_json::json;
-use taper_core::TaskType;
 
 use super::{Export, write_json};
-use crate::{Result, model_folder::write_safetensors};
+use crate::{Result, families::Arch, model_folder::write_safetensors, tasks::task};
 
 pub(super) fn write_model(export: &Export<'_>, dir: &Path) -> Result<()> {
     let mut config = export.folder().config.clone();
-    config["architectures"] = json!([export.folder().arch.architecture(export.data.task)]);
-    if export.data.task == TaskType::SeqCls {
-        config["id2label"] = json!(export.id2label());
-        config["label2id"] = json!(export.label2id());
-        config["problem_type"] = json!("single_label_classification");
+    let task = task(export.data.task);
+    config["architectures"] = json!([task.architecture(export.folder().arch.family())]);
+    task.write_config(&mut config, &export.data.classes);
+    if let Arch::Decoder(decoder) = &export.folder().arch
+        && config.get("tie_word_embeddings").is_some()
+    {
+        // As it was trained; readers older than transformers 5.8 go by this alone.
+        config["tie_word_embeddings"] = json!(decoder.options.tied);
     }
     for key in ["torch_dtype", "dtype"] {
         if config.get(key).is_some() {

@@ -6,7 +6,7 @@
 
 use taper_core::Sample;
 
-use super::Logged;
+use crate::history::Logged;
 
 /// The bytes of an event file.
 pub(super) fn event_file(history: &[Logged]) -> Vec<u8> {

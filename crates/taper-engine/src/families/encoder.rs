@@ -1,239 +1,148 @@
-use serde::Deserialize;
-use serde_json::Value;
+//! The shape of an encoder with a classifier: the same blocks under every family's names.
 
-use super::{check_dropouts, check_sizes, read};
-use crate::{Error, Result};
-
-/// The families that differ in names, positions and head, and in nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EncoderFamily {
-    Bert,
-    Roberta,
-    XlmRoberta,
-    DistilBert,
-}
-
-impl EncoderFamily {
-    /// The number of the first position: RoBERTa counts from behind its padding index.
-    pub(crate) fn first_position(self) -> usize {
-        match self {
-            Self::Bert | Self::DistilBert => 0,
-            Self::Roberta | Self::XlmRoberta => 2,
-        }
-    }
-
-    pub(super) fn class_prefix(self) -> &'static str {
-        match self {
-            Self::Bert => "Bert",
-            Self::Roberta => "Roberta",
-            Self::XlmRoberta => "XLMRoberta",
-            Self::DistilBert => "DistilBert",
-        }
-    }
-}
+use super::{Family, check_dropouts, check_sizes};
+use crate::{Error, Result, ops::Activation};
 
 /// Shape of an encoder.
 #[derive(Debug, Clone)]
 pub(crate) struct EncoderConfig {
-    pub(crate) family: EncoderFamily,
+    pub(crate) family: Family,
+    pub(crate) modules: &'static EncoderModules,
     pub(crate) vocab_size: usize,
     pub(crate) hidden_size: usize,
     pub(crate) num_hidden_layers: usize,
     pub(crate) num_attention_heads: usize,
     pub(crate) intermediate_size: usize,
     pub(crate) max_position_embeddings: usize,
-    /// `None` for DistilBERT, which has no token types.
+    /// The number of the first position: RoBERTa counts from behind its padding index.
+    pub(crate) first_position: usize,
+    /// `None` without token types.
     pub(crate) type_vocab_size: Option<usize>,
+    /// Of the embeddings and of the end of each layer.
     pub(crate) hidden_dropout: f32,
+    /// Of the probabilities of attention.
     pub(crate) attention_dropout: f32,
-    /// Dropout before the classifier.
+    /// Of what attention puts out.
+    pub(crate) attention_output_dropout: f32,
+    /// Before the classifier's first linear layer.
+    pub(crate) head_input_dropout: f32,
+    /// Before the classifier's last one.
     pub(crate) classifier_dropout: f32,
     pub(crate) layer_norm_eps: f32,
     pub(crate) initializer_range: f64,
 }
 
-#[derive(Deserialize)]
-struct BertFields {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    max_position_embeddings: usize,
-    type_vocab_size: usize,
-    hidden_act: String,
-    #[serde(default = "tenth")]
-    hidden_dropout_prob: f32,
-    #[serde(default = "tenth")]
-    attention_probs_dropout_prob: f32,
-    classifier_dropout: Option<f32>,
-    #[serde(default = "layer_norm_eps")]
-    layer_norm_eps: f32,
-    #[serde(default = "initializer_range")]
-    initializer_range: f64,
-    position_embedding_type: Option<String>,
-    #[serde(default)]
-    is_decoder: bool,
-    pad_token_id: Option<usize>,
+/// Names of an encoder's modules. Those of a layer are relative to it, those of the head are not.
+#[derive(Debug)]
+pub(crate) struct EncoderModules {
+    pub(crate) prefix: &'static str,
+    pub(crate) layers: &'static str,
+    pub(crate) query: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) value: &'static str,
+    pub(crate) attention_output: &'static str,
+    pub(crate) attention_norm: &'static str,
+    pub(crate) widen: &'static str,
+    pub(crate) narrow: &'static str,
+    pub(crate) output_norm: &'static str,
+    pub(crate) head: HeadModules,
 }
 
-#[derive(Deserialize)]
-struct DistilBertFields {
-    vocab_size: usize,
-    dim: usize,
-    n_layers: usize,
-    n_heads: usize,
-    hidden_dim: usize,
-    max_position_embeddings: usize,
-    activation: String,
-    #[serde(default = "tenth")]
-    dropout: f32,
-    #[serde(default = "tenth")]
-    attention_dropout: f32,
-    #[serde(default = "fifth")]
-    seq_classif_dropout: f32,
-    #[serde(default = "initializer_range")]
-    initializer_range: f64,
+/// From the first token of a sequence to its logits: `output(dropout(activation(hidden(x))))`.
+#[derive(Debug)]
+pub(crate) struct HeadModules {
+    pub(crate) hidden: &'static str,
+    pub(crate) activation: Activation,
+    pub(crate) output: &'static str,
+    /// The module that holds `hidden` where that is a part of the base, relative to the prefix: it is then adapted like the base's other
+    /// layers. Otherwise it belongs to the classifier, which PEFT trains and saves whole.
+    pub(crate) pooler: Option<&'static str>,
 }
 
-fn tenth() -> f32 {
-    0.1
-}
+impl EncoderModules {
+    pub(crate) fn in_layer(&self, index: usize, name: &str) -> String {
+        format!("{}.{}.{index}.{name}", self.prefix, self.layers)
+    }
 
-fn fifth() -> f32 {
-    0.2
-}
-
-fn layer_norm_eps() -> f32 {
-    1e-12
-}
-
-fn initializer_range() -> f64 {
-    0.02
+    /// The linear layers of a layer, in their order.
+    fn linears(&self) -> [&'static str; 6] {
+        [
+            self.query,
+            self.key,
+            self.value,
+            self.attention_output,
+            self.widen,
+            self.narrow,
+        ]
+    }
 }
 
 impl EncoderConfig {
-    pub(super) fn parse(config: &Value) -> Result<Self> {
-        let parsed = if config["model_type"] == "distilbert" {
-            Self::of_distilbert(read(config)?)?
-        } else {
-            Self::of_bert(read(config)?)?
-        };
+    /// # Errors
+    /// A size that no model has, sizes that do not go together.
+    pub(super) fn checked(self) -> Result<Self> {
         check_sizes(&[
-            ("vocab_size", parsed.vocab_size),
-            ("hidden_size", parsed.hidden_size),
-            ("num_hidden_layers", parsed.num_hidden_layers),
-            ("num_attention_heads", parsed.num_attention_heads),
-            ("intermediate_size", parsed.intermediate_size),
-            ("max_position_embeddings", parsed.max_position_embeddings),
-            ("type_vocab_size", parsed.type_vocab_size.unwrap_or(1)),
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size.unwrap_or(1)),
         ])?;
         check_dropouts(&[
-            parsed.hidden_dropout,
-            parsed.attention_dropout,
-            parsed.classifier_dropout,
+            self.hidden_dropout,
+            self.attention_dropout,
+            self.classifier_dropout,
         ])?;
-        if !parsed
-            .hidden_size
-            .is_multiple_of(parsed.num_attention_heads)
-        {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(Error::model(
                 "config.json: hidden_size is not a multiple of num_attention_heads",
             ));
         }
-        if parsed.max_position_embeddings <= parsed.family.first_position() {
+        if self.max_position_embeddings <= self.first_position {
             return Err(Error::model(
                 "config.json: max_position_embeddings leaves no position",
             ));
         }
-        Ok(parsed)
-    }
-
-    fn of_bert(fields: BertFields) -> Result<Self> {
-        check_activation(&fields.hidden_act)?;
-        let positions = fields
-            .position_embedding_type
-            .as_deref()
-            .unwrap_or("absolute");
-        if positions != "absolute" {
-            return Err(Error::model(format!(
-                "config.json: the position_embedding_type '{positions}' is not supported"
-            )));
-        }
-        if fields.is_decoder {
-            return Err(Error::model(
-                "config.json: an encoder used as a decoder (is_decoder) is not supported",
-            ));
-        }
-        let family = match fields.model_type.as_str() {
-            "bert" => EncoderFamily::Bert,
-            "roberta" => EncoderFamily::Roberta,
-            _ => EncoderFamily::XlmRoberta,
-        };
-        if family.first_position() > 0 && fields.pad_token_id.is_some_and(|pad| pad != 1) {
-            return Err(Error::model(
-                "config.json: a RoBERTa whose pad_token_id is not 1 is not supported",
-            ));
-        }
-        Ok(Self {
-            family,
-            vocab_size: fields.vocab_size,
-            hidden_size: fields.hidden_size,
-            num_hidden_layers: fields.num_hidden_layers,
-            num_attention_heads: fields.num_attention_heads,
-            intermediate_size: fields.intermediate_size,
-            max_position_embeddings: fields.max_position_embeddings,
-            type_vocab_size: Some(fields.type_vocab_size),
-            hidden_dropout: fields.hidden_dropout_prob,
-            attention_dropout: fields.attention_probs_dropout_prob,
-            classifier_dropout: fields
-                .classifier_dropout
-                .unwrap_or(fields.hidden_dropout_prob),
-            layer_norm_eps: fields.layer_norm_eps,
-            initializer_range: fields.initializer_range,
-        })
-    }
-
-    fn of_distilbert(fields: DistilBertFields) -> Result<Self> {
-        check_activation(&fields.activation)?;
-        Ok(Self {
-            family: EncoderFamily::DistilBert,
-            vocab_size: fields.vocab_size,
-            hidden_size: fields.dim,
-            num_hidden_layers: fields.n_layers,
-            num_attention_heads: fields.n_heads,
-            intermediate_size: fields.hidden_dim,
-            max_position_embeddings: fields.max_position_embeddings,
-            type_vocab_size: None,
-            hidden_dropout: fields.dropout,
-            attention_dropout: fields.attention_dropout,
-            classifier_dropout: fields.seq_classif_dropout,
-            layer_norm_eps: 1e-12,
-            initializer_range: fields.initializer_range,
-        })
+        Ok(self)
     }
 
     pub(crate) fn head_dim(&self) -> usize {
         self.hidden_size / self.num_attention_heads
     }
-}
 
-fn check_activation(name: &str) -> Result<()> {
-    if name == "gelu" {
-        return Ok(());
+    /// Paths of the linear layers that may get an adapter, and of all modules that may be trained whole.
+    pub(super) fn paths(&self) -> (Vec<String>, Vec<String>) {
+        let modules = self.modules;
+        let in_layers = |names: Vec<&'static str>| -> Vec<String> {
+            (0..self.num_hidden_layers)
+                .flat_map(|i| names.iter().map(move |name| modules.in_layer(i, name)))
+                .collect()
+        };
+        let mut linears = in_layers(modules.linears().to_vec());
+        if modules.head.pooler.is_some() {
+            linears.push(modules.head.hidden.to_owned());
+        }
+        let mut all = linears.clone();
+        all.extend(in_layers(vec![modules.attention_norm, modules.output_norm]));
+        let of_base = ["embeddings.word_embeddings", "embeddings.LayerNorm"];
+        all.extend(
+            of_base
+                .into_iter()
+                .chain(modules.head.pooler)
+                .map(|name| format!("{}.{name}", modules.prefix)),
+        );
+        all.push("classifier".to_owned());
+        (linears, all)
     }
-    Err(Error::model(format!(
-        "config.json: the hidden_act '{name}' is not supported; supported: gelu"
-    )))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::Arch;
-    use super::*;
 
     fn config() -> Value {
         json!({"model_type": "bert", "vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,

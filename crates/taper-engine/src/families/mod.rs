@@ -1,15 +1,95 @@
-//! `config.json` of a model folder, brought to the terms that the models are built from.
+//! The model families, a file each: the `model_type` it reads, what it knows of `config.json`, the names of its modules, its usual LoRA
+//! targets. What families share is the shape of an encoder and of a decoder. Nothing here computes and nothing opens files:
+//! [`crate::models`] builds its blocks from these descriptions.
 
+mod bert;
 mod decoder;
+mod distilbert;
 mod encoder;
+mod gpt2;
+mod linear_role;
+mod llama;
+mod mistral;
+mod qwen2;
+mod qwen3;
+mod roberta;
+mod rope;
+mod xlm_roberta;
 
 use serde_json::Value;
-use taper_core::TaskType;
 
 use crate::{Error, Result};
 
-pub(crate) use decoder::{DecoderConfig, DecoderNorm, Mlp, Positions};
-pub(crate) use encoder::{EncoderConfig, EncoderFamily};
+pub(crate) use decoder::{
+    AttentionModules, DecoderConfig, DecoderModules, DecoderNorm, MlpModules, OUTPUT_TABLE,
+    Positions,
+};
+pub(crate) use encoder::{EncoderConfig, EncoderModules};
+pub(crate) use linear_role::LinearRole;
+
+/// Texts longer than this are not trained on, whatever the model says.
+pub(crate) const LONGEST: usize = 1 << 16;
+/// No model is larger than this in any direction.
+const LARGEST: usize = 1 << 24;
+
+/// A family of models: all of one `model_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Bert,
+    Roberta,
+    XlmRoberta,
+    DistilBert,
+    Llama,
+    Mistral,
+    Qwen2,
+    Qwen3,
+    Gpt2,
+}
+
+/// What a family's file says of it.
+pub(crate) struct Description {
+    /// As `config.json` has it.
+    pub(crate) model_type: &'static str,
+    /// The beginning of the names of its classes in transformers.
+    pub(crate) class_prefix: &'static str,
+    /// The class that continues texts; `None` for an encoder, which cannot.
+    pub(crate) causal_lm_class: Option<&'static str>,
+    /// The modules that get LoRA adapters where a job names none, as PEFT has them.
+    pub(crate) target_modules: &'static [&'static str],
+    /// Reads `config.json`.
+    read: fn(&Value) -> Result<Arch>,
+    /// Folders of `tests/golden/families` with models of the family, made by transformers and PEFT.
+    #[cfg(test)]
+    pub(crate) golden: &'static [&'static str],
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Bert,
+        Self::Roberta,
+        Self::XlmRoberta,
+        Self::DistilBert,
+        Self::Llama,
+        Self::Mistral,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Gpt2,
+    ];
+
+    pub(crate) fn describe(self) -> &'static Description {
+        match self {
+            Self::Bert => &bert::DESCRIPTION,
+            Self::Roberta => &roberta::DESCRIPTION,
+            Self::XlmRoberta => &xlm_roberta::DESCRIPTION,
+            Self::DistilBert => &distilbert::DESCRIPTION,
+            Self::Llama => &llama::DESCRIPTION,
+            Self::Mistral => &mistral::DESCRIPTION,
+            Self::Qwen2 => &qwen2::DESCRIPTION,
+            Self::Qwen3 => &qwen3::DESCRIPTION,
+            Self::Gpt2 => &gpt2::DESCRIPTION,
+        }
+    }
+}
 
 /// The shape of a model, by kind.
 #[derive(Debug, Clone)]
@@ -18,64 +98,53 @@ pub(crate) enum Arch {
     Decoder(DecoderConfig),
 }
 
-/// The `model_type`s that can be tuned.
-const SUPPORTED: [&str; 9] = [
-    "bert",
-    "roberta",
-    "xlm-roberta",
-    "distilbert",
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gpt2",
-];
-/// Texts longer than this are not trained on, whatever the model says.
-pub(crate) const LONGEST: usize = 1 << 16;
-/// No model is larger than this in any direction.
-const LARGEST: usize = 1 << 24;
-
 impl Arch {
     /// Reads a parsed `config.json`; only the fields known here are looked at, code it may name is never followed.
+    ///
+    /// # Errors
+    /// A family, a switch or a size that is not supported, by its name.
     pub(crate) fn parse(config: &Value) -> Result<Self> {
-        let model_type = config.get("model_type").and_then(Value::as_str);
-        match model_type {
-            Some("bert" | "roberta" | "xlm-roberta" | "distilbert") => {
-                Ok(Self::Encoder(EncoderConfig::parse(config)?))
-            }
-            Some("llama" | "mistral" | "qwen2" | "qwen3" | "gpt2") => {
-                Ok(Self::Decoder(DecoderConfig::parse(config)?))
-            }
-            Some(other) => Err(Error::model(format!(
-                "config.json: the model_type '{other}' is not supported; supported: {}",
-                SUPPORTED.join(", ")
-            ))),
-            None => Err(Error::model(format!(
+        let supported = || {
+            Family::ALL
+                .map(|family| family.describe().model_type)
+                .join(", ")
+        };
+        let Some(model_type) = config.get("model_type").and_then(Value::as_str) else {
+            return Err(Error::model(format!(
                 "config.json has no model_type; supported: {}",
-                SUPPORTED.join(", ")
+                supported()
+            )));
+        };
+        let families = Family::ALL.into_iter().map(Family::describe);
+        match families
+            .into_iter()
+            .find(|family| family.model_type == model_type)
+        {
+            Some(family) => (family.read)(config),
+            None => Err(Error::model(format!(
+                "config.json: the model_type '{model_type}' is not supported; supported: {}",
+                supported()
             ))),
+        }
+    }
+
+    pub(crate) fn family(&self) -> &'static Description {
+        match self {
+            Self::Encoder(config) => config.family.describe(),
+            Self::Decoder(config) => config.family.describe(),
         }
     }
 
     /// The usual LoRA targets, as PEFT has them.
     pub(crate) fn default_target_modules(&self) -> Vec<String> {
-        let names: &[&str] = match self {
-            Self::Encoder(config) if config.family == EncoderFamily::DistilBert => {
-                &["q_lin", "v_lin"]
-            }
-            Self::Encoder(_) => &["query", "value"],
-            Self::Decoder(config) if config.is_gpt2() => &["c_attn"],
-            Self::Decoder(_) => &["q_proj", "v_proj"],
-        };
+        let names = self.family().target_modules;
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     /// The longest row in tokens.
     pub(crate) fn max_length(&self) -> usize {
         match self {
-            Self::Encoder(config) => {
-                config.max_position_embeddings - config.family.first_position()
-            }
+            Self::Encoder(config) => config.max_position_embeddings - config.first_position,
             Self::Decoder(config) => config.max_position_embeddings.min(LONGEST),
         }
     }
@@ -101,11 +170,6 @@ impl Arch {
         }
     }
 
-    /// Whether its linear layers are GPT-2's, which PEFT calls `fan_in_fan_out`.
-    pub(crate) fn is_conv1d(&self) -> bool {
-        matches!(self, Self::Decoder(config) if config.is_gpt2())
-    }
-
     pub(crate) fn layers(&self) -> usize {
         match self {
             Self::Encoder(config) => config.num_hidden_layers,
@@ -113,21 +177,19 @@ impl Arch {
         }
     }
 
-    /// Tells whether the model can be tuned for a task.
-    pub(crate) fn can(&self, task: TaskType) -> bool {
-        matches!(self, Self::Decoder(_)) || task == TaskType::SeqCls
+    /// Whether its linear layers are GPT-2's, which PEFT calls `fan_in_fan_out`.
+    pub(crate) fn is_conv1d(&self) -> bool {
+        match self {
+            Self::Encoder(_) => false,
+            Self::Decoder(config) => config.modules.layout == taper_kernels::Layout::InOut,
+        }
     }
 
-    /// The class of transformers that loads the tuned model.
-    pub(crate) fn architecture(&self, task: TaskType) -> String {
-        let name = match self {
-            Self::Encoder(config) => config.family.class_prefix(),
-            Self::Decoder(config) => config.class_prefix(),
-        };
-        match task {
-            TaskType::SeqCls => format!("{name}ForSequenceClassification"),
-            TaskType::CausalLm if name == "GPT2" => "GPT2LMHeadModel".to_owned(),
-            TaskType::CausalLm => format!("{name}ForCausalLM"),
+    /// Paths of the linear layers that may get an adapter, and of all modules that may be trained whole.
+    pub(crate) fn paths(&self) -> (Vec<String>, Vec<String>) {
+        match self {
+            Self::Encoder(config) => config.paths(),
+            Self::Decoder(config) => config.paths(),
         }
     }
 }
@@ -151,7 +213,32 @@ fn check_dropouts(dropouts: &[f32]) -> Result<()> {
     ))
 }
 
+/// The activation of the layers must be the one that the family's blocks have.
+fn check_activation(field: &str, found: &str, supported: &str) -> Result<()> {
+    if found == supported {
+        return Ok(());
+    }
+    Err(Error::model(format!(
+        "config.json: the {field} '{found}' is not supported; supported: {supported}"
+    )))
+}
+
 /// Reads the fields of a config into `T`.
-fn read<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T> {
+fn read_fields<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T> {
     T::deserialize(config).map_err(|e| Error::model(format!("config.json: {e}")))
+}
+
+/// What transformers takes where `config.json` says nothing.
+mod defaults {
+    pub(super) fn fifth() -> f32 {
+        0.2
+    }
+
+    pub(super) fn tenth() -> f32 {
+        0.1
+    }
+
+    pub(super) fn initializer_range() -> f64 {
+        0.02
+    }
 }

@@ -6,7 +6,7 @@ mod lora;
 mod prompt_tuning;
 mod rates;
 
-pub(crate) use group::{Group, PROMPT, layer_of};
+pub(crate) use group::{PROMPT, layer_of};
 pub(crate) use lora::LoraPlan;
 pub(crate) use prompt_tuning::initial_prompt;
 pub(crate) use rates::{LayerRates, Rates};

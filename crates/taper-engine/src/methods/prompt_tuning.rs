@@ -1,8 +1,9 @@
 use candle_core::Tensor;
+use taper_autodiff::backend_of;
 use taper_core::{FieldError, PromptInit, PromptTuning};
 
 use super::group::PROMPT;
-use crate::{Error, Result, model_folder::ModelFolder, random::Stream, tape::with_weight};
+use crate::{Error, Result, model_folder::ModelFolder, random::Stream};
 
 /// The virtual tokens before training, `[num_virtual_tokens, hidden]`, by PEFT's rules; `words` is the embedding table.
 pub(crate) fn initial_prompt(
@@ -34,15 +35,7 @@ pub(crate) fn initial_prompt(
         }
     };
     let rows: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
-    if words.device().is_cpu() {
-        let mut values = vec![0.0; count * width];
-        with_weight(words, |words| {
-            taper_kernels::embedding(&mut values, words, &rows)
-        })?;
-        return Ok(Tensor::from_vec(values, (count, width), words.device())?);
-    }
-    let index = Tensor::from_slice(&rows, count, words.device())?;
-    Ok(words.index_select(&index, 0)?)
+    Ok(backend_of(words.device()).embedding(words, &rows)?)
 }
 
 /// The text's tokens, special ones included, as PEFT takes them.

@@ -3,8 +3,10 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use taper_core::{FieldError, Layerwise, Method};
 
-use super::Group;
-use crate::{Result, param::Parameters};
+use crate::{
+    Result,
+    parameters::{Group, Parameters},
+};
 
 /// Which weights a layer-wise run trains, and at which share of its rate.
 pub(crate) struct LayerRates<'a> {
@@ -58,7 +60,7 @@ impl<'a> LayerRates<'a> {
 
     /// # Errors
     /// A parameter that two keys of `learning_rates` match.
-    fn rate(&self, name: &str) -> Result<Rate> {
+    fn rate(&self, name: &str, group: Group) -> Result<Rate> {
         let mut given = self
             .patterns
             .iter()
@@ -75,7 +77,7 @@ impl<'a> LayerRates<'a> {
         }
         let decay = |depth: usize| Rate::Share(self.layerwise.layer_decay.powi(depth as i32));
         let frozen_below = self.layerwise.freeze_below as usize;
-        Ok(match Group::of(name) {
+        Ok(match group {
             Group::Embeddings if frozen_below > 0 => Rate::Share(0.0),
             Group::Embeddings => decay(self.layers + 1),
             Group::Layer(i) if i < frozen_below => Rate::Share(0.0),
@@ -85,9 +87,9 @@ impl<'a> LayerRates<'a> {
     }
 
     /// Whether a parameter is ever trained.
-    pub(crate) fn trains(&self, name: &str) -> Result<bool> {
+    pub(crate) fn trains(&self, name: &str, group: Group) -> Result<bool> {
         Ok(!matches!(
-            self.rate(name)?,
+            self.rate(name, group)?,
             Rate::Share(0.0) | Rate::Given(0.0)
         ))
     }
@@ -112,7 +114,7 @@ impl Rates {
             _ => 1.0,
         };
         let rate = |name: &str, group: Group| match (&plan, group) {
-            (Some(plan), _) => plan.rate(name),
+            (Some(plan), _) => plan.rate(name, group),
             (None, Group::LoraB) => Ok(Rate::Share(plus)),
             (None, _) => Ok(Rate::Share(1.0)),
         };
@@ -194,28 +196,28 @@ mod tests {
             ..Layerwise::default()
         };
         let plan = LayerRates::new(&layerwise, 3).unwrap();
-        let rate = |name: &str| plan.rate(name).unwrap();
-        assert_eq!(rate("classifier.weight"), Rate::Share(1.0));
+        let rate = |name: &str, group| plan.rate(name, group).unwrap();
+        assert_eq!(rate("classifier.weight", Group::Head), Rate::Share(1.0));
         assert_eq!(
-            rate("bert.encoder.layer.2.output.dense.weight"),
+            rate("bert.encoder.layer.2.output.dense.weight", Group::Layer(2)),
             Rate::Share(0.5)
         );
         assert_eq!(
-            rate("bert.encoder.layer.2.output.dense.bias"),
+            rate("bert.encoder.layer.2.output.dense.bias", Group::Layer(2)),
             Rate::Given(0.25)
         );
         assert_eq!(
-            rate("bert.encoder.layer.1.output.dense.weight"),
+            rate("bert.encoder.layer.1.output.dense.weight", Group::Layer(1)),
             Rate::Share(0.25)
         );
         assert!(
             !plan
-                .trains("bert.encoder.layer.0.output.dense.weight")
+                .trains("bert.encoder.layer.0.output.dense.weight", Group::Layer(0))
                 .unwrap()
         );
         assert!(
             !plan
-                .trains("bert.embeddings.word_embeddings.weight")
+                .trains("bert.embeddings.word_embeddings.weight", Group::Embeddings)
                 .unwrap()
         );
     }
@@ -228,7 +230,7 @@ mod tests {
             ..Layerwise::default()
         };
         let plan = LayerRates::new(&layerwise, 1).unwrap();
-        assert!(plan.rate("ab").is_err());
-        assert_eq!(plan.rate("ac").unwrap(), Rate::Given(0.1));
+        assert!(plan.rate("ab", Group::Head).is_err());
+        assert_eq!(plan.rate("ac", Group::Head).unwrap(), Rate::Given(0.1));
     }
 }

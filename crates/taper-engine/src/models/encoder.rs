@@ -1,10 +1,12 @@
-use super::{LinearShape, Loader, Pass, site};
+use taper_autodiff::Param;
+
+use super::{Head, LinearLayer, LinearShape, Loader, Part, Pass, Place};
 use crate::{
-    Result,
+    Error, Result,
     data::Batch,
-    families::{EncoderConfig, EncoderFamily},
-    ops::{self, Activation, Heads, Linear, Norm},
-    param::{Param, ZeroGradient},
+    families::{EncoderConfig, LinearRole},
+    ops::{self, Activation, Heads, Norm},
+    parameters::{Group, ZeroGradient},
     tape::Value,
 };
 
@@ -13,170 +15,91 @@ pub(crate) struct Encoder {
     config: EncoderConfig,
     embeddings: Embeddings,
     layers: Vec<Layer>,
-    head: Head,
+    classifier: Classifier,
 }
 
 struct Embeddings {
-    words: Param,
+    tokens: Param,
     positions: Param,
     types: Option<Param>,
     norm: Norm,
     /// The virtual tokens of prompt tuning.
     prompt: Option<Param>,
+    part: Part,
 }
 
 struct Layer {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    attention_output: Linear,
+    query: LinearLayer,
+    key: LinearLayer,
+    value: LinearLayer,
+    attention_output: LinearLayer,
     attention_norm: Norm,
-    intermediate: Linear,
-    output: Linear,
+    widen: LinearLayer,
+    narrow: LinearLayer,
     output_norm: Norm,
+    part: Part,
 }
 
-/// From the first token of a sequence to its logits: `out(dropout(f(hidden(x))))`.
-struct Head {
-    hidden: Linear,
+/// From the first token of a sequence to its logits: `output(dropout(activation(hidden(x))))`.
+struct Classifier {
+    hidden: LinearLayer,
     activation: Activation,
-    out: Linear,
-}
-
-/// Names of a family's modules.
-struct Names {
-    prefix: &'static str,
-    layer: &'static str,
-    /// Query, key, value, attention output, intermediate, output; in the order of the fields of [`Layer`].
-    linears: [&'static str; 6],
-    /// After attention, after the feed-forward part.
-    norms: [&'static str; 2],
-    /// The head's two linears.
-    head: [&'static str; 2],
-}
-
-const BERT_LINEARS: [&str; 6] = [
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "intermediate.dense",
-    "output.dense",
-];
-const BERT_NORMS: [&str; 2] = ["attention.output.LayerNorm", "output.LayerNorm"];
-
-fn names(family: EncoderFamily) -> Names {
-    match family {
-        EncoderFamily::Bert => Names {
-            prefix: "bert",
-            layer: "encoder.layer",
-            linears: BERT_LINEARS,
-            norms: BERT_NORMS,
-            head: ["bert.pooler.dense", "classifier"],
-        },
-        EncoderFamily::Roberta | EncoderFamily::XlmRoberta => Names {
-            prefix: "roberta",
-            layer: "encoder.layer",
-            linears: BERT_LINEARS,
-            norms: BERT_NORMS,
-            head: ["classifier.dense", "classifier.out_proj"],
-        },
-        EncoderFamily::DistilBert => Names {
-            prefix: "distilbert",
-            layer: "transformer.layer",
-            linears: [
-                "attention.q_lin",
-                "attention.k_lin",
-                "attention.v_lin",
-                "attention.out_lin",
-                "ffn.lin1",
-                "ffn.lin2",
-            ],
-            norms: ["sa_layer_norm", "output_layer_norm"],
-            head: ["pre_classifier", "classifier"],
-        },
-    }
-}
-
-impl Names {
-    fn in_layer(&self, index: usize, name: &str) -> String {
-        format!("{}.{}.{index}.{name}", self.prefix, self.layer)
-    }
+    output: LinearLayer,
+    part: Part,
 }
 
 impl Encoder {
-    /// Loads the model for `classes` classes.
+    /// # Errors
+    /// A head that an encoder does not have.
     pub(crate) fn load(
         config: &EncoderConfig,
         loader: &mut Loader<'_>,
-        classes: usize,
+        head: Head,
     ) -> Result<Self> {
-        let names = names(config.family);
-        let embeddings = Embeddings::load(config, loader, &names)?;
+        let Head::Classes(classes) = head else {
+            return Err(Error::model("an encoder does not continue texts"));
+        };
+        loader.enter(Group::Embeddings);
+        let embeddings = Embeddings::load(config, loader)?;
         let layers = (0..config.num_hidden_layers)
-            .map(|i| Layer::load(config, loader, &names, i))
+            .map(|i| {
+                loader.enter(Group::Layer(i));
+                Layer::load(config, loader, i)
+            })
             .collect::<Result<_>>()?;
-        let head = Head::load(config, loader, &names, classes)?;
+        loader.enter(Group::Head);
+        let classifier = Classifier::load(config, loader, classes)?;
         Ok(Self {
             config: config.clone(),
             embeddings,
             layers,
-            head,
+            classifier,
         })
     }
 
     /// Logits of every sequence, `[sequences, classes]`.
-    pub(crate) fn forward(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
+    pub(crate) fn classify(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
         let batch = &batch.with_prompt(self.embeddings.prompt.as_ref())?;
         let mut hidden = self.embeddings.forward(pass, &self.config, batch)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(pass, &self.config, i + 1, hidden, batch)?;
+        for layer in &self.layers {
+            hidden = layer.forward(pass, &self.config, hidden, batch)?;
         }
         // With prompt tuning the first token is a virtual one, as in PEFT.
         let first = ops::select_rows(pass.tape, &hidden, batch.first_tokens())?;
-        self.head
-            .forward(pass, &self.config, first, self.layers.len() + 1)
-    }
-
-    /// Paths of the linear layers that may get an adapter, and of all modules that may be trained whole.
-    pub(crate) fn paths(config: &EncoderConfig) -> (Vec<String>, Vec<String>) {
-        let names = names(config.family);
-        let layers = 0..config.num_hidden_layers;
-        let mut linears: Vec<String> = layers
-            .flat_map(|i| names.linears.map(|name| names.in_layer(i, name)))
-            .collect();
-        if config.family == EncoderFamily::Bert {
-            linears.push(names.head[0].to_owned());
-        }
-        let mut modules = linears.clone();
-        modules.extend(
-            (0..config.num_hidden_layers)
-                .flat_map(|i| names.norms.map(|name| names.in_layer(i, name))),
-        );
-        modules.extend(
-            ["embeddings.word_embeddings", "embeddings.LayerNorm"]
-                .map(|name| format!("{}.{name}", names.prefix)),
-        );
-        if config.family == EncoderFamily::Bert {
-            modules.push("bert.pooler".to_owned());
-        }
-        modules.push("classifier".to_owned());
-        (linears, modules)
+        self.classifier.forward(pass, &self.config, first)
     }
 }
 
 impl Embeddings {
-    fn load(config: &EncoderConfig, loader: &mut Loader<'_>, names: &Names) -> Result<Self> {
+    fn load(config: &EncoderConfig, loader: &mut Loader<'_>) -> Result<Self> {
         let hidden = config.hidden_size;
-        let prefix = format!("{}.embeddings", names.prefix);
+        let prefix = format!("{}.embeddings", config.modules.prefix);
         let table = |loader: &mut Loader<'_>, name, rows| {
-            loader.table(
-                &format!("{prefix}.{name}_embeddings.weight"),
-                &[rows, hidden],
-            )
+            let name = format!("{prefix}.{name}_embeddings.weight");
+            loader.embedding(&name, &[rows, hidden])
         };
-        let words = table(loader, "word", config.vocab_size)?;
-        let prompt = loader.prompt(&words)?;
+        let tokens = table(loader, "word", config.vocab_size)?;
+        let prompt = loader.prompt(&tokens)?;
         Ok(Self {
             positions: table(loader, "position", config.max_position_embeddings)?,
             types: config
@@ -188,62 +111,63 @@ impl Embeddings {
                 hidden,
                 config.layer_norm_eps,
             )?,
-            words,
+            tokens,
             prompt,
+            part: loader.part(),
         })
     }
 
     fn forward(&self, pass: &Pass<'_>, config: &EncoderConfig, batch: &Batch) -> Result<Value> {
         let tape = pass.tape;
-        let mut sum = ops::embedding(tape, &self.words, batch.ids.clone())?;
+        let mut sum = ops::embedding(tape, &self.tokens, batch.ids.clone())?;
         if let Some(prompt) = &self.prompt {
-            sum = ops::prepend(tape, &sum, prompt, &batch.word_offsets)?;
+            sum = ops::prepend(tape, &sum, prompt, &batch.token_offsets)?;
         }
-        let first = config.family.first_position() as u32;
+        let first = config.first_position as u32;
         let positions = batch.positions.iter().map(|place| place + first).collect();
         sum = ops::add_embedding(tape, sum, &self.positions, positions)?;
         if let Some(types) = &self.types {
             sum = ops::add_embedding(tape, sum, types, vec![0; batch.positions.len()])?;
         }
         let normed = ops::norm(tape, &sum, &self.norm)?;
-        ops::dropout(
-            tape,
-            normed,
-            pass.dropout(config.hidden_dropout, 0, site::HIDDEN),
-        )
+        let dropout = pass.dropout(config.hidden_dropout, self.part, Place::Hidden);
+        Ok(ops::dropout(tape, normed, dropout)?)
     }
 }
 
 impl Layer {
-    fn load(
-        config: &EncoderConfig,
-        loader: &mut Loader<'_>,
-        names: &Names,
-        index: usize,
-    ) -> Result<Self> {
-        let (hidden, wide, eps) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.layer_norm_eps,
-        );
-        let [query, key, value, attention_output, intermediate, output] =
-            names.linears.map(|name| names.in_layer(index, name));
-        let [attention_norm, output_norm] = names.norms.map(|name| names.in_layer(index, name));
+    fn load(config: &EncoderConfig, loader: &mut Loader<'_>, index: usize) -> Result<Self> {
+        let (names, eps) = (config.modules, config.layer_norm_eps);
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let path = |name| names.in_layer(index, name);
         let square = LinearShape::new(hidden, hidden);
-        let query = loader.linear(&query, square)?;
-        let key = loader.linear(&key, square)?;
-        if let Some(bias) = &key.bias {
+        let query = loader.linear(&path(names.query), LinearRole::Query, square)?;
+        let key = loader.linear(&path(names.key), LinearRole::Key, square)?;
+        if let Some(bias) = &key.linear.bias {
             loader.parameters.expect_zero(bias, ZeroGradient::Always);
         }
         Ok(Self {
             query,
             key,
-            value: loader.linear(&value, square)?,
-            attention_output: loader.linear(&attention_output, square)?,
-            attention_norm: loader.layer_norm(&attention_norm, hidden, eps)?,
-            intermediate: loader.linear(&intermediate, LinearShape::new(hidden, wide))?,
-            output: loader.linear(&output, LinearShape::new(wide, hidden))?,
-            output_norm: loader.layer_norm(&output_norm, hidden, eps)?,
+            value: loader.linear(&path(names.value), LinearRole::Value, square)?,
+            attention_output: loader.linear(
+                &path(names.attention_output),
+                LinearRole::AttentionOutput,
+                square,
+            )?,
+            attention_norm: loader.layer_norm(&path(names.attention_norm), hidden, eps)?,
+            widen: loader.linear(
+                &path(names.widen),
+                LinearRole::Widen,
+                LinearShape::new(hidden, wide),
+            )?,
+            narrow: loader.linear(
+                &path(names.narrow),
+                LinearRole::Narrow,
+                LinearShape::new(wide, hidden),
+            )?,
+            output_norm: loader.layer_norm(&path(names.output_norm), hidden, eps)?,
+            part: loader.part(),
         })
     }
 
@@ -251,102 +175,68 @@ impl Layer {
         &self,
         pass: &Pass<'_>,
         config: &EncoderConfig,
-        number: usize,
         x: Value,
         batch: &Batch,
     ) -> Result<Value> {
         let tape = pass.tape;
-        let hidden_dropout = |site| pass.dropout(config.hidden_dropout, number, site);
-        let query = pass.linear(&x, &self.query, number, 0)?;
-        let key = pass.linear(&x, &self.key, number, 1)?;
-        let value = pass.linear(&x, &self.value, number, 2)?;
+        let dropout = |p, place| pass.dropout(p, self.part, place);
+        let query = pass.linear(&x, &self.query)?;
+        let key = pass.linear(&x, &self.key)?;
+        let value = pass.linear(&x, &self.value)?;
         let heads = Heads {
             count: config.num_attention_heads,
             key_values: config.num_attention_heads,
             dim: config.head_dim(),
             causal: false,
             window: None,
-            dropout: pass.dropout(config.attention_dropout, number, site::PROBABILITIES),
+            dropout: dropout(config.attention_dropout, Place::Probabilities),
         };
         let mixed = ops::attention(tape, [query, key, value], &batch.offsets, heads)?;
-        let mixed = pass.linear(&mixed, &self.attention_output, number, 3)?;
-        let after_attention = hidden_dropout(site::ATTENTION_OUTPUT)
-            .or_off(config.family == EncoderFamily::DistilBert);
-        let x = ops::add_layer_norm(tape, mixed, after_attention, x, &self.attention_norm)?;
-        let wide = ops::activation(
-            tape,
-            pass.linear(&x, &self.intermediate, number, 4)?,
-            Activation::Gelu,
-        )?;
-        let narrow = pass.linear(&wide, &self.output, number, 5)?;
-        ops::add_layer_norm(
+        let mixed = pass.linear(&mixed, &self.attention_output)?;
+        let behind = dropout(config.attention_output_dropout, Place::AttentionOutput);
+        let x = ops::add_layer_norm(tape, mixed, behind, x, &self.attention_norm)?;
+        let wide = ops::activation(tape, pass.linear(&x, &self.widen)?, Activation::Gelu)?;
+        let narrow = pass.linear(&wide, &self.narrow)?;
+        let behind = dropout(config.hidden_dropout, Place::Output);
+        Ok(ops::add_layer_norm(
             tape,
             narrow,
-            hidden_dropout(site::OUTPUT),
+            behind,
             x,
             &self.output_norm,
-        )
+        )?)
     }
 }
 
-impl Head {
-    fn load(
-        config: &EncoderConfig,
-        loader: &mut Loader<'_>,
-        names: &Names,
-        classes: usize,
-    ) -> Result<Self> {
-        let (hidden, std) = (config.hidden_size, config.initializer_range);
-        let (square, last) = (
-            LinearShape::new(hidden, hidden),
-            LinearShape::new(hidden, classes),
+impl Classifier {
+    fn load(config: &EncoderConfig, loader: &mut Loader<'_>, classes: usize) -> Result<Self> {
+        let (names, width, std) = (
+            &config.modules.head,
+            config.hidden_size,
+            config.initializer_range,
         );
-        let [first, second] = names.head;
-        let hidden = match config.family {
-            EncoderFamily::Bert => loader.optional_linear(first, square, std, "pooler")?,
+        let square = LinearShape::new(width, width);
+        let hidden = match names.pooler {
+            Some(pooler) => loader.optional_linear(names.hidden, square, std, pooler)?,
             // PEFT trains and saves every module whose name ends in `classifier`, and what is in it.
-            EncoderFamily::Roberta | EncoderFamily::XlmRoberta | EncoderFamily::DistilBert => {
-                loader.trained_linear(first, square, std)?
-            }
-        };
-        let activation = if config.family == EncoderFamily::DistilBert {
-            Activation::Relu
-        } else {
-            Activation::Tanh
+            None => loader.trained_linear(names.hidden, square, std)?,
         };
         Ok(Self {
             hidden,
-            activation,
-            out: loader.class_head(second, last, std)?,
+            activation: names.activation,
+            output: loader.class_head(names.output, LinearShape::new(width, classes), std)?,
+            part: loader.part(),
         })
     }
 
-    fn forward(
-        &self,
-        pass: &Pass<'_>,
-        config: &EncoderConfig,
-        first: Value,
-        number: usize,
-    ) -> Result<Value> {
+    fn forward(&self, pass: &Pass<'_>, config: &EncoderConfig, first: Value) -> Result<Value> {
         let tape = pass.tape;
-        let roberta = matches!(
-            config.family,
-            EncoderFamily::Roberta | EncoderFamily::XlmRoberta
-        );
-        let before = pass
-            .dropout(config.classifier_dropout, number, site::BEFORE_HEAD)
-            .or_off(!roberta);
+        let dropout = |p, place| pass.dropout(p, self.part, place);
+        let before = dropout(config.head_input_dropout, Place::BeforeHead);
         let first = ops::dropout(tape, first, before)?;
-        let hidden = ops::activation(
-            tape,
-            pass.linear(&first, &self.hidden, number, 0)?,
-            self.activation,
-        )?;
-        let hidden = ops::dropout(
-            tape,
-            hidden,
-            pass.dropout(config.classifier_dropout, number, site::HIDDEN),
-        )?;
-        pass.linear(&hidden, &self.out, number, 1)
+        let hidden = ops::activation(tape, pass.linear(&first, &self.hidden)?, self.activation)?;
+        let before = dropout(config.classifier_dropout, Place::Hidden);
+        let hidden = ops::dropout(tape, hidden, before)?;
+        pass.linear(&hidden, &self.output)
     }
 }

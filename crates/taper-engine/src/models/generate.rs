@@ -1,16 +1,11 @@
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use taper_core::Control;
 
-use super::{Model, Pass, model::Network};
-use crate::{
-    Error, Result,
-    data::Batch,
-    ops,
-    tape::{Path, Tape},
-};
+use super::{Model, Pass};
+use crate::{Result, data::Batch, ops, tape::Tape};
 
 impl Model {
-    /// Continues a text word by word with the likeliest one, until `end` or `most` words.
+    /// Continues a text token by token with the likeliest one, until `end` or `most` tokens.
     pub(crate) fn generate(
         &self,
         prompt: &[u32],
@@ -18,16 +13,14 @@ impl Model {
         end: Option<u32>,
         control: &Control,
     ) -> Result<Vec<u32>> {
-        let Network::Decoder(decoder) = &self.network else {
-            return Err(Error::model("an encoder does not continue texts"));
-        };
+        let decoder = self.decoder()?;
         let most = most.min(decoder.room().saturating_sub(prompt.len()));
         let mut choose = LogitsProcessor::from_sampling(0, Sampling::ArgMax);
         let mut ids = prompt.to_vec();
         while ids.len() < prompt.len() + most {
-            // With a long prompt each word takes as long as a step.
+            // With a long prompt each token takes as long as a step.
             control.check_cancelled()?;
-            let tape = Tape::idle(Path::of(&self.device));
+            let tape = Tape::idle(self.backend.clone());
             let batch = Batch::of_ids([ids.as_slice()].into_iter());
             let (states, table) = decoder.states(
                 &Pass {

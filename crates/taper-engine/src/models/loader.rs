@@ -1,16 +1,18 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use taper_autodiff::{Param, outline};
 use taper_core::{Method, PromptTuning};
 use taper_kernels::Layout;
 
+use super::{LinearLayer, Part};
 use crate::{
     Error, Result,
-    estimate::outline,
+    families::{LinearRole, OUTPUT_TABLE},
     methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
     model_folder::{Frozen, ModelFolder, Weights},
     ops::{Adapter, Linear, Norm},
-    param::{Param, Parameters, ZeroGradient},
+    parameters::{Group, Kind, Parameters, ZeroGradient},
     random::Stream,
 };
 
@@ -27,6 +29,8 @@ pub(crate) struct Loader<'a> {
     seed: u64,
     /// Tensors get shapes and no memory.
     outlines: bool,
+    /// The part of the model that is being loaded.
+    group: Group,
     /// The trained parameters, in the order in which the model asked for them.
     pub(crate) parameters: Parameters,
     /// Frozen weights by name, for an export of the whole model.
@@ -102,6 +106,7 @@ impl<'a> Loader<'a> {
             device,
             seed,
             outlines: false,
+            group: Group::Embeddings,
             parameters,
             frozen,
             modules_to_save,
@@ -113,15 +118,24 @@ impl<'a> Loader<'a> {
     pub(crate) fn outlining(self) -> Self {
         Self {
             outlines: true,
-            parameters: Parameters::outlined(),
             ..self
         }
+    }
+
+    /// Begins with a part of the model: what is asked for from here on belongs to it.
+    pub(super) fn enter(&mut self, group: Group) {
+        self.group = group;
+    }
+
+    /// The part that is being loaded, for its dropout.
+    pub(super) fn part(&self) -> Part {
+        Part::of(self.group, self.folder.arch.layers())
     }
 
     /// A tensor of the checkpoint in this format, or only its outline.
     fn stored(&self, name: &str, shape: &[usize], format: DType) -> Result<Tensor> {
         if self.outlines {
-            outline(shape, format)
+            Ok(outline(shape, format)?)
         } else {
             self.weights.get_as(name, format, self.device)
         }
@@ -130,7 +144,7 @@ impl<'a> Loader<'a> {
     /// The format of a weight that products and look-ups read: on the CPU these widen shorter numbers as they go, which halves what a
     /// frozen base takes.
     fn compact(&self, name: &str) -> DType {
-        let stored = self.find(name).filter(|_| self.device.is_cpu());
+        let stored = self.weights.find(name).filter(|_| self.device.is_cpu());
         let short = stored.and_then(|stored| self.weights.short_format(&stored));
         short.unwrap_or(DType::F32)
     }
@@ -138,49 +152,59 @@ impl<'a> Loader<'a> {
     /// A new tensor of the values that `make` gives.
     fn fresh(&self, shape: &[usize], make: impl FnOnce() -> Vec<f32>) -> Result<Tensor> {
         if self.outlines {
-            outline(shape, DType::F32)
+            Ok(outline(shape, DType::F32)?)
         } else {
             Ok(Tensor::from_vec(make(), shape, self.device)?)
         }
     }
 
-    /// The name under which the checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
-    fn find(&self, name: &str) -> Option<String> {
-        let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
-        let old = |name: &str| {
-            name.replace("LayerNorm.weight", "LayerNorm.gamma")
-                .replace("LayerNorm.bias", "LayerNorm.beta")
-        };
-        let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
-        candidates
-            .into_iter()
-            .find(|n| self.weights.shape(n).is_some())
-    }
-
     /// Tells whether the checkpoint has a weight.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
+        self.weights.find(name).is_some()
     }
 
-    /// A weight of the base model.
-    ///
-    /// # Errors
-    /// When the checkpoint does not have it in this shape.
-    pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
-        self.base(name, shape, DType::F32)
-    }
-
-    /// A table of the base model, of words or positions.
-    pub(crate) fn table(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+    /// A table of the base model, of tokens or positions.
+    pub(crate) fn embedding(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
         let format = self.compact(name);
-        self.base(name, shape, format)
+        self.base(name, Kind::Embedding, shape, format)
+    }
+
+    /// An embedding table that is the output table too, and may be stored as either.
+    pub(crate) fn tied_embedding(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+        match self.weights.find(OUTPUT_TABLE) {
+            Some(stored) if !self.has(name) => {
+                let format = self.compact(&stored);
+                self.stored_base(stored, name, Kind::Embedding, shape, format)
+            }
+            _ => self.embedding(name, shape),
+        }
+    }
+
+    /// The table that turns last hidden states into logits over the vocabulary.
+    pub(crate) fn output_table(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+        let format = self.compact(name);
+        self.base(name, Kind::Head, shape, format)
     }
 
     /// A weight of the base model, in the format `frozen` where it stays frozen.
-    fn base(&mut self, name: &str, shape: &[usize], frozen: DType) -> Result<Param> {
-        let stored = self
-            .find(name)
-            .ok_or_else(|| Error::model(format!("the model's weights have no tensor {name}")))?;
+    ///
+    /// # Errors
+    /// When the checkpoint does not have it in this shape.
+    fn base(&mut self, name: &str, kind: Kind, shape: &[usize], frozen: DType) -> Result<Param> {
+        let stored = self.weights.find(name);
+        let stored = stored.ok_or_else(|| self.weights.lack(name))?;
+        self.stored_base(stored, name, kind, shape, frozen)
+    }
+
+    /// As [`base`](Self::base), of a weight that the files have under the name `stored`.
+    fn stored_base(
+        &mut self,
+        stored: String,
+        name: &str,
+        kind: Kind,
+        shape: &[usize],
+        frozen: DType,
+    ) -> Result<Param> {
         let found = self.weights.shape(&stored).unwrap_or_default();
         if found != shape {
             return Err(Error::model(format!(
@@ -189,7 +213,7 @@ impl<'a> Loader<'a> {
         }
         let trained = match &self.plan {
             Plan::Full => true,
-            Plan::Layerwise(rates) => rates.trains(name)?,
+            Plan::Layerwise(rates) => rates.trains(name, self.group)?,
             Plan::Lora(plan, _) => name
                 .rsplit_once('.')
                 .is_some_and(|(module, _)| plan.saves(module)),
@@ -197,7 +221,7 @@ impl<'a> Loader<'a> {
         };
         if trained {
             let tensor = self.stored(&stored, shape, DType::F32)?;
-            return self.parameters.add(name, tensor);
+            return self.parameters.add(name, kind, self.group, tensor);
         }
         let tensor = if self.outlines {
             outline(shape, frozen)?
@@ -211,14 +235,14 @@ impl<'a> Loader<'a> {
 
     /// A normalisation with mean and bias.
     pub(crate) fn layer_norm(&mut self, path: &str, width: usize, eps: f32) -> Result<Norm> {
-        let gamma = self.weight(&format!("{path}.weight"), &[width])?;
-        let beta = Some(self.weight(&format!("{path}.bias"), &[width])?);
+        let gamma = self.norm(&format!("{path}.weight"), width)?;
+        let beta = Some(self.norm(&format!("{path}.bias"), width)?);
         Ok(Norm { gamma, beta, eps })
     }
 
     /// A normalisation by the root mean square.
     pub(crate) fn rms_norm(&mut self, path: &str, width: usize, eps: f32) -> Result<Norm> {
-        let gamma = self.weight(&format!("{path}.weight"), &[width])?;
+        let gamma = self.norm(&format!("{path}.weight"), width)?;
         Ok(Norm {
             gamma,
             beta: None,
@@ -226,23 +250,46 @@ impl<'a> Loader<'a> {
         })
     }
 
+    fn norm(&mut self, name: &str, width: usize) -> Result<Param> {
+        self.base(name, Kind::Norm, &[width], DType::F32)
+    }
+
     /// A linear layer of the base model, with an adapter if the method wants one here.
-    pub(crate) fn linear(&mut self, path: &str, shape: LinearShape) -> Result<Linear> {
+    pub(super) fn linear(
+        &mut self,
+        path: &str,
+        role: LinearRole,
+        shape: LinearShape,
+    ) -> Result<LinearLayer> {
         let name = format!("{path}.weight");
         let format = self.compact(&name);
-        let weight = self.base(&name, &shape.weight(), format)?;
+        let weight = self.base(&name, Kind::Weight, &shape.weight(), format)?;
         let bias = if shape.bias {
-            Some(self.weight(&format!("{path}.bias"), &[shape.outputs])?)
+            Some(self.base(
+                &format!("{path}.bias"),
+                Kind::Bias,
+                &[shape.outputs],
+                DType::F32,
+            )?)
         } else {
             None
         };
         let adapter = self.adapter(path, shape)?;
-        Ok(Linear {
+        let linear = Linear {
             weight,
             layout: shape.layout,
             bias,
             adapter,
-        })
+        };
+        Ok(self.placed(linear, role))
+    }
+
+    fn placed(&self, linear: Linear, role: LinearRole) -> LinearLayer {
+        LinearLayer {
+            linear,
+            part: self.part(),
+            role,
+        }
     }
 
     /// PEFT's initial state: A evenly over ±1/√in (Kaiming with a = √5), B zero, so that training starts from the base model.
@@ -258,15 +305,16 @@ impl<'a> Loader<'a> {
             Stream::new(self.seed, &name)
                 .uniform(adapter.r * shape.inputs, 1.0 / (shape.inputs as f64).sqrt())
         })?;
-        let a = self.parameters.add(&name, a)?;
+        let a = self.parameters.add(&name, Kind::Weight, Group::LoraA, a)?;
         self.parameters
             .expect_zero(&a, ZeroGradient::BeforeFirstUpdate);
         let zeros = self.fresh(&[shape.outputs, adapter.r], || {
             vec![0.0; shape.outputs * adapter.r]
         })?;
+        let name = format!("{path}.lora_B.weight");
         let b = self
             .parameters
-            .add(&format!("{path}.lora_B.weight"), zeros)?;
+            .add(&name, Kind::Weight, Group::LoraB, zeros)?;
         self.adapted.push(path.to_owned());
         Ok(Some(Adapter {
             a,
@@ -278,23 +326,25 @@ impl<'a> Loader<'a> {
 
     /// A layer that is trained whatever the method: taken from the checkpoint if it is there in this shape, else made anew by seed
     /// (normal with `std`, bias zero).
-    pub(crate) fn trained_linear(
+    pub(super) fn trained_linear(
         &mut self,
         path: &str,
         shape: LinearShape,
         std: f64,
-    ) -> Result<Linear> {
-        self.read_or_made(path, shape, std, true)
+    ) -> Result<LinearLayer> {
+        let linear = self.read_or_made(path, shape, std, true)?;
+        Ok(self.placed(linear, LinearRole::HeadHidden))
     }
 
     /// The last layer of a classifier: like [`Self::trained_linear`], but never one of other classes.
-    pub(crate) fn class_head(
+    pub(super) fn class_head(
         &mut self,
         path: &str,
         shape: LinearShape,
         std: f64,
-    ) -> Result<Linear> {
-        self.read_or_made(path, shape, std, self.folder.keeps_head)
+    ) -> Result<LinearLayer> {
+        let linear = self.read_or_made(path, shape, std, self.folder.keeps_head)?;
+        Ok(self.placed(linear, LinearRole::HeadOutput))
     }
 
     /// Weights in the checkpoint are looked at only if it `may_be_read`.
@@ -307,13 +357,13 @@ impl<'a> Loader<'a> {
     ) -> Result<Linear> {
         let weight = format!("{path}.weight");
         let mut stream = Stream::new(self.seed, &weight);
-        let weight = self.trained(&weight, &shape.weight(), may_be_read, || {
+        let weight = self.trained(&weight, Kind::Head, &shape.weight(), may_be_read, || {
             stream.normal(shape.inputs * shape.outputs, std)
         })?;
         let bias = format!("{path}.bias");
         let bias = if shape.bias {
             let zeros = || vec![0.0; shape.outputs];
-            Some(self.trained(&bias, &[shape.outputs], may_be_read, zeros)?)
+            Some(self.trained(&bias, Kind::Bias, &[shape.outputs], may_be_read, zeros)?)
         } else {
             None
         };
@@ -327,15 +377,15 @@ impl<'a> Loader<'a> {
 
     /// A linear layer of the base that many checkpoints lack: frozen or adapted like the others where it is there, else made anew,
     /// trained, and saved under `module`, since transformers makes it anew at every load.
-    pub(crate) fn optional_linear(
+    pub(super) fn optional_linear(
         &mut self,
         path: &str,
         shape: LinearShape,
         std: f64,
         module: &str,
-    ) -> Result<Linear> {
+    ) -> Result<LinearLayer> {
         if self.has(&format!("{path}.weight")) {
-            return self.linear(path, shape);
+            return self.linear(path, LinearRole::HeadHidden, shape);
         }
         self.modules_to_save.push(module.to_owned());
         self.trained_linear(path, shape, std)
@@ -344,29 +394,31 @@ impl<'a> Loader<'a> {
     fn trained(
         &mut self,
         name: &str,
+        kind: Kind,
         shape: &[usize],
         may_be_read: bool,
         fresh: impl FnOnce() -> Vec<f32>,
     ) -> Result<Param> {
         let fits = |stored: &String| may_be_read && self.weights.shape(stored) == Some(shape);
-        let tensor = match self.find(name).filter(fits) {
+        let tensor = match self.weights.find(name).filter(fits) {
             Some(stored) => self.stored(&stored, shape, DType::F32)?,
             None => self.fresh(shape, fresh)?,
         };
-        self.parameters.add(name, tensor)
+        self.parameters.add(name, kind, self.group, tensor)
     }
 
-    /// The virtual tokens of prompt tuning, started from the embedding table `words`; `None` with the other methods.
-    pub(crate) fn prompt(&mut self, words: &Param) -> Result<Option<Param>> {
+    /// The virtual tokens of prompt tuning, started from the embedding table `tokens`; `None` with the other methods.
+    pub(crate) fn prompt(&mut self, tokens: &Param) -> Result<Option<Param>> {
         let Plan::Prompt(prompt) = &self.plan else {
             return Ok(None);
         };
         let start = if self.outlines {
-            let (_, width) = words.tensor.dims2()?;
+            let (_, width) = tokens.tensor.dims2()?;
             outline((prompt.num_virtual_tokens as usize, width), DType::F32)?
         } else {
-            initial_prompt(prompt, self.folder, &words.tensor, self.seed)?
+            initial_prompt(prompt, self.folder, &tokens.tensor, self.seed)?
         };
-        Ok(Some(self.parameters.add(PROMPT, start)?))
+        let (kind, group) = (Kind::Embedding, Group::Prompt);
+        Ok(Some(self.parameters.add(PROMPT, kind, group, start)?))
     }
 }

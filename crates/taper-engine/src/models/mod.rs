@@ -1,18 +1,21 @@
-//! The model families, built from [`crate::ops`].
+//! Encoders and decoders, built from [`crate::ops`] as [`crate::families`] describes them.
 
 mod decoder;
+mod dropout;
 mod encoder;
 mod generate;
 mod loader;
 mod model;
 
 use decoder::Decoder;
+use dropout::{Part, Place};
 use encoder::Encoder;
 use loader::{LinearShape, Loader};
-pub(crate) use model::{Model, check_method};
+pub(crate) use model::{Head, Model, check_method};
 
 use crate::{
     Result,
+    families::LinearRole,
     ops::{self, Dropout, Linear},
     tape::{Tape, Value},
 };
@@ -32,40 +35,27 @@ pub(crate) struct Noise {
     pub(crate) pass: u64,
 }
 
-/// Where dropout acts within a layer; part of the key of its randomness.
-mod site {
-    pub(super) const HIDDEN: u64 = 0;
-    pub(super) const PROBABILITIES: u64 = 1;
-    pub(super) const ATTENTION_OUTPUT: u64 = 2;
-    pub(super) const OUTPUT: u64 = 3;
-    pub(super) const BEFORE_HEAD: u64 = 4;
-    /// The adapters of a layer's linears have the sites from here on.
-    pub(super) const ADAPTERS: u64 = 16;
+/// A linear layer at its place in the model.
+pub(crate) struct LinearLayer {
+    linear: Linear,
+    part: Part,
+    role: LinearRole,
 }
 
 impl Pass<'_> {
-    /// The dropout of one place: `layer` and `site` name it within the pass.
-    fn dropout(&self, p: f32, layer: usize, site: u64) -> Dropout {
+    /// The dropout of one place.
+    fn dropout(&self, p: f32, part: Part, place: Place) -> Dropout {
         match self.noise {
-            Some(Noise { seed, pass }) => Dropout::new(
-                p,
-                taper_kernels::dropout::key(seed, pass, layer as u64, site),
-            ),
+            Some(Noise { seed, pass }) => Dropout::new(p, part.key(place, seed, pass)),
             None => Dropout::OFF,
         }
     }
 
-    /// A linear layer with the dropout of its adapter, if it has one; `index` tells the linears of `layer` apart.
-    fn linear(&self, x: &Value, linear: &Linear, layer: usize, index: u64) -> Result<Value> {
-        let p = linear
-            .adapter
-            .as_ref()
-            .map_or(0.0, |adapter| adapter.dropout);
-        ops::linear(
-            self.tape,
-            x,
-            linear,
-            self.dropout(p, layer, site::ADAPTERS + index),
-        )
+    /// A linear layer with the dropout of its adapter, if it has one.
+    fn linear(&self, x: &Value, layer: &LinearLayer) -> Result<Value> {
+        let adapter = layer.linear.adapter.as_ref();
+        let p = adapter.map_or(0.0, |adapter| adapter.dropout);
+        let dropout = self.dropout(p, layer.part, Place::Adapter(layer.role));
+        Ok(ops::linear(self.tape, x, &layer.linear, dropout)?)
     }
 }

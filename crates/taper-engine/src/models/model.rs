@@ -1,18 +1,18 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use taper_core::{FieldError, Method, TaskType};
-use taper_kernels::TargetLoss;
+use taper_autodiff::{Backend, backend_of};
+use taper_core::{FieldError, Method};
 
 use super::{Decoder, Encoder, Loader, Pass};
 use crate::{
     Error, Result,
-    data::{Answers, Batch},
+    data::Batch,
     families::Arch,
     methods::{LayerRates, LoraPlan},
     model_folder::{Frozen, ModelFolder, Weights},
-    ops,
-    param::{Parameters, update},
+    ops::{self, TokenLoss},
+    parameters::Parameters,
     tape::Value,
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct Model {
     /// Modules that have a LoRA adapter.
     pub(crate) adapted: Vec<String>,
     pub(crate) device: Device,
+    /// What computes on it.
+    pub(crate) backend: Arc<dyn Backend>,
 }
 
 pub(super) enum Network {
@@ -37,29 +39,27 @@ pub(super) enum Network {
     Decoder(Decoder),
 }
 
-/// The loss of a batch, and what it says of single answers.
-pub(crate) struct Loss {
-    /// The sum over the answers divided by what the mean is over.
-    pub(crate) value: Value,
-    /// Tokens foretold rightly; with classes not counted.
-    pub(crate) correct: u64,
-    /// Of each token; only where nothing is recorded.
-    pub(crate) each: Vec<TargetLoss>,
+/// What a model has above its layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// A classifier that tells so many classes apart.
+    Classes(usize),
+    /// A table of the vocabulary.
+    Vocabulary,
 }
 
 impl Model {
-    /// Loads the weights and puts in what the method adds; new weights are made by `seed`. `classes` counts for classification only.
+    /// Loads the weights and puts in what the method adds; new weights are made by `seed`.
     pub(crate) fn load(
         folder: &ModelFolder,
         method: &Method,
-        task: TaskType,
-        classes: usize,
+        head: Head,
         device: &Device,
         seed: u64,
     ) -> Result<Self> {
         let weights = folder.weights()?;
         let loader = Loader::new(folder, &weights, method, device, seed)?;
-        Self::build(folder, loader, task, classes)
+        Self::build(folder, loader, head)
     }
 
     /// The model without memory for its weights, from their names and shapes: it can pass over tapes that count, and over no others.
@@ -67,25 +67,17 @@ impl Model {
         folder: &ModelFolder,
         weights: &Weights,
         method: &Method,
-        task: TaskType,
-        classes: usize,
+        head: Head,
     ) -> Result<Self> {
         let loader = Loader::new(folder, weights, method, &Device::Cpu, 0)?;
-        Self::build(folder, loader.outlining(), task, classes)
+        Self::build(folder, loader.outlining(), head)
     }
 
-    fn build(
-        folder: &ModelFolder,
-        mut loader: Loader<'_>,
-        task: TaskType,
-        classes: usize,
-    ) -> Result<Self> {
+    fn build(folder: &ModelFolder, mut loader: Loader<'_>, head: Head) -> Result<Self> {
         let device = loader.device.clone();
         let network = match &folder.arch {
-            Arch::Encoder(config) => Network::Encoder(Encoder::load(config, &mut loader, classes)?),
-            Arch::Decoder(config) => {
-                Network::Decoder(Decoder::load(config, &mut loader, task, classes)?)
-            }
+            Arch::Encoder(config) => Network::Encoder(Encoder::load(config, &mut loader, head)?),
+            Arch::Decoder(config) => Network::Decoder(Decoder::load(config, &mut loader, head)?),
         };
         let Loader {
             base,
@@ -103,62 +95,54 @@ impl Model {
             frozen,
             modules_to_save,
             adapted,
+            backend: backend_of(&device),
             device,
         })
     }
 
     /// Logits of every sequence, `[sequences, classes]`.
-    pub(crate) fn logits(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
+    pub(crate) fn classify(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
         match &self.network {
-            Network::Encoder(encoder) => encoder.forward(pass, batch),
+            Network::Encoder(encoder) => encoder.classify(pass, batch),
             Network::Decoder(decoder) => decoder.classify(pass, batch),
         }
     }
 
-    /// The loss of a batch; `mean_over` is the number of answers of the whole optimizer step.
-    pub(crate) fn loss(&self, pass: &Pass<'_>, batch: &Batch, mean_over: usize) -> Result<Loss> {
-        match (&batch.answers, &self.network) {
-            (Answers::Classes(classes), _) => {
-                let logits = self.logits(pass, batch)?;
-                let value = ops::cross_entropy(pass.tape, &logits, classes, mean_over)?;
-                Ok(Loss {
-                    value,
-                    correct: 0,
-                    each: Vec::new(),
-                })
-            }
-            (Answers::Tokens { words, next }, Network::Decoder(decoder)) => {
-                let (states, table) = decoder.states(pass, batch, |batch| batch.before(words))?;
-                let loss = ops::lm_loss(pass.tape, &states, table, next, mean_over)?;
-                Ok(Loss {
-                    value: loss.loss,
-                    correct: loss.correct,
-                    each: loss.each,
-                })
-            }
-            (Answers::Tokens { .. }, Network::Encoder(_)) => {
-                Err(Error::model("an encoder does not continue texts"))
-            }
+    /// The loss of the batch's target tokens, each given those before it; `mean_over` is the number of targets of the whole optimizer step.
+    pub(crate) fn next_token_loss(
+        &self,
+        pass: &Pass<'_>,
+        batch: &Batch,
+        mean_over: usize,
+    ) -> Result<TokenLoss> {
+        let decoder = self.decoder()?;
+        let targets = &batch.targets;
+        let (states, table) = decoder.states(pass, batch, |batch| batch.before(&targets.tokens))?;
+        let (tape, ids) = (pass.tape, &targets.ids);
+        Ok(ops::lm_loss(tape, &states, table, ids, mean_over)?)
+    }
+
+    pub(super) fn decoder(&self) -> Result<&Decoder> {
+        match &self.network {
+            Network::Decoder(decoder) => Ok(decoder),
+            Network::Encoder(_) => Err(Error::model("an encoder does not continue texts")),
         }
     }
 
-    /// Logits over the vocabulary for every word of the batch, `[words, vocabulary]`.
+    /// Logits over the vocabulary for every token of the batch, `[tokens, vocabulary]`.
     #[cfg(test)]
     pub(crate) fn all_logits(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Tensor> {
-        let Network::Decoder(decoder) = &self.network else {
-            return Err(Error::model("an encoder does not continue texts"));
-        };
-        // A word's own row is the one before the word behind it.
-        let words: Vec<u32> = (0..batch.words() as u32).collect();
+        // A token's own row is the one before the token behind it.
+        let tokens: Vec<u32> = (0..batch.tokens() as u32).collect();
         let own = |batch: &Batch| {
             batch
-                .before(&words)
+                .before(&tokens)
                 .into_iter()
                 .map(|row| row.wrapping_add(1))
                 .collect()
         };
-        let (states, table) = decoder.states(pass, batch, own)?;
-        ops::lm_logits(pass.tape, &states, table)
+        let (states, table) = self.decoder()?.states(pass, batch, own)?;
+        Ok(ops::lm_logits(pass.tape, &states, table)?)
     }
 
     /// Gives every trained parameter the value of the tensor of its name.
@@ -174,10 +158,10 @@ impl Model {
                 .1
                 .flatten_all()?
                 .to_vec1()?;
-            if values.len() != parameter.var.elem_count() {
+            if values.len() != parameter.tensor.elem_count() {
                 return Err(refuse("has another size"));
             }
-            update(&parameter.var, |target| target.copy_from_slice(&values))?;
+            taper_autodiff::assign(&parameter.tensor, values)?;
         }
         Ok(())
     }
@@ -208,10 +192,7 @@ pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
     match method {
         Method::Full => Ok(()),
         Method::Lora(lora) => {
-            let (linears, modules) = match arch {
-                Arch::Encoder(config) => Encoder::paths(config),
-                Arch::Decoder(config) => Decoder::paths(config),
-            };
+            let (linears, modules) = arch.paths();
             let defaults = taper_core::TargetModules::Names(arch.default_target_modules());
             let resolved = taper_core::Lora {
                 target_modules: lora.target_modules.clone().or(Some(defaults)),

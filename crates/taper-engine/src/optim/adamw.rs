@@ -1,14 +1,9 @@
-use std::borrow::Cow;
-
-use candle_core::Tensor;
-use safetensors::{Dtype, View};
+use candle_core::{DType, Tensor};
+use taper_autodiff::{Backend, Gradients, backend::Optimized};
 use taper_core::Training;
-use taper_kernels::{Parameter, Update};
+use taper_kernels::Update;
 
-use crate::{
-    Error, Result,
-    param::{Gradients, Parameters, update},
-};
+use crate::{Error, Result, parameters::Parameters};
 
 /// Those of PyTorch and of `TrainingArguments`.
 const CONSTANTS: taper_kernels::AdamW = taper_kernels::AdamW {
@@ -18,39 +13,11 @@ const CONSTANTS: taper_kernels::AdamW = taper_kernels::AdamW {
 };
 
 /// AdamW with decoupled weight decay (Loshchilov and Hutter 2019) in PyTorch's order of operations.
-/// The moments lie on the host, one buffer a parameter, in the parameters' order.
+/// The moments lie on the backend's device, in the parameters' order.
 pub(crate) struct AdamW {
-    first: Vec<Vec<f32>>,
-    second: Vec<Vec<f32>>,
+    first: Vec<Tensor>,
+    second: Vec<Tensor>,
     weight_decay: f64,
-}
-
-/// Moments where they lie: a checkpoint of a large model must not double them.
-pub(crate) struct Moments<'a> {
-    shape: Vec<usize>,
-    values: &'a [f32],
-}
-
-impl View for &Moments<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = vec![0; self.data_len()];
-        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(self.values) {
-            *bytes = value.to_le_bytes();
-        }
-        bytes.into()
-    }
-
-    fn data_len(&self) -> usize {
-        size_of_val(self.values)
-    }
 }
 
 /// The update of one parameter.
@@ -62,25 +29,26 @@ pub(crate) struct Change {
 }
 
 impl AdamW {
-    pub(crate) fn new(parameters: &Parameters, training: &Training) -> Self {
-        let zeros = || {
-            parameters
-                .list
-                .iter()
-                .map(|p| vec![0.0; p.var.elem_count()])
-                .collect()
+    pub(crate) fn new(parameters: &Parameters, training: &Training) -> Result<Self> {
+        let zeros = || -> Result<Vec<Tensor>> {
+            let zeros = parameters.list.iter().map(|p| {
+                let (shape, device) = (p.tensor.shape(), p.tensor.device());
+                Ok(Tensor::zeros(shape, DType::F32, device)?)
+            });
+            zeros.collect()
         };
-        Self {
-            first: zeros(),
-            second: zeros(),
+        Ok(Self {
+            first: zeros()?,
+            second: zeros()?,
             weight_decay: training.weight_decay,
-        }
+        })
     }
 
-    /// Changes the parameters by their gradients times `gradient_factor`, and uses the gradients up; `changes` has the rate of each and the number of its update,
-    /// or nothing for one that stays as it is.
+    /// Changes the parameters by their gradients times `gradient_factor`, and uses the gradients up; `changes` has the rate of each and
+    /// the number of its update, or nothing for one that stays as it is.
     pub(crate) fn update(
         &mut self,
+        backend: &dyn Backend,
         parameters: &Parameters,
         gradients: &mut Gradients,
         changes: &[Option<Change>],
@@ -88,9 +56,9 @@ impl AdamW {
     ) -> Result<()> {
         for (id, (parameter, change)) in parameters.list.iter().zip(changes).enumerate() {
             let Some(change) = change else { continue };
-            let change = Update {
+            let update = Update {
                 learning_rate: change.learning_rate,
-                weight_decay: if parameter.decays {
+                weight_decay: if parameter.kind.decays() {
                     self.weight_decay
                 } else {
                     0.0
@@ -98,32 +66,23 @@ impl AdamW {
                 step: change.number,
                 gradient_scale: f64::from(gradient_factor),
             };
-            let (m, v, gradient) = (
-                &mut self.first[id],
-                &mut self.second[id],
-                gradients.take(id),
-            );
-            update(&parameter.var, |value| {
-                let parameter = Parameter {
-                    value,
-                    gradient: &gradient,
-                    m,
-                    v,
-                };
-                CONSTANTS.update(parameter, change);
-            })?;
+            let optimized = Optimized {
+                value: &parameter.tensor,
+                gradient: &gradients.take(backend, id)?,
+                m: &self.first[id],
+                v: &self.second[id],
+            };
+            backend.adamw(optimized, CONSTANTS, update)?;
         }
         Ok(())
     }
 
     /// The moments by name, for a checkpoint.
-    pub(crate) fn tensors(&self, parameters: &Parameters) -> Vec<(String, Moments<'_>)> {
+    pub(crate) fn tensors(&self, parameters: &Parameters) -> Vec<(String, Tensor)> {
         let mut tensors = Vec::new();
         for (id, parameter) in parameters.list.iter().enumerate() {
             for (prefix, moments) in [("first", &self.first[id]), ("second", &self.second[id])] {
-                let (shape, values) = (parameter.var.dims().to_vec(), moments.as_slice());
-                let name = format!("{prefix}.{}", parameter.name);
-                tensors.push((name, Moments { shape, values }));
+                tensors.push((format!("{prefix}.{}", parameter.name), moments.clone()));
             }
         }
         tensors
@@ -139,20 +98,17 @@ impl AdamW {
         read: impl Fn(&str) -> Result<Tensor>,
     ) -> Result<()> {
         for (id, parameter) in parameters.list.iter().enumerate() {
-            for (prefix, moments) in [
-                ("first", &mut self.first[id]),
-                ("second", &mut self.second[id]),
-            ] {
+            for (prefix, moments) in [("first", &self.first[id]), ("second", &self.second[id])] {
                 let values: Vec<f32> = read(&format!("{prefix}.{}", parameter.name))?
                     .flatten_all()?
                     .to_vec1()?;
-                if values.len() != moments.len() {
+                if values.len() != moments.elem_count() {
                     return Err(Error::Tensor(candle_core::Error::msg(format!(
                         "moments of {} have another size",
                         parameter.name
                     ))));
                 }
-                *moments = values;
+                taper_autodiff::assign(moments, values)?;
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ use crate::{
     methods::LayerRates,
     model_folder::ModelFolder,
     models::{Model, check_method},
+    tasks::{task, task_of},
 };
 
 /// The data of a run, tokenized, and the model folder it is for.
@@ -86,21 +87,16 @@ pub(crate) struct Rows {
 impl Rows {
     pub(crate) fn of(cache: &RowCache, run: &RunSpec, control: &Control) -> Result<Self> {
         let training = rows_of(cache, &run.training_file, Part::Training, control)?;
-        let task = training.first().map_or(TaskType::SeqCls, Row::task_type);
-        let classes = match task {
-            TaskType::SeqCls => Classes::of(&training)?,
-            TaskType::CausalLm => Classes::none(),
-        };
+        let kind = training.first().map_or(TaskType::SeqCls, task_of);
+        let classes = task(kind).classes(&training)?;
         if let Some(file) = &run.validation_file {
             let validation = rows_of(cache, file, Part::Validation, control)?;
-            check_same_task(task, &validation)?;
-            if task == TaskType::SeqCls {
-                classes.ids(&validation, Part::Validation)?;
-            }
+            check_same_task(kind, &validation)?;
+            task(kind).check_validation(&classes, &validation)?;
             return Ok(Self {
                 training,
                 validation: Some(validation),
-                task,
+                task: kind,
                 classes,
             });
         }
@@ -108,7 +104,7 @@ impl Rows {
             return Ok(Self {
                 training,
                 validation: None,
-                task,
+                task: kind,
                 classes,
             });
         };
@@ -122,19 +118,19 @@ impl Rows {
         Ok(Self {
             training: Arc::new(training),
             validation: Some(Arc::new(validation)),
-            task,
+            task: kind,
             classes,
         })
     }
 }
 
-fn check_same_task(task: TaskType, validation: &[Row]) -> Result<()> {
-    match validation.first().map(Row::task_type) {
-        Some(other) if other != task => {
+fn check_same_task(kind: TaskType, validation: &[Row]) -> Result<()> {
+    match validation.first().map(task_of) {
+        Some(other) if other != kind => {
             let message = format!(
                 "the rows are for {}, but those of the training file for {}",
                 other.as_str(),
-                task.as_str()
+                kind.as_str()
             );
             Err(Part::Validation.refuse(message).into())
         }
@@ -149,7 +145,7 @@ pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Resul
     let (folder, setup) = (&opened.folder, &opened.setup);
     check_method(&folder.arch, &run.spec.tuning.method)?;
     let rows = Rows::of(cache, run, &control)?;
-    if !folder.arch.can(rows.task) {
+    if !task(rows.task).suits(folder.arch.family()) {
         let message = format!(
             "the model is an encoder and cannot be tuned for {}; take a decoder, or rows of text and label",
             rows.task.as_str()
@@ -181,13 +177,19 @@ fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
         return Ok(());
     };
     let (folder, classes) = (&opened.folder, rows.classes.len());
-    let model = Model::outline(folder, &opened.weights, &Method::Full, rows.task, classes)?;
-    let names: Vec<_> = model.parameters.list.into_iter().map(|p| p.name).collect();
+    let model = Model::outline(
+        folder,
+        &opened.weights,
+        &Method::Full,
+        task(rows.task).head(classes),
+    )?;
+    let parameters = model.parameters.list;
+    let names: Vec<_> = parameters.iter().map(|p| p.name.clone()).collect();
     let rates = LayerRates::new(layerwise, folder.arch.layers())?;
     let param = "tuning.learning_rates";
     let Some(key) = rates.unmatched(&names).first().copied() else {
-        for name in &names {
-            if rates.trains(name)? {
+        for parameter in &parameters {
+            if rates.trains(&parameter.name, parameter.group)? {
                 return Ok(());
             }
         }
@@ -321,8 +323,7 @@ impl Prepared {
         let model = Model::load(
             &self.folder,
             &spec.tuning.method,
-            self.task,
-            self.classes.len(),
+            task(self.task).head(self.classes.len()),
             device,
             spec.training.seed,
         )?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use taper_autodiff::Work;
 use taper_core::{Control, Memory, Plan, RunSpec, TaskType};
 
 use super::{OpenModel, Prepared, RowCache, Rows, max_length_in_force, virtual_tokens};
@@ -9,10 +10,11 @@ use crate::{
     Result,
     data::{Content, Encoded, Part, Source, encode},
     estimate::{
-        Speed, Surroundings, Work, disk, evaluation_batch, evaluation_pass, heaviest, longest,
-        memory, seconds, text_bytes, train_pass,
+        Speed, Surroundings, disk, evaluation_batch, evaluation_pass, heaviest, longest, memory,
+        seconds, text_bytes, train_pass,
     },
     models::Model,
+    tasks::task,
 };
 
 /// Passes of which the time of a run is worked out.
@@ -42,6 +44,7 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
         heaviest_batch_tokens: data.training.tokens_of(&heavy),
         memory: memory(
             run,
+            data.task,
             &model,
             folder.arch.layers(),
             (&data.training, &heavy),
@@ -61,6 +64,7 @@ pub(crate) fn memory_bound(opened: &OpenModel, cache: &RowCache, run: &RunSpec) 
     let all: Vec<usize> = (0..data.len()).collect();
     memory(
         run,
+        rows.task,
         &model,
         opened.folder.arch.layers(),
         (&data, &all),
@@ -68,9 +72,14 @@ pub(crate) fn memory_bound(opened: &OpenModel, cache: &RowCache, run: &RunSpec) 
     )
 }
 
-fn outline(opened: &OpenModel, classes: usize, task: TaskType, run: &RunSpec) -> Result<Model> {
+fn outline(opened: &OpenModel, classes: usize, kind: TaskType, run: &RunSpec) -> Result<Model> {
     let method = &run.spec.tuning.method;
-    Model::outline(&opened.folder, &opened.weights, method, task, classes)
+    Model::outline(
+        &opened.folder,
+        &opened.weights,
+        method,
+        task(kind).head(classes),
+    )
 }
 
 /// A pass of the longest rows, or with plain text and packing of as many tokens as a pass may have.
@@ -124,7 +133,8 @@ fn whole_work(
     let layers = data.folder.arch.layers();
     let (mut sampled, mut tokens) = (Work::default(), 0);
     for rows in samples {
-        sampled = sampled.plus(train_pass(run, model, layers, (&data.training, rows))?.1);
+        sampled =
+            sampled.plus(train_pass(run, data.task, model, layers, (&data.training, rows))?.1);
         tokens += data.training.tokens_of(rows);
     }
     let (per_epoch, total) = data.steps(run);
@@ -145,8 +155,8 @@ fn whole_work(
     // One before the first step, and the last one anew where it is of another step.
     let evaluations = 1 + total.div_ceil(every);
     let batch = evaluation_batch(&data.training, rows);
-    let (_, once) = evaluation_pass(model, &batch)?;
-    let share = evaluations as f64 * validation.tokens() as f64 / batch.words() as f64;
+    let (_, once) = evaluation_pass(data.task, model, &batch)?;
+    let share = evaluations as f64 * validation.tokens() as f64 / batch.tokens() as f64;
     Ok(steps.plus(once.times(share)))
 }
 

@@ -3,39 +3,26 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
+use taper_autodiff::Backend;
 use taper_core::{Lora, Method, TargetModules, TaskType};
 
-use super::{gradients_of, relative_difference};
+use super::{backends, gradients_of, relative_difference};
 use crate::{
     data::{Batch, Encoded, Targets},
     export::read_adapter,
+    families::{Description, Family},
     model_folder::{ModelFolder, Weights},
-    models::{Model, Pass},
-    tape::{Path as ComputePath, Tape},
+    models::{Head, Model, Pass},
+    tape::Tape,
+    tasks::task,
 };
 
-const ENCODERS: [&str; 5] = [
-    "bert",
-    "bert-no-pooler",
-    "roberta",
-    "xlm-roberta",
-    "distilbert",
-];
-const DECODERS: [&str; 7] = [
-    "llama",
-    "llama-rope3",
-    "llama-linear",
-    "qwen2",
-    "qwen3",
-    "mistral",
-    "gpt2",
-];
-
-fn golden() -> PathBuf {
+pub(super) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
@@ -74,8 +61,9 @@ impl Case {
     /// The model with the weights that the golden files were made with, and the names that files have for its parameters.
     fn model(&self) -> Model {
         let folder = ModelFolder::without_tokenizer(&self.dir).unwrap();
-        let load =
-            |method: &Method| Model::load(&folder, method, self.task, 3, &Device::Cpu, 0).unwrap();
+        let load = |method: &Method| {
+            Model::load(&folder, method, task(self.task).head(3), &Device::Cpu, 0).unwrap()
+        };
         if self.method == "full" {
             let model = load(&Method::Full);
             let head = self.dir.join("head.safetensors");
@@ -161,14 +149,14 @@ impl Case {
 
     fn check(&self) {
         let (model, batch) = (self.model(), self.batch());
-        for path in [ComputePath::Fused, ComputePath::Composed] {
+        for backend in &backends() {
             let label = format!(
-                "{} {} {path:?}",
+                "{} {} {backend:?}",
                 self.dir.file_name().unwrap().to_string_lossy(),
                 self.prefix()
             );
-            self.check_logits(&model, &batch, path, &label);
-            let (loss, gradients) = gradients_of(&model, &batch, path, None).unwrap();
+            self.check_logits(&model, &batch, backend, &label);
+            let (loss, gradients) = gradients_of(&model, &batch, backend, None).unwrap();
             assert!(
                 (loss - f64::from(self.expected("loss")[0])).abs() < 2e-5,
                 "{label}: loss {loss}, expected {:?}",
@@ -194,15 +182,15 @@ impl Case {
         }
     }
 
-    fn check_logits(&self, model: &Model, batch: &Batch, path: ComputePath, label: &str) {
-        let tape = Tape::idle(path);
+    fn check_logits(&self, model: &Model, batch: &Batch, backend: &Arc<dyn Backend>, label: &str) {
+        let tape = Tape::idle(backend.clone());
         let pass = Pass {
             tape: &tape,
             noise: None,
         };
         let found: Vec<f32> = match self.task {
             TaskType::SeqCls => model
-                .logits(&pass, batch)
+                .classify(&pass, batch)
                 .unwrap()
                 .tensor
                 .flatten_all()
@@ -228,31 +216,36 @@ impl Case {
     }
 }
 
-#[test]
-fn encoders_equal_transformers_and_peft() {
-    for family in ENCODERS {
-        for method in ["full", "lora", "prompt"] {
-            Case::new(family, TaskType::SeqCls, method).check();
+/// Whatever a family says of itself, under a task.
+fn every_method(kind: TaskType, of: impl Fn(&Description) -> bool) {
+    for family in Family::ALL.map(Family::describe) {
+        assert!(!family.golden.is_empty(), "{}", family.model_type);
+        let suits = task(kind).suits(family) && of(family);
+        for golden in family.golden.iter().filter(|_| suits) {
+            for method in ["full", "lora", "prompt"] {
+                Case::new(golden, kind, method).check();
+            }
         }
     }
+}
+
+fn is_decoder(family: &Description) -> bool {
+    family.causal_lm_class.is_some()
+}
+
+#[test]
+fn encoders_equal_transformers_and_peft() {
+    every_method(TaskType::SeqCls, |family| !is_decoder(family));
 }
 
 #[test]
 fn decoders_as_classifiers_equal_transformers_and_peft() {
-    for family in DECODERS {
-        for method in ["full", "lora", "prompt"] {
-            Case::new(family, TaskType::SeqCls, method).check();
-        }
-    }
+    every_method(TaskType::SeqCls, is_decoder);
 }
 
 #[test]
 fn causal_language_models_equal_transformers_and_peft() {
-    for family in DECODERS {
-        for method in ["full", "lora", "prompt"] {
-            Case::new(family, TaskType::CausalLm, method).check();
-        }
-    }
+    every_method(TaskType::CausalLm, is_decoder);
 }
 
 #[test]
@@ -285,8 +278,8 @@ fn shards_half_precision_and_bare_names_are_read() {
         .chain(forms.map(|form| (form, &frozen)))
     {
         let folder = ModelFolder::without_tokenizer(&dir.join(form)).unwrap();
-        let model = Model::load(&folder, method, TaskType::CausalLm, 0, &Device::Cpu, 0).unwrap();
-        let tape = Tape::idle(ComputePath::Fused);
+        let model = Model::load(&folder, method, Head::Vocabulary, &Device::Cpu, 0).unwrap();
+        let tape = Tape::idle(model.backend.clone());
         let found = model
             .all_logits(
                 &Pass {

@@ -1,15 +1,13 @@
-//! The fused path against candle's autograd, with every kind of randomness on, and against finite differences.
+//! The CPU's backend against the reference, with every kind of randomness on, and against finite differences.
 
-use candle_core::Device;
-use taper_core::{Layerwise, Lora, Method, TargetModules, TaskType};
+use candle_core::{Device, Tensor};
+use taper_core::{Layerwise, Lora, Method, TargetModules};
 
-use super::{Fixture, classified, gradients_of, relative_difference};
+use super::{Fixture, backends, classified, gradients_of, relative_difference};
 use crate::{
     data::Batch,
     model_folder::ModelFolder,
-    models::{Model, Noise},
-    param::update,
-    tape::Path,
+    models::{Head, Model, Noise},
 };
 
 fn batch() -> Batch {
@@ -38,41 +36,44 @@ fn methods() -> [Method; 2] {
     ]
 }
 
+/// Adds `factor` times the direction to a parameter.
+fn shift(parameter: &Tensor, direction: &[f32], factor: f32) {
+    let values: Vec<f32> = parameter.flatten_all().unwrap().to_vec1().unwrap();
+    let moved = values.iter().zip(direction).map(|(v, d)| v + factor * d);
+    taper_autodiff::assign(parameter, moved.collect()).unwrap();
+}
+
 /// Moves every parameter off its start, so that LoRA's B is not zero.
 fn stir(model: &Model) {
     for (id, parameter) in model.parameters.list.iter().enumerate() {
         let noise = crate::random::Stream::new(9, &format!("stir {id}"))
-            .normal(parameter.var.elem_count(), 0.05);
-        update(&parameter.var, |values| {
-            values.iter_mut().zip(&noise).for_each(|(v, n)| *v += n)
-        })
-        .unwrap();
+            .normal(parameter.tensor.elem_count(), 0.05);
+        shift(&parameter.tensor, &noise, 1.0);
     }
 }
 
 fn model(fixture: &Fixture, method: &Method) -> Model {
     let folder = ModelFolder::open(&fixture.model_dir()).unwrap();
-    let model = Model::load(&folder, method, TaskType::SeqCls, 3, &Device::Cpu, 1).unwrap();
+    let model = Model::load(&folder, method, Head::Classes(3), &Device::Cpu, 1).unwrap();
     stir(&model);
     model
 }
 
 #[test]
-fn fused_gradients_equal_candles_with_dropout_on() {
+fn gradients_equal_the_references_with_dropout_on() {
     let fixture = Fixture::new(0.3);
     for method in methods() {
         let model = model(&fixture, &method);
         for pass in 0..3 {
             let noise = Some(Noise { seed: 11, pass });
-            let (loss, fused) = gradients_of(&model, &batch(), Path::Fused, noise).unwrap();
-            let (oracle_loss, composed) =
-                gradients_of(&model, &batch(), Path::Composed, noise).unwrap();
+            let [(loss, found), (oracle_loss, expected)] =
+                backends().map(|backend| gradients_of(&model, &batch(), &backend, noise).unwrap());
             assert!(
                 (loss - oracle_loss).abs() < 1e-5,
                 "loss {loss}, candle's {oracle_loss}"
             );
-            for ((name, fused), (_, composed)) in fused.iter().zip(&composed) {
-                let difference = relative_difference(fused, composed);
+            for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+                let difference = relative_difference(found, expected);
                 let zero = name.ends_with("key.bias");
                 assert!(
                     difference < if zero { 1.0 } else { 1e-3 },
@@ -91,7 +92,7 @@ fn every_trained_parameter_gets_a_gradient() {
         let (_, gradients) = gradients_of(
             &model,
             &batch(),
-            Path::Fused,
+            &model.backend,
             Some(Noise { seed: 1, pass: 0 }),
         )
         .unwrap();
@@ -124,16 +125,16 @@ fn a_bias_alone_or_a_weight_alone_is_trained() {
             ..Layerwise::default()
         });
         let model = model(&fixture, &method);
-        let (_, gradients) = gradients_of(&model, &batch(), Path::Fused, None).unwrap();
-        let (_, composed) = gradients_of(&model, &batch(), Path::Composed, None).unwrap();
-        for ((name, fused), (_, composed)) in gradients.iter().zip(&composed) {
+        let [(_, found), (_, expected)] =
+            backends().map(|backend| gradients_of(&model, &batch(), &backend, None).unwrap());
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
             let zero = name.ends_with("key.bias");
             assert!(
-                zero || relative_difference(fused, composed) < 1e-3,
+                zero || relative_difference(found, expected) < 1e-3,
                 "{name} differs"
             );
             assert!(
-                zero || fused.iter().any(|g| *g != 0.0),
+                zero || found.iter().any(|g| *g != 0.0),
                 "{name} gets no gradient"
             );
         }
@@ -147,7 +148,7 @@ fn gradients_predict_how_the_loss_moves() {
     for method in methods() {
         let model = model(&fixture, &method);
         let noise = Some(Noise { seed: 2, pass: 7 });
-        let (_, gradients) = gradients_of(&model, &batch(), Path::Fused, noise).unwrap();
+        let (_, gradients) = gradients_of(&model, &batch(), &model.backend, noise).unwrap();
         let directions: Vec<Vec<f32>> = gradients
             .iter()
             .map(|(name, g)| crate::random::Stream::new(4, name).normal(g.len(), 1.0))
@@ -161,17 +162,11 @@ fn gradients_predict_how_the_loss_moves() {
         let step = 1e-3;
         let move_all = |factor: f32| {
             for (parameter, direction) in model.parameters.list.iter().zip(&directions) {
-                update(&parameter.var, |values| {
-                    values
-                        .iter_mut()
-                        .zip(direction)
-                        .for_each(|(v, d)| *v += factor * d)
-                })
-                .unwrap();
+                shift(&parameter.tensor, direction, factor);
             }
         };
         let loss = || {
-            gradients_of(&model, &batch(), Path::Fused, noise)
+            gradients_of(&model, &batch(), &model.backend, noise)
                 .unwrap()
                 .0
         };

@@ -1,10 +1,12 @@
 //! Tests of the engine as a whole: against golden files of transformers and PEFT, against candle's autograd, and of the loop.
 
 mod adapters;
+mod base_weights;
 mod checkpoints;
 mod families;
 mod gradients;
 mod names;
+mod parameters;
 mod parity;
 mod resume;
 mod rungs;
@@ -16,30 +18,31 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use candle_core::{Device, Tensor};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use taper_core::{CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec};
+use taper_autodiff::{Backend, Cpu, Reference};
+use taper_core::{
+    CheckpointFiles, DataFile, JobSpec, PublishRefused, RunEvent, RunSink, RunSpec, TaskType,
+};
 
 use crate::{
     Result,
     cache::Cache,
-    data::{Answers, Batch, Encoded, Targets},
+    data::{Batch, Encoded, Targets},
     models::{Model, Noise, Pass},
-    param::Gradients,
     prepare::Models,
     random::Stream,
-    tape::{Path as ComputePath, Tape},
+    tape::Tape,
+    tasks::task,
 };
 
-/// Number of answers of a batch.
-fn answers(batch: &Batch) -> usize {
-    match &batch.answers {
-        Answers::Classes(classes) => classes.len(),
-        Answers::Tokens { words, .. } => words.len(),
-    }
+/// The CPU's kernels, and what they are tested against.
+pub(super) fn backends() -> [Arc<dyn Backend>; 2] {
+    [Arc::new(Cpu), Arc::new(Reference::new(&Device::Cpu))]
 }
 
 /// Gradients by parameter name.
@@ -49,23 +52,27 @@ pub(super) type Named = Vec<(String, Vec<f32>)>;
 pub(super) fn gradients_of(
     model: &Model,
     batch: &Batch,
-    path: ComputePath,
+    backend: &Arc<dyn Backend>,
     noise: Option<Noise>,
 ) -> Result<(f64, Named)> {
-    let tape = Tape::recording(path, None);
-    let loss = model
-        .loss(&Pass { tape: &tape, noise }, batch, answers(batch))?
+    let tape = Tape::recording(backend.clone(), None);
+    // Only where each sequence has one target are there none for tokens.
+    let kind = match batch.targets.tokens[..] {
+        [] => TaskType::SeqCls,
+        [..] => TaskType::CausalLm,
+    };
+    let pass = Pass { tape: &tape, noise };
+    let loss = task(kind)
+        .loss(model, &pass, batch, batch.targets.ids.len())?
         .value;
     let value = f64::from(loss.tensor.to_scalar::<f32>()?);
-    let mut gradients = Gradients::zeros(&model.parameters);
-    tape.backward(&loss, &model.parameters, &mut gradients)?;
-    let named = model
-        .parameters
-        .list
-        .iter()
-        .enumerate()
-        .map(|(id, p)| (p.name.clone(), gradients.get(id).to_vec()));
-    Ok((value, named.collect()))
+    let mut gradients = model.parameters.gradients();
+    tape.backward(&loss, &mut gradients)?;
+    let named = model.parameters.list.iter().enumerate().map(|(id, p)| {
+        let gradient = gradients.take(&**backend, id)?;
+        Ok((p.name.clone(), gradient.flatten_all()?.to_vec1()?))
+    });
+    Ok((value, named.collect::<Result<_>>()?))
 }
 
 /// The largest difference of two gradients, relative to the largest value of the second.

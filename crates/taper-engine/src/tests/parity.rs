@@ -1,15 +1,18 @@
 //! Golden files made by transformers and PEFT (`tests/peers/make_golden.py`).
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use taper_core::{Lora, Method, TargetModules, TaskType};
+use taper_autodiff::Backend;
+use taper_core::{Lora, Method, TargetModules};
 
-use super::{golden, golden_batch, gradients_of, relative_difference};
+use super::{backends, golden, golden_batch, gradients_of, relative_difference};
 use crate::{
     export::read_adapter,
     model_folder::{ModelFolder, Weights},
-    models::{Model, Pass},
-    tape::{Path, Tape},
+    models::{Head, Model, Pass},
+    tape::Tape,
 };
 
 /// Opens the golden model, which has no tokenizer beside it.
@@ -28,10 +31,10 @@ fn expected(name: &str) -> Vec<f32> {
         .unwrap()
 }
 
-fn logits(model: &Model, path: Path) -> Vec<f32> {
-    let tape = Tape::idle(path);
+fn logits(model: &Model, backend: &Arc<dyn Backend>) -> Vec<f32> {
+    let tape = Tape::idle(backend.clone());
     let logits = model
-        .logits(
+        .classify(
             &Pass {
                 tape: &tape,
                 noise: None,
@@ -43,17 +46,20 @@ fn logits(model: &Model, path: Path) -> Vec<f32> {
 }
 
 fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
-    for path in [Path::Fused, Path::Composed] {
-        let difference = logits(model, path)
+    for backend in &backends() {
+        let difference = logits(model, backend)
             .iter()
             .zip(expected(&format!("{prefix}logits")))
             .map(|(a, b)| (a - b).abs())
             .fold(0.0, f32::max);
-        assert!(difference < 1e-4, "{path:?}: logits differ by {difference}");
-        let (loss, gradients) = gradients_of(model, &golden_batch(), path, None).unwrap();
+        assert!(
+            difference < 1e-4,
+            "{backend:?}: logits differ by {difference}"
+        );
+        let (loss, gradients) = gradients_of(model, &golden_batch(), backend, None).unwrap();
         assert!(
             (loss - f64::from(expected(&format!("{prefix}loss"))[0])).abs() < 1e-5,
-            "{path:?}: loss {loss}"
+            "{backend:?}: loss {loss}"
         );
         for (name, gradient) in gradients {
             let expected = expected(&gradient_name(&name));
@@ -61,14 +67,14 @@ fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
                 // Zero by mathematics: what both sides have is rounding.
                 assert!(
                     gradient.iter().chain(&expected).all(|g| g.abs() < 1e-6),
-                    "{path:?}: {name}: {gradient:?}"
+                    "{backend:?}: {name}: {gradient:?}"
                 );
                 continue;
             }
             let difference = relative_difference(&gradient, &expected);
             assert!(
                 difference < 1e-3,
-                "{path:?}: the gradient of {name} differs by {difference}"
+                "{backend:?}: the gradient of {name} differs by {difference}"
             );
         }
     }
@@ -76,15 +82,7 @@ fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
 
 #[test]
 fn logits_loss_and_every_gradient_equal_those_of_transformers() {
-    let model = Model::load(
-        &folder(),
-        &Method::Full,
-        TaskType::SeqCls,
-        3,
-        &Device::Cpu,
-        0,
-    )
-    .unwrap();
+    let model = Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap();
     assert_eq!(model.parameters.list.len(), 41);
     check(&model, "", |name| format!("grad.{name}"));
 }
@@ -93,7 +91,7 @@ fn logits_loss_and_every_gradient_equal_those_of_transformers() {
 fn an_adapter_of_peft_gives_its_logits_and_gradients() {
     let (method, tensors) = read_adapter(&golden().join("lora")).unwrap();
     assert!(matches!(&method, Method::Lora(lora) if (lora.r, lora.lora_alpha) == (4, 8.0)));
-    let model = Model::load(&folder(), &method, TaskType::SeqCls, 3, &Device::Cpu, 0).unwrap();
+    let model = Model::load(&folder(), &method, Head::Classes(3), &Device::Cpu, 0).unwrap();
     assert_eq!(tensors.len(), model.parameters.list.len());
     model.set(&tensors).unwrap();
     check(&model, "lora.", |name| {
@@ -110,25 +108,17 @@ fn a_new_adapter_leaves_the_model_as_it_was() {
         ])),
         ..Lora::default()
     };
-    let base = Model::load(
-        &folder(),
-        &Method::Full,
-        TaskType::SeqCls,
-        3,
-        &Device::Cpu,
-        0,
-    )
-    .unwrap();
+    let base = Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap();
     let adapted = Model::load(
         &folder(),
         &Method::Lora(lora),
-        TaskType::SeqCls,
-        3,
+        Head::Classes(3),
         &Device::Cpu,
         0,
     )
     .unwrap();
-    assert_eq!(logits(&base, Path::Fused), logits(&adapted, Path::Fused));
+    let [cpu, _] = backends();
+    assert_eq!(logits(&base, &cpu), logits(&adapted, &cpu));
     // query, attention.output.dense, intermediate.dense and output.dense of two layers, the pooler, and the classifier.
     assert_eq!(adapted.parameters.list.len(), 2 * (2 * 4 + 1) + 2);
 }
@@ -148,16 +138,8 @@ fn the_forward_pass_equals_that_of_candle_transformers() {
     .unwrap();
     let batch = golden_batch();
     let ours = logits(
-        &Model::load(
-            &folder(),
-            &Method::Full,
-            TaskType::SeqCls,
-            3,
-            &Device::Cpu,
-            0,
-        )
-        .unwrap(),
-        Path::Fused,
+        &Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap(),
+        &backends()[0],
     );
     for (sequence, range) in batch.offsets.windows(2).enumerate() {
         let ids = Tensor::new(&batch.ids[range[0]..range[1]], &Device::Cpu)

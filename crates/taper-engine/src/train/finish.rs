@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use taper_core::{CheckpointRefused, Level, Metrics, Outcome, RunEvent};
 
-use super::{Trainer, process_memory};
+use super::{TrainingLoop, process_memory};
 use crate::{
     Error, Result,
     atomic_folder::fill,
@@ -12,7 +12,7 @@ use crate::{
     export::{Check, Export},
 };
 
-impl Trainer<'_> {
+impl TrainingLoop<'_> {
     /// Writes the artifacts of the weights that are wanted: the last, or the best.
     pub(super) fn finish(mut self) -> Result<Outcome> {
         if self.progress.window.steps > 0 {
@@ -77,7 +77,7 @@ impl Trainer<'_> {
     /// The step whose weights become the artifacts. The best ones may be lost, since their checkpoint could not be kept: then the best that
     /// are there, and nothing fails that has been trained.
     fn step_of_choice(&mut self) -> u64 {
-        let (last, kept) = (self.progress.step, &self.keeper.kept);
+        let (last, kept) = (self.progress.step, &self.retention.kept);
         let best = self.progress.best.as_ref().map(|best| best.step);
         match best.filter(|_| self.run.spec.training.load_best_model_at_end) {
             None => last,

@@ -1,8 +1,10 @@
 //! What is checked while a run trains: that numbers are finite, and that every trained parameter really learns.
 
+use taper_autodiff::ParamId;
+
 use crate::{
     Error, Result,
-    param::{Gradients, ParamId, Parameters, ZeroGradient},
+    parameters::{Parameters, ZeroGradient},
 };
 
 const ADVICE: &str = "lower training.learning_rate, or look for broken rows in the data";
@@ -61,21 +63,18 @@ impl GradientChecks {
         }
     }
 
-    /// Looks at the gradients of a step; `active` tells which parameters are trained in it.
+    /// Looks at the gradients of a step; `squares` are the sums of the squares of each parameter's, `active` tells which parameters are
+    /// trained in this step.
     ///
     /// # Errors
     /// A gradient that is not finite.
     pub(crate) fn gradients(
         &mut self,
         parameters: &Parameters,
-        gradients: &Gradients,
+        squares: &[f64],
         active: &[bool],
         step: u64,
     ) -> Result<Checked> {
-        let squares: Vec<f64> = gradients
-            .iter()
-            .map(taper_kernels::sum_of_squares)
-            .collect();
         if let Some(id) = squares.iter().position(|s| !s.is_finite()) {
             let what = format!("the gradient of {}", parameters.list[id].name);
             return Err(Error::NonFinite {

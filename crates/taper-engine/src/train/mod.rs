@@ -12,19 +12,21 @@ use std::time::Instant;
 
 use taper_core::{Control, Interval, Outcome, RunSink, RunSpec, Stop};
 
+use taper_autodiff::Gradients;
+
 use crate::{
     Error, Result,
-    checkpoint::{self, Fingerprint, Keeper, Progress},
+    checkpoint::{self, CheckpointRetention, Fingerprint, Progress},
     data::{Batch, epoch_order},
     device,
     evaluation::Evaluation,
-    export::Logged,
+    history::Logged,
     methods::Rates,
     models::{Model, Noise, Pass},
     optim::{AdamW, Change, clip_factor},
-    param::Gradients,
     prepare::Prepared,
-    tape::{Path, Tape},
+    tape::Tape,
+    tasks::task,
 };
 use gradient_checks::{Checked, GradientChecks};
 use process_memory::Room;
@@ -37,18 +39,18 @@ pub(crate) fn train(
     sink: &mut dyn RunSink,
     control: &Control,
 ) -> Result<Outcome> {
-    let mut trainer = Trainer::start(run, data, sink, control)?;
-    match trainer.run() {
-        Ok(()) => trainer.finish(),
+    let mut training = TrainingLoop::start(run, data, sink, control)?;
+    match training.run() {
+        Ok(()) => training.finish(),
         Err(error) => {
             // A retry goes on from the checkpoint that is under way.
-            trainer.settle_checkpoint()?;
+            training.settle_checkpoint()?;
             Err(error)
         }
     }
 }
 
-struct Trainer<'a> {
+struct TrainingLoop<'a> {
     run: &'a RunSpec,
     data: &'a Prepared,
     sink: &'a mut dyn RunSink,
@@ -61,7 +63,7 @@ struct Trainer<'a> {
     history: Vec<Logged>,
     rates: Rates,
     checks: GradientChecks,
-    keeper: Keeper,
+    retention: CheckpointRetention,
     saver: Saver,
     _room: Room,
     /// Units of the current epoch in their order, and which epoch that is.
@@ -79,7 +81,7 @@ struct Due {
     save: bool,
 }
 
-impl<'a> Trainer<'a> {
+impl<'a> TrainingLoop<'a> {
     fn start(
         run: &'a RunSpec,
         data: &'a Prepared,
@@ -92,10 +94,13 @@ impl<'a> Trainer<'a> {
         let fingerprint = Fingerprint::of(run, &data.folder, control)?;
         let model = data.model(run, &device::open(run.device)?, control)?;
         let room = Room::for_gradients(model.parameters.count() * size_of::<f32>() as u64);
-        let mut optimizer = AdamW::new(&model.parameters, training);
+        let mut optimizer = AdamW::new(&model.parameters, training)?;
         let (steps_per_epoch, total_steps) = data.steps(run);
-        let (mut progress, mut history, mut keeper) =
-            (Progress::default(), Vec::new(), Keeper::new(training));
+        let (mut progress, mut history, mut retention) = (
+            Progress::default(),
+            Vec::new(),
+            CheckpointRetention::new(training),
+        );
         if let Some(dir) = &run.resume_from {
             let restored = checkpoint::restore(
                 &fingerprint,
@@ -105,12 +110,14 @@ impl<'a> Trainer<'a> {
                 control,
             )?;
             (progress, history) = (restored.progress, restored.history);
-            keeper.kept = restored.kept;
+            retention.kept = restored.kept;
             // Some may be gone since, or were never removed from the list by a run that broke down.
-            keeper.kept.retain(|step| run.checkpoint_dir(step).is_dir());
+            retention
+                .kept
+                .retain(|step| run.checkpoint_dir(step).is_dir());
         }
-        let mut trainer = Self {
-            gradients: Gradients::zeros(&model.parameters),
+        let mut training_loop = Self {
+            gradients: model.parameters.gradients(),
             order: (u64::MAX, Vec::new()),
             rates: Rates::new(
                 &run.spec.tuning.method,
@@ -129,14 +136,14 @@ impl<'a> Trainer<'a> {
             optimizer,
             progress,
             history,
-            keeper,
+            retention,
             saver: Saver::new(),
             _room: room,
             steps_per_epoch,
             total_steps,
         };
-        trainer.resume_checks();
-        Ok(trainer)
+        training_loop.resume_checks();
+        Ok(training_loop)
     }
 
     /// What was shown once is not asked for again: a model that has learned its rows by heart may have no gradient left.
@@ -158,8 +165,8 @@ impl<'a> Trainer<'a> {
             if self.is_at_rung() {
                 return Err(self.leave(Stop::Reached));
             }
-            self.obey()?;
-            let kept = self.keeper.kept.steps.last().copied();
+            self.check_control()?;
+            let kept = self.retention.kept.steps.last().copied();
             self.step().map_err(|error| error.after(kept))?;
             self.publish_checkpoint()?;
             let now = self.due();
@@ -186,7 +193,7 @@ impl<'a> Trainer<'a> {
         rung.is_some_and(|rung| self.progress.step >= rung)
     }
 
-    fn obey(&mut self) -> Result<()> {
+    fn check_control(&mut self) -> Result<()> {
         self.control.check().map_err(|stop| self.leave(stop))
     }
 
@@ -208,10 +215,10 @@ impl<'a> Trainer<'a> {
         let units = self.units_of_step();
         let size = training.per_device_train_batch_size as usize;
         let batches: Vec<Vec<usize>> = units.chunks(size).map(|part| self.rows_of(part)).collect();
-        let answers = batches
+        let targets = batches
             .iter()
             .flatten()
-            .map(|row| self.data.training.answers(*row))
+            .map(|row| self.data.training.targets_of(*row))
             .sum::<u64>();
         let active = self.rates.active(self.progress.step);
         let before = self.progress.window.clone();
@@ -222,16 +229,16 @@ impl<'a> Trainer<'a> {
                 return Err(self.leave(stop));
             }
             let pass = self.progress.step * training.gradient_accumulation_steps + micro as u64;
-            self.accumulate(rows, pass, answers, &active)?;
+            self.accumulate(rows, pass, targets, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
-        let Checked { norm, zeros } =
-            self.checks
-                .gradients(parameters, &self.gradients, &active, step)?;
-        self.prove_zeros(zeros, &batches, answers)?;
-        let parameters = &self.model.parameters;
+        let squares = self.gradients.sums_of_squares(&*self.model.backend)?;
+        let Checked { norm, zeros } = self.checks.gradients(parameters, &squares, &active, step)?;
+        self.prove_zeros(zeros, &batches, targets)?;
+        let (backend, parameters) = (&*self.model.backend, &self.model.parameters);
         let changes = self.changes(&active);
         self.optimizer.update(
+            backend,
             parameters,
             &mut self.gradients,
             &changes,
@@ -241,37 +248,36 @@ impl<'a> Trainer<'a> {
         self.last_gradient_norm = norm;
         self.progress.step += 1;
         let window = &mut self.progress.window;
-        window.answers += answers;
+        window.targets += targets;
         window.steps += 1;
         window.seconds += began.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Adds a micro-batch's gradients of the mean over `answers`, those of the whole step.
+    /// Adds a micro-batch's gradients of the mean over `targets`, those of the whole step.
     fn accumulate(
         &mut self,
         rows: &[usize],
         pass: u64,
-        answers: u64,
+        targets: u64,
         active: &[bool],
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
-        let tape = Tape::recording(Path::of(&self.model.device), Some(active.to_vec()));
+        let tape = Tape::recording(self.model.backend.clone(), Some(active.to_vec()));
         let noise = Some(Noise {
             seed: self.run.spec.training.seed,
             pass,
         });
-        let loss = self
-            .model
-            .loss(&Pass { tape: &tape, noise }, &batch, answers as usize)?;
+        let pass = Pass { tape: &tape, noise };
+        let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;
-        tape.backward(&loss.value, &self.model.parameters, &mut self.gradients)?;
+        tape.backward(&loss.value, &mut self.gradients)?;
         let window = &mut self.progress.window;
-        window.loss += value * answers as f64;
+        window.loss += value * targets as f64;
         window.correct += loss.correct;
         window.rows += rows.len() as u64;
-        window.tokens += batch.words() as u64;
+        window.tokens += batch.tokens() as u64;
         Ok(())
     }
 

@@ -2,19 +2,18 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taper_core::{
-    Level, Metrics, OVERFITTING_FROM, RunEvent, Sample, TaskType, UNSTABLE_FROM, Warning,
-};
+use taper_core::{Level, Metrics, OVERFITTING_FROM, RunEvent, Sample, UNSTABLE_FROM, Warning};
 
-use super::{Trainer, process_memory, watch};
+use super::{TrainingLoop, process_memory, watch};
 use crate::{
     Error, Result,
     checkpoint::Best,
-    evaluation::{Evaluation, evaluate, samples},
-    export::Logged,
+    evaluation::{Evaluation, evaluate},
+    history::Logged,
+    tasks::task,
 };
 
-impl Trainer<'_> {
+impl TrainingLoop<'_> {
     /// Reports the figures since the last log.
     pub(super) fn log(&mut self) -> Result<()> {
         let window = std::mem::take(&mut self.progress.window);
@@ -28,10 +27,10 @@ impl Trainer<'_> {
         for (group, rate) in self.rates.by_group(last, peak, factor) {
             metrics.set(&format!("learning_rate/{group}"), rate);
         }
-        let answers = window.answers.max(1) as f64;
-        metrics.set("train_loss", window.loss / answers);
-        if self.data.task == TaskType::CausalLm {
-            metrics.set("train_mean_token_accuracy", window.correct as f64 / answers);
+        let targets = window.targets.max(1) as f64;
+        metrics.set("train_loss", window.loss / targets);
+        if let Some(accuracy) = task(self.data.task).training_accuracy() {
+            metrics.set(accuracy, window.correct as f64 / targets);
         }
         metrics.set("grad_norm", self.last_gradient_norm);
         metrics.set("tokens_per_second", window.tokens as f64 / window.seconds);
@@ -100,17 +99,18 @@ impl Trainer<'_> {
         Ok(Some(evaluate(
             &self.model,
             rows,
-            self.data.classes.len(),
+            self.data.task,
             self.control,
         )?))
     }
 
-    /// Lets a causal model continue a few validation rows.
+    /// Lets the model write a few texts, where the task is to write.
     fn write_samples(&mut self) -> Result<()> {
         let Some(rows) = self.data.validation.as_ref() else {
             return Ok(());
         };
-        let samples = samples(&self.model, rows, &self.data.setup, self.control)?;
+        let setup = &self.data.setup;
+        let samples = task(self.data.task).samples(&self.model, rows, setup, self.control)?;
         if !samples.is_empty() {
             self.remember(&self.place(), samples.clone());
             self.sink.event(RunEvent::Samples {

@@ -7,7 +7,7 @@ use std::{
 
 use taper_core::{CheckpointFiles, Control, Level, Metrics, PublishRefused, RunEvent};
 
-use super::Trainer;
+use super::TrainingLoop;
 use crate::{
     Error, Result,
     atomic_folder::{self, Filled},
@@ -77,12 +77,12 @@ impl Drop for Saver {
     }
 }
 
-impl Trainer<'_> {
+impl TrainingLoop<'_> {
     /// Begins a checkpoint of this step. One that cannot be written is told and forgotten: the run is worth more.
     pub(super) fn save(&mut self) -> Result<()> {
         self.settle_checkpoint()?;
         let step = self.progress.step;
-        if self.keeper.kept.steps.last() == Some(&step) {
+        if self.retention.kept.steps.last() == Some(&step) {
             return Ok(());
         }
         self.saver.begun = Instant::now();
@@ -94,7 +94,7 @@ impl Trainer<'_> {
 
     fn begin_checkpoint(&mut self, step: u64) -> Result<()> {
         let best = self.progress.best.as_ref().map(|best| best.step);
-        let (kept, superseded) = self.keeper.with(step, best);
+        let (kept, superseded) = self.retention.with(step, best);
         let dir = self.run.checkpoint_dir(step);
         self.progress.unproven = self.checks.unproven(&self.model.parameters);
         let snapshot = Snapshot {
@@ -154,7 +154,7 @@ impl Trainer<'_> {
             }
         }
         match self.sink.checkpoint(pending.files) {
-            Ok(()) => self.keeper.kept = pending.kept,
+            Ok(()) => self.retention.kept = pending.kept,
             Err(PublishRefused::NotKept(reason)) => {
                 self.tell_unsaved(step, &reason);
                 // By now it may be another attempt's.

@@ -1,14 +1,16 @@
 //! A gradient of zeros at a parameter's first step: a defect of the engine, or mathematics? A finite difference tells. The softmax of a
 //! saturated model has exact zeros, and below a layer of zeros nothing has a gradient; then the loss does not move with the parameter.
 
-use super::Trainer;
+use taper_autodiff::{ParamId, assign};
+
+use super::TrainingLoop;
 use crate::{
     Error, Result,
     data::Batch,
     models::{Noise, Pass},
-    param::{ParamId, update},
     random::Stream,
-    tape::{Path, Tape},
+    tape::Tape,
+    tasks::task,
 };
 
 /// Step of the finite difference, in root mean squares of the parameter's values.
@@ -18,7 +20,7 @@ const SMALLEST: f64 = 1e-3;
 /// Relative difference of two losses that is taken for rounding.
 const ROUNDING: f64 = 1e-6;
 
-impl Trainer<'_> {
+impl TrainingLoop<'_> {
     /// Proves that the gradients of `zeros` are rightly zero on these micro-batches, so that they are not asked for again.
     ///
     /// # Errors
@@ -49,18 +51,16 @@ impl Trainer<'_> {
     /// The loss with a parameter moved a little into a random direction; the parameter has its own values again afterwards.
     fn loss_moved_by(&self, id: ParamId, batches: &[Vec<usize>], targets: u64) -> Result<f64> {
         let parameter = &self.model.parameters.list[id];
-        let kept: Vec<f32> = parameter.var.flatten_all()?.to_vec1()?;
+        let kept: Vec<f32> = parameter.tensor.flatten_all()?.to_vec1()?;
         let squares: f64 = kept.iter().map(|x| f64::from(*x).powi(2)).sum();
         let size = (squares / kept.len().max(1) as f64).sqrt().max(SMALLEST);
         let mut direction = Stream::new(self.run.spec.training.seed, &parameter.name);
         let nudges = direction.normal(kept.len(), size * STEP);
-        update(&parameter.var, |values| {
-            for (value, nudge) in values.iter_mut().zip(nudges) {
-                *value += nudge;
-            }
-        })?;
+        let moved = kept.iter().zip(nudges).map(|(x, nudge)| x + nudge);
+        let nudged: Vec<f32> = moved.collect();
+        assign(&parameter.tensor, nudged)?;
         let moved = self.loss_of(batches, targets);
-        update(&parameter.var, |values| values.copy_from_slice(&kept))?;
+        assign(&parameter.tensor, kept)?;
         moved
     }
 
@@ -73,10 +73,10 @@ impl Trainer<'_> {
                 seed: training.seed,
                 pass: self.progress.step * training.gradient_accumulation_steps + micro as u64,
             });
-            let tape = &Tape::idle(Path::of(&self.model.device));
+            let tape = &Tape::idle(self.model.backend.clone());
             let batch = Batch::of(&self.data.training, rows);
             let pass = Pass { tape, noise };
-            let loss = self.model.loss(&pass, &batch, targets as usize)?;
+            let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
             sum += f64::from(loss.value.tensor.to_scalar::<f32>()?);
         }
         Ok(sum)

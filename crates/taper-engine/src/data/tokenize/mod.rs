@@ -8,7 +8,7 @@ mod text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::prelude::*;
-use taper_core::{Control, FieldError, TaskType};
+use taper_core::{Control, FieldError};
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use super::{Classes, Content, Part, Problems, Row, TokenizerSetup};
@@ -31,12 +31,12 @@ pub(crate) struct Encoded {
     pub(crate) virtual_tokens: usize,
 }
 
-/// What a model has to answer.
+/// What a model has to predict.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Targets {
     /// Class of each row.
     Classes(Vec<u32>),
-    /// Whether the loss covers token i of each row, which the model foretells at token i - 1.
+    /// Whether the loss covers token i of each row, which the model predicts at token i - 1.
     Tokens(Vec<Vec<bool>>),
 }
 
@@ -94,8 +94,8 @@ impl Encoded {
         }
     }
 
-    /// Places of a row's tokens that the loss covers. Nothing foretells a first token, but virtual tokens in front of it.
-    pub(crate) fn foretold(&self, row: usize) -> impl Iterator<Item = usize> {
+    /// Places of a row's tokens that the loss covers. Nothing predicts a first token, but virtual tokens in front of it.
+    pub(crate) fn predicted(&self, row: usize) -> impl Iterator<Item = usize> {
         let trained: &[bool] = match &self.targets {
             Targets::Classes(_) => &[],
             Targets::Tokens(rows) => &rows[row],
@@ -109,17 +109,17 @@ impl Encoded {
             .map(|(place, _)| place)
     }
 
-    /// Answers of one row that the loss covers.
-    pub(crate) fn answers(&self, row: usize) -> u64 {
+    /// Targets of one row: its class, or the tokens that the loss covers.
+    pub(crate) fn targets_of(&self, row: usize) -> u64 {
         match &self.targets {
             Targets::Classes(_) => 1,
-            Targets::Tokens(_) => self.foretold(row).count() as u64,
+            Targets::Tokens(_) => self.predicted(row).count() as u64,
         }
     }
 
-    /// Answers that the loss covers: rows with a class, or tokens that can be foretold.
+    /// Targets of all rows.
     pub(crate) fn label_tokens(&self) -> u64 {
-        (0..self.len()).map(|row| self.answers(row)).sum()
+        (0..self.len()).map(|row| self.targets_of(row)).sum()
     }
 }
 
@@ -148,12 +148,10 @@ pub(crate) fn encode(
         max_length,
         control,
     };
-    match source.rows.first().map(|row| (row.task_type(), row)) {
-        Some((TaskType::CausalLm, row)) if matches!(row.content, Content::Text(_)) => {
-            text::encode(&job)
-        }
-        Some((TaskType::CausalLm, _)) => job.masked(),
-        Some((TaskType::SeqCls, _)) | None => labelled::encode(&job, classes),
+    match source.rows.first().map(|row| &row.content) {
+        Some(Content::Text(_)) => text::encode(&job),
+        Some(Content::Completion { .. } | Content::Chat { .. }) => job.masked(),
+        Some(Content::Labelled { .. }) | None => labelled::encode(&job, classes),
     }
 }
 

@@ -1,75 +1,61 @@
 //! One layer of a decoder.
 
-use taper_kernels::Layout;
-
-use super::{Decoder, Names, names};
+use super::{Decoder, load_norm};
 use crate::{
     Result,
     data::Batch,
-    families::{DecoderConfig, DecoderNorm, Mlp},
-    models::{LinearShape, Loader, Pass, site},
-    ops::{self, Activation, Heads, Linear, Norm},
+    families::{AttentionModules, DecoderConfig, LinearRole, MlpModules},
+    models::{LinearLayer, LinearShape, Loader, Part, Pass, Place},
+    ops::{self, Activation, Heads, Norm},
     tape::Value,
 };
 
 pub(super) struct Layer {
     attention_norm: Norm,
     attention: Attention,
-    output: Linear,
+    output: LinearLayer,
     mlp_norm: Norm,
-    mlp: MlpLayers,
+    mlp: Mlp,
     window: Option<usize>,
+    part: Part,
 }
 
 enum Attention {
     Separate(Box<Projections>),
-    /// GPT-2: one projection to all three.
-    Fused(Box<Linear>),
+    /// One projection to all three.
+    Fused(Box<LinearLayer>),
 }
 
 struct Projections {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    query_norm: Option<Norm>,
-    key_norm: Option<Norm>,
+    query: LinearLayer,
+    key: LinearLayer,
+    value: LinearLayer,
+    /// Of queries and of keys.
+    head_norms: Option<[Norm; 2]>,
 }
 
-enum MlpLayers {
-    Gated {
-        gate: Linear,
-        up: Linear,
-        down: Linear,
+enum Mlp {
+    SwiGlu {
+        gate: LinearLayer,
+        up: LinearLayer,
+        down: LinearLayer,
     },
-    Plain {
-        up: Linear,
-        down: Linear,
+    GeluTanh {
+        widen: LinearLayer,
+        down: LinearLayer,
     },
-}
-
-/// A normalisation of the kind that the family has.
-pub(super) fn load_norm(
-    config: &DecoderConfig,
-    loader: &mut Loader<'_>,
-    path: &str,
-) -> Result<Norm> {
-    match config.norm {
-        DecoderNorm::Rms => loader.rms_norm(path, config.hidden_size, config.norm_eps),
-        DecoderNorm::Layer => loader.layer_norm(path, config.hidden_size, config.norm_eps),
-    }
 }
 
 /// Loads the parts of one layer by their names in it.
 struct Parts<'a, 'b> {
     config: &'a DecoderConfig,
     loader: &'a mut Loader<'b>,
-    names: &'static Names,
     index: usize,
 }
 
 impl Parts<'_, '_> {
     fn path(&self, name: &str) -> String {
-        format!("{}.{}.{name}", self.names.layers, self.index)
+        self.config.modules.in_layer(self.index, name)
     }
 
     fn norm(&mut self, name: &str) -> Result<Norm> {
@@ -77,79 +63,85 @@ impl Parts<'_, '_> {
         load_norm(self.config, self.loader, &path)
     }
 
-    fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear> {
-        let layout = if self.config.is_gpt2() {
-            Layout::InOut
-        } else {
-            Layout::OutIn
-        };
+    fn linear(
+        &mut self,
+        name: &str,
+        role: LinearRole,
+        (inputs, outputs): (usize, usize),
+        bias: bool,
+    ) -> Result<LinearLayer> {
         let path = self.path(name);
-        self.loader.linear(
-            &path,
-            LinearShape {
-                inputs,
-                outputs,
-                bias,
-                layout,
-            },
-        )
+        let shape = LinearShape {
+            inputs,
+            outputs,
+            bias,
+            layout: self.config.modules.layout,
+        };
+        self.loader.linear(&path, role, shape)
     }
 
-    fn head_norm(&mut self, name: &str) -> Result<Option<Norm>> {
-        if !self.config.qk_norm {
-            return Ok(None);
-        }
+    fn head_norm(&mut self, name: &str) -> Result<Norm> {
         let path = self.path(name);
+        let config = self.config;
         self.loader
-            .rms_norm(&path, self.config.head_dim, self.config.norm_eps)
-            .map(Some)
+            .rms_norm(&path, config.head_dim, config.norm_eps)
     }
 
     /// The projections in front of attention, and the one behind it.
-    fn attention(&mut self) -> Result<(Attention, Linear)> {
+    fn attention(&mut self) -> Result<(Attention, LinearLayer)> {
         let config = self.config;
-        let (hidden, bias) = (config.hidden_size, config.qkv_bias);
+        let (hidden, bias) = (config.hidden_size, config.options.qkv_bias);
         let queries = config.num_attention_heads * config.head_dim;
         let keys = config.num_key_value_heads * config.head_dim;
-        let (attention, output) = match self.names.attention {
-            [fused, output] => (
-                Attention::Fused(Box::new(self.linear(fused, hidden, 3 * hidden, true)?)),
+        let (attention, output) = match config.modules.attention {
+            AttentionModules::Fused {
+                query_key_value,
                 output,
-            ),
-            names => {
+            } => {
+                let shape = (hidden, 3 * hidden);
+                let fused = self.linear(query_key_value, LinearRole::QueryKeyValue, shape, bias)?;
+                (Attention::Fused(Box::new(fused)), output)
+            }
+            AttentionModules::Separate {
+                query,
+                key,
+                value,
+                output,
+                head_norms,
+            } => {
                 let projections = Projections {
-                    query: self.linear(names[0], hidden, queries, bias)?,
-                    key: self.linear(names[1], hidden, keys, bias)?,
-                    value: self.linear(names[2], hidden, keys, bias)?,
-                    query_norm: self.head_norm("self_attn.q_norm")?,
-                    key_norm: self.head_norm("self_attn.k_norm")?,
+                    query: self.linear(query, LinearRole::Query, (hidden, queries), bias)?,
+                    key: self.linear(key, LinearRole::Key, (hidden, keys), bias)?,
+                    value: self.linear(value, LinearRole::Value, (hidden, keys), bias)?,
+                    head_norms: match head_norms {
+                        Some([query, key]) => Some([self.head_norm(query)?, self.head_norm(key)?]),
+                        None => None,
+                    },
                 };
-                (Attention::Separate(Box::new(projections)), &names[3])
+                (Attention::Separate(Box::new(projections)), output)
             }
         };
+        let (role, bias) = (LinearRole::AttentionOutput, config.options.output_bias);
         Ok((
             attention,
-            self.linear(output, queries, hidden, config.output_bias)?,
+            self.linear(output, role, (queries, hidden), bias)?,
         ))
     }
 
-    fn mlp(&mut self) -> Result<MlpLayers> {
+    fn mlp(&mut self) -> Result<Mlp> {
         let config = self.config;
-        let (hidden, wide, bias, names) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.mlp_bias,
-            self.names.mlp,
-        );
-        Ok(match config.mlp {
-            Mlp::SwiGlu => MlpLayers::Gated {
-                gate: self.linear(names[0], hidden, wide, bias)?,
-                up: self.linear(names[1], hidden, wide, bias)?,
-                down: self.linear(names[2], wide, hidden, bias)?,
+        let bias = config.options.mlp_bias;
+        let widening = (config.hidden_size, config.intermediate_size);
+        let narrowing = (config.intermediate_size, config.hidden_size);
+        Ok(match config.modules.mlp {
+            MlpModules::SwiGlu { gate, up, down } => Mlp::SwiGlu {
+                gate: self.linear(gate, LinearRole::Gate, widening, bias)?,
+                up: self.linear(up, LinearRole::Up, widening, bias)?,
+                down: self.linear(down, LinearRole::Down, narrowing, bias)?,
             },
-            Mlp::GeluTanh => MlpLayers::Plain {
-                up: self.linear(names[0], hidden, wide, bias)?,
-                down: self.linear(names[1], wide, hidden, bias)?,
+            MlpModules::GeluTanh { widen, down } => Mlp::GeluTanh {
+                widen: self.linear(widen, LinearRole::Widen, widening, bias)?,
+                down: self.linear(down, LinearRole::Down, narrowing, bias)?,
             },
         })
     }
@@ -161,15 +153,15 @@ impl Layer {
         loader: &mut Loader<'_>,
         index: usize,
     ) -> Result<Self> {
+        let part = loader.part();
         let mut parts = Parts {
             config,
             loader,
-            names: names(config),
             index,
         };
-        let attention_norm = parts.norm(parts.names.attention_norm)?;
+        let attention_norm = parts.norm(config.modules.attention_norm)?;
         let (attention, output) = parts.attention()?;
-        let mlp_norm = parts.norm(parts.names.mlp_norm)?;
+        let mlp_norm = parts.norm(config.modules.mlp_norm)?;
         let mlp = parts.mlp()?;
         Ok(Self {
             attention_norm,
@@ -178,6 +170,7 @@ impl Layer {
             mlp_norm,
             mlp,
             window: config.window_of(index),
+            part,
         })
     }
 
@@ -185,44 +178,39 @@ impl Layer {
         &self,
         pass: &Pass<'_>,
         model: &Decoder,
-        number: usize,
         x: Value,
         batch: &Batch,
     ) -> Result<Value> {
         let (tape, config) = (pass.tape, &model.config);
-        let residual_dropout = |site| pass.dropout(config.residual_dropout, number, site);
+        let dropout = |p, place| pass.dropout(p, self.part, place);
         let normed = ops::norm(tape, &x, &self.attention_norm)?;
-        let qkv = self.project(pass, model, number, &normed, batch)?;
+        let qkv = self.project(pass, model, &normed, batch)?;
         let heads = Heads {
             count: config.num_attention_heads,
             key_values: config.num_key_value_heads,
             dim: config.head_dim,
             causal: true,
             window: self.window,
-            dropout: pass.dropout(config.attention_dropout, number, site::PROBABILITIES),
+            dropout: dropout(config.options.attention_dropout, Place::Probabilities),
         };
         let mixed = ops::attention(tape, qkv, &batch.offsets, heads)?;
-        let mixed = pass.linear(&mixed, &self.output, number, 3)?;
-        let x = ops::add(tape, x, mixed, residual_dropout(site::ATTENTION_OUTPUT))?;
+        let mixed = pass.linear(&mixed, &self.output)?;
+        let behind = dropout(config.options.residual_dropout, Place::AttentionOutput);
+        let x = ops::add(tape, x, mixed, behind)?;
         let normed = ops::norm(tape, &x, &self.mlp_norm)?;
         let narrow = match &self.mlp {
-            MlpLayers::Gated { gate, up, down } => {
-                let (gate, up) = (
-                    pass.linear(&normed, gate, number, 4)?,
-                    pass.linear(&normed, up, number, 5)?,
-                );
-                pass.linear(&ops::silu_mul(tape, gate, up)?, down, number, 6)?
+            Mlp::SwiGlu { gate, up, down } => {
+                let (gate, up) = (pass.linear(&normed, gate)?, pass.linear(&normed, up)?);
+                pass.linear(&ops::silu_mul(tape, gate, up)?, down)?
             }
-            MlpLayers::Plain { up, down } => {
-                let wide = ops::activation(
-                    tape,
-                    pass.linear(&normed, up, number, 4)?,
-                    Activation::GeluTanh,
-                )?;
-                pass.linear(&wide, down, number, 6)?
+            Mlp::GeluTanh { widen, down } => {
+                let wide = pass.linear(&normed, widen)?;
+                let wide = ops::activation(tape, wide, Activation::GeluTanh)?;
+                pass.linear(&wide, down)?
             }
         };
-        ops::add(tape, x, narrow, residual_dropout(site::OUTPUT))
+        let behind = dropout(config.options.residual_dropout, Place::Output);
+        Ok(ops::add(tape, x, narrow, behind)?)
     }
 
     /// Queries, keys and values, normalised and turned as the model has it.
@@ -230,37 +218,32 @@ impl Layer {
         &self,
         pass: &Pass<'_>,
         model: &Decoder,
-        number: usize,
         x: &Value,
         batch: &Batch,
     ) -> Result<[Value; 3]> {
         let tape = pass.tape;
-        let Projections {
-            query,
-            key,
-            value,
-            query_norm,
-            key_norm,
-        } = match &self.attention {
-            Attention::Fused(all) => {
-                return ops::split_columns(tape, &pass.linear(x, all, number, 0)?);
-            }
+        let projections = match &self.attention {
+            Attention::Fused(all) => return Ok(ops::split_columns(tape, &pass.linear(x, all)?)?),
             Attention::Separate(projections) => projections.as_ref(),
         };
-        let turned = |x: Value, norm: &Option<Norm>| {
+        let [query_norm, key_norm] = match &projections.head_norms {
+            Some([query, key]) => [Some(query), Some(key)],
+            None => [None, None],
+        };
+        let turned = |x: Value, norm: Option<&Norm>| -> Result<Value> {
             let x = match norm {
                 Some(norm) => ops::norm(tape, &x, norm)?,
                 None => x,
             };
             match &model.angles {
-                Some(angles) => ops::rope(tape, x, angles, &batch.positions),
+                Some(angles) => Ok(ops::rope(tape, x, angles, &batch.positions)?),
                 None => Ok(x),
             }
         };
         Ok([
-            turned(pass.linear(x, query, number, 0)?, query_norm)?,
-            turned(pass.linear(x, key, number, 1)?, key_norm)?,
-            pass.linear(x, value, number, 2)?,
+            turned(pass.linear(x, &projections.query)?, query_norm)?,
+            turned(pass.linear(x, &projections.key)?, key_norm)?,
+            pass.linear(x, &projections.value)?,
         ])
     }
 }

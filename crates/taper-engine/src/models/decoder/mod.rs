@@ -2,129 +2,106 @@ mod layer;
 
 use std::sync::Arc;
 
-use taper_core::TaskType;
+use taper_autodiff::Param;
 
-use super::{LinearShape, Loader, Pass, site};
+use super::{Head, LinearLayer, LinearShape, Loader, Part, Pass, Place};
 use crate::{
     Error, Result,
     data::Batch,
-    families::{DecoderConfig, LONGEST, Positions},
-    ops::{self, Linear, Norm, RopeAngles},
-    param::Param,
+    families::{DecoderConfig, DecoderNorm, LONGEST, OUTPUT_TABLE, Positions},
+    ops::{self, Norm, RopeAngles},
+    parameters::Group,
     tape::Value,
 };
-use layer::{Layer, load_norm};
+use layer::Layer;
 
 /// A decoder, with a table of the vocabulary or a classifier on its last token.
 pub(crate) struct Decoder {
     config: DecoderConfig,
-    words: Param,
+    tokens: Param,
     /// Learned positions.
     places: Option<Param>,
     /// Rotary positions.
     angles: Option<Arc<RopeAngles>>,
     /// The virtual tokens of prompt tuning.
     prompt: Option<Param>,
+    /// That of the embeddings.
+    part: Part,
     layers: Vec<Layer>,
     norm: Norm,
-    head: Head,
+    head: DecoderHead,
 }
 
-enum Head {
+enum DecoderHead {
     /// The output table, `[vocabulary, hidden]`; the embedding table itself where they are tied.
     Vocabulary(Param),
-    Classes(Linear),
+    Classes(LinearLayer),
 }
 
-/// Names of a decoder's modules.
-struct Names {
-    words: &'static str,
-    layers: &'static str,
-    attention_norm: &'static str,
-    /// Of attention: projections, then output.
-    attention: &'static [&'static str],
-    mlp_norm: &'static str,
-    mlp: &'static [&'static str],
-    norm: &'static str,
-}
-
-const LLAMA: Names = Names {
-    words: "model.embed_tokens",
-    layers: "model.layers",
-    attention_norm: "input_layernorm",
-    attention: &[
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.o_proj",
-    ],
-    mlp_norm: "post_attention_layernorm",
-    mlp: &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
-    norm: "model.norm",
-};
-
-const GPT2: Names = Names {
-    words: "transformer.wte",
-    layers: "transformer.h",
-    attention_norm: "ln_1",
-    attention: &["attn.c_attn", "attn.c_proj"],
-    mlp_norm: "ln_2",
-    mlp: &["mlp.c_fc", "mlp.c_proj"],
-    norm: "transformer.ln_f",
-};
-
-fn names(config: &DecoderConfig) -> &'static Names {
-    if config.is_gpt2() { &GPT2 } else { &LLAMA }
+/// A normalisation of the kind that the family has.
+fn load_norm(config: &DecoderConfig, loader: &mut Loader<'_>, path: &str) -> Result<Norm> {
+    match config.norm {
+        DecoderNorm::Rms => loader.rms_norm(path, config.hidden_size, config.norm_eps),
+        DecoderNorm::Layer => loader.layer_norm(path, config.hidden_size, config.norm_eps),
+    }
 }
 
 impl Decoder {
-    /// Loads the model for a task; `classes` counts for classification only.
     pub(crate) fn load(
         config: &DecoderConfig,
         loader: &mut Loader<'_>,
-        task: TaskType,
-        classes: usize,
+        head: Head,
     ) -> Result<Self> {
-        let (names, hidden) = (names(config), config.hidden_size);
-        let table = format!("{}.weight", names.words);
-        let words = loader.table(&table, &[config.vocab_size, hidden])?;
-        let prompt = loader.prompt(&words)?;
+        loader.enter(Group::Embeddings);
+        let (names, width) = (config.modules, config.hidden_size);
+        let table = format!("{}.weight", names.embeddings);
+        let (tied, shape) = (config.options.tied, [config.vocab_size, width]);
+        let tokens = match head {
+            Head::Vocabulary if tied => loader.tied_embedding(&table, &shape)?,
+            Head::Vocabulary | Head::Classes(_) => loader.embedding(&table, &shape)?,
+        };
+        let prompt = loader.prompt(&tokens)?;
         let (places, angles) = match &config.positions {
-            Positions::Learned => (
-                Some(loader.table(
-                    "transformer.wpe.weight",
-                    &[config.max_position_embeddings, hidden],
-                )?),
-                None,
-            ),
+            Positions::Learned(name) => {
+                let shape = [config.max_position_embeddings, width];
+                (
+                    Some(loader.embedding(&format!("{name}.weight"), &shape)?),
+                    None,
+                )
+            }
             Positions::Rotary(rope) => {
                 let angles = RopeAngles::new(
                     &rope.frequencies(config.head_dim),
                     config.max_position_embeddings.min(LONGEST),
-                );
+                    loader.device,
+                )?;
                 (None, Some(Arc::new(angles)))
             }
         };
+        let part = loader.part();
         let layers = (0..config.num_hidden_layers)
-            .map(|i| Layer::load(config, loader, i))
+            .map(|i| {
+                loader.enter(Group::Layer(i));
+                Layer::load(config, loader, i)
+            })
             .collect::<Result<_>>()?;
+        loader.enter(Group::Head);
         let norm = load_norm(config, loader, names.norm)?;
-        let head = match task {
-            TaskType::CausalLm if config.tied => Head::Vocabulary(words.clone()),
-            TaskType::CausalLm => {
-                Head::Vocabulary(loader.table("lm_head.weight", &[config.vocab_size, hidden])?)
-            }
-            TaskType::SeqCls => {
-                let shape = LinearShape::new(hidden, classes).with_bias(false);
-                Head::Classes(loader.class_head("score", shape, config.initializer_range)?)
+        let head = match head {
+            Head::Vocabulary if tied => DecoderHead::Vocabulary(tokens.clone()),
+            Head::Vocabulary => DecoderHead::Vocabulary(loader.output_table(OUTPUT_TABLE, &shape)?),
+            Head::Classes(classes) => {
+                let shape = LinearShape::new(width, classes).with_bias(false);
+                DecoderHead::Classes(loader.class_head("score", shape, config.initializer_range)?)
             }
         };
         Ok(Self {
             config: config.clone(),
-            words,
+            tokens,
             places,
             angles,
             prompt,
+            part,
             layers,
             norm,
             head,
@@ -134,36 +111,37 @@ impl Decoder {
     /// The last hidden states of all tokens, virtual ones included, `[tokens, hidden]`; `batch` has its prompt already.
     fn hidden(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
         let tape = pass.tape;
-        let mut hidden = ops::embedding(tape, &self.words, batch.ids.clone())?;
+        let mut hidden = ops::embedding(tape, &self.tokens, batch.ids.clone())?;
         if let Some(prompt) = &self.prompt {
-            hidden = ops::prepend(tape, &hidden, prompt, &batch.word_offsets)?;
+            hidden = ops::prepend(tape, &hidden, prompt, &batch.token_offsets)?;
         }
         if let Some(places) = &self.places {
             hidden = ops::add_embedding(tape, hidden, places, batch.positions.clone())?;
         }
-        hidden = ops::dropout(
-            tape,
-            hidden,
-            pass.dropout(self.config.embedding_dropout, 0, site::HIDDEN),
-        )?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(pass, self, i + 1, hidden, batch)?;
+        let dropout = pass.dropout(
+            self.config.options.embedding_dropout,
+            self.part,
+            Place::Hidden,
+        );
+        hidden = ops::dropout(tape, hidden, dropout)?;
+        for layer in &self.layers {
+            hidden = layer.forward(pass, self, hidden, batch)?;
         }
-        ops::norm(tape, &hidden, &self.norm)
+        Ok(ops::norm(tape, &hidden, &self.norm)?)
     }
 
     /// Logits of every sequence, `[sequences, classes]`, from its last token.
     pub(crate) fn classify(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Value> {
-        let Head::Classes(score) = &self.head else {
+        let DecoderHead::Classes(score) = &self.head else {
             return Err(Error::model("the model was loaded for another task"));
         };
         let batch = &batch.with_prompt(self.prompt.as_ref())?;
         let hidden = self.hidden(pass, batch)?;
         let last = ops::select_rows(pass.tape, &hidden, batch.last_tokens())?;
-        pass.linear(&last, score, self.layers.len() + 1, 0)
+        pass.linear(&last, score)
     }
 
-    /// Words that fit into the model's positions behind the virtual tokens.
+    /// Tokens that fit into the model's positions behind the virtual tokens.
     pub(crate) fn room(&self) -> usize {
         let virtual_tokens = self
             .prompt
@@ -181,37 +159,11 @@ impl Decoder {
         batch: &Batch,
         choose: impl FnOnce(&Batch) -> Vec<u32>,
     ) -> Result<(Value, &Param)> {
-        let Head::Vocabulary(table) = &self.head else {
+        let DecoderHead::Vocabulary(table) = &self.head else {
             return Err(Error::model("the model was loaded for another task"));
         };
         let batch = &batch.with_prompt(self.prompt.as_ref())?;
         let hidden = self.hidden(pass, batch)?;
         Ok((ops::select_rows(pass.tape, &hidden, choose(batch))?, table))
-    }
-
-    /// Paths of the linear layers that may get an adapter, and of all modules that may be trained whole.
-    pub(crate) fn paths(config: &DecoderConfig) -> (Vec<String>, Vec<String>) {
-        let names = names(config);
-        let in_layer = |i: usize, name: &str| format!("{}.{i}.{name}", names.layers);
-        let layers = || 0..config.num_hidden_layers;
-        let linears: Vec<String> = layers()
-            .flat_map(|i| {
-                names
-                    .attention
-                    .iter()
-                    .chain(names.mlp)
-                    .map(move |name| in_layer(i, name))
-            })
-            .collect();
-        let mut modules = linears.clone();
-        modules
-            .extend(layers().flat_map(|i| {
-                [names.attention_norm, names.mlp_norm].map(|name| in_layer(i, name))
-            }));
-        modules.extend([names.norm.to_owned(), "score".to_owned()]);
-        if !config.tied {
-            modules.extend([names.words.to_owned(), "lm_head".to_owned()]);
-        }
-        (linears, modules)
     }
 }
