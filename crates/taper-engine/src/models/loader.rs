@@ -8,7 +8,7 @@ use taper_kernels::Layout;
 use super::{LinearLayer, Part};
 use crate::{
     Error, Result,
-    families::LinearRole,
+    families::{LinearRole, OUTPUT_TABLE},
     methods::{NewParameters, Tuner, tuner},
     model_folder::{Frozen, ModelFolder, Weights},
     ops::{Adapter, Linear, Norm},
@@ -128,7 +128,7 @@ impl<'a> Loader<'a> {
     /// The format of a weight that products and look-ups read: on the CPU these widen shorter numbers as they go, which halves what a
     /// frozen base takes.
     fn compact(&self, name: &str) -> DType {
-        let stored = self.find(name).filter(|_| self.device.is_cpu());
+        let stored = self.weights.find(name).filter(|_| self.device.is_cpu());
         let short = stored.and_then(|stored| self.weights.short_format(&stored));
         short.unwrap_or(DType::F32)
     }
@@ -142,28 +142,26 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The name under which the checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
-    fn find(&self, name: &str) -> Option<String> {
-        let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
-        let old = |name: &str| {
-            name.replace("LayerNorm.weight", "LayerNorm.gamma")
-                .replace("LayerNorm.bias", "LayerNorm.beta")
-        };
-        let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
-        candidates
-            .into_iter()
-            .find(|n| self.weights.shape(n).is_some())
-    }
-
     /// Tells whether the checkpoint has a weight.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
+        self.weights.find(name).is_some()
     }
 
     /// A table of the base model, of tokens or positions.
     pub(crate) fn embedding(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
         let format = self.compact(name);
         self.base(name, Kind::Embedding, shape, format)
+    }
+
+    /// An embedding table that is the output table too, and may be stored as either.
+    pub(crate) fn tied_embedding(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+        match self.weights.find(OUTPUT_TABLE) {
+            Some(stored) if !self.has(name) => {
+                let format = self.compact(&stored);
+                self.stored_base(stored, name, Kind::Embedding, shape, format)
+            }
+            _ => self.embedding(name, shape),
+        }
     }
 
     /// The table that turns last hidden states into logits over the vocabulary.
@@ -177,9 +175,20 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When the checkpoint does not have it in this shape.
     fn base(&mut self, name: &str, kind: Kind, shape: &[usize], frozen: DType) -> Result<Param> {
-        let stored = self
-            .find(name)
-            .ok_or_else(|| Error::model(format!("the model's weights have no tensor {name}")))?;
+        let stored = self.weights.find(name);
+        let stored = stored.ok_or_else(|| self.weights.lack(name))?;
+        self.stored_base(stored, name, kind, shape, frozen)
+    }
+
+    /// As [`base`](Self::base), of a weight that the files have under the name `stored`.
+    fn stored_base(
+        &mut self,
+        stored: String,
+        name: &str,
+        kind: Kind,
+        shape: &[usize],
+        frozen: DType,
+    ) -> Result<Param> {
         let found = self.weights.shape(&stored).unwrap_or_default();
         if found != shape {
             return Err(Error::model(format!(
@@ -358,7 +367,7 @@ impl<'a> Loader<'a> {
         fresh: impl FnOnce() -> Vec<f32>,
     ) -> Result<Param> {
         let fits = |stored: &String| may_be_read && self.weights.shape(stored) == Some(shape);
-        let tensor = match self.find(name).filter(fits) {
+        let tensor = match self.weights.find(name).filter(fits) {
             Some(stored) => self.stored(&stored, shape, DType::F32)?,
             None => self.fresh(shape, fresh)?,
         };

@@ -1,6 +1,7 @@
 //! Tests of the engine as a whole: against golden files of transformers and PEFT, against candle's autograd, and of the loop.
 
 mod adapters;
+mod base_weights;
 mod checkpoints;
 mod families;
 mod gradients;
