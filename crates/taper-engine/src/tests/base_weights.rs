@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use taper_autodiff::Cpu;
-use taper_core::Method;
+use taper_core::{Full, Method};
 
 use super::families::golden;
 use crate::{
@@ -40,7 +40,13 @@ fn folder(change: impl FnOnce(&mut Value, &mut Tensors)) -> tempfile::TempDir {
 
 fn logits(dir: &Path) -> Result<Vec<f32>> {
     let folder = ModelFolder::without_tokenizer(dir)?;
-    let model = Model::load(&folder, &Method::Full, Head::Vocabulary, &Device::Cpu, 0)?;
+    let model = Model::load(
+        &folder,
+        &Method::Full(Full {}),
+        Head::Vocabulary,
+        &Device::Cpu,
+        0,
+    )?;
     let data = Encoded {
         lines: vec![0],
         ids: vec![vec![3, 1, 4, 1, 5, 9, 2, 6]],
@@ -51,7 +57,7 @@ fn logits(dir: &Path) -> Result<Vec<f32>> {
     let tape = Tape::idle(std::sync::Arc::new(Cpu));
     let pass = Pass {
         tape: &tape,
-        noise: None,
+        rng: None,
     };
     let logits = model.all_logits(&pass, &Batch::of(&data, &[0]))?;
     Ok(logits.flatten_all()?.to_vec1()?)

@@ -419,7 +419,7 @@ fn a_saturated_run_that_was_paused_ends_as_the_undisturbed_one() {
         );
         for step in [1, 40, 100] {
             let mut run = fixture.run(&format!("{name}-{step}"), ROWS, saturating(tuning.clone()));
-            let before = stopped(&run, step, Command::Pause, Stop::Paused);
+            let before = stopped(&run, step, RequestedAction::Pause, Stop::Paused);
             run.resume_from = Some(before.checkpoints.last().unwrap().dir.clone());
             let (_, after) = train(&run);
             assert_eq!(
@@ -450,12 +450,12 @@ fn a_diverging_run_that_was_paused_fails_as_the_undisturbed_one() {
             .unwrap_err()
     };
     let undisturbed = failure(&fixture.run("whole", ROWS, body.clone()));
-    let TrainError::Failed { step: Some(at), .. } = &undisturbed else {
+    let TrainError::Failed(JobError { step: Some(at), .. }) = &undisturbed else {
         panic!("{undisturbed:?}")
     };
     assert!(*at > 2, "{undisturbed:?}");
     let mut run = fixture.run("paused", ROWS, body);
-    let before = stopped(&run, at / 2, Command::Pause, Stop::Paused);
+    let before = stopped(&run, at / 2, RequestedAction::Pause, Stop::Paused);
     run.resume_from = Some(before.checkpoints.last().unwrap().dir.clone());
     let resumed = failure(&run);
     let what = |error: &TrainError| error.to_string().split(';').next().map(str::to_owned);

@@ -7,7 +7,7 @@ use super::TrainingLoop;
 use crate::{
     Error, Result,
     data::Batch,
-    models::{Noise, Pass},
+    models::{DropoutRng, Pass},
     random::Stream,
     tape::Tape,
     tasks::task,
@@ -69,13 +69,13 @@ impl TrainingLoop<'_> {
         let training = &self.run.spec.training;
         let mut sum = 0.0;
         for (micro, rows) in batches.iter().enumerate() {
-            let noise = Some(Noise {
+            let rng = Some(DropoutRng {
                 seed: training.seed,
                 pass: self.progress.step * training.gradient_accumulation_steps + micro as u64,
             });
             let tape = &Tape::idle(self.model.backend.clone());
             let batch = Batch::of(&self.data.training, rows);
-            let pass = Pass { tape, noise };
+            let pass = Pass { tape, rng };
             let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
             sum += f64::from(loss.value.tensor.to_scalar::<f32>()?);
         }
