@@ -11,7 +11,8 @@ A case is `row`, `template` and `tokenizer` with
 - `ids`: how many there are and the sha256 of their JSON;
 - `text`: what the tokens say (only with --few);
 - `trained`, `untrained`: texts, each once in the rendered chat, whose tokens the loss has to cover, or must not;
-- or `refused`: transformers cannot render the row, or its template leaves a part of it out.
+- or `refused`: the template objects to the row, or leaves a part of it out (`must`), or fails on it in a way of Python's own (`may`:
+  the engine's Jinja may take it).
 """
 
 import argparse
@@ -27,6 +28,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import jinja2
 import transformers.utils.chat_template_utils as chat_templates
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -187,12 +189,34 @@ def candidates(row: dict) -> list[dict]:
     return [plain, filled, as_system(plain), as_system(filled)]
 
 
-def written(tokenizer: PreTrainedTokenizerFast, row: dict) -> str | None:
-    """The text, if all of the row is in it: no part could be another without another text."""
+def with_arguments(row: dict, make) -> dict:
+    other = copy.deepcopy(row)
+    for message in other["messages"]:
+        for call in message.get("tool_calls", []):
+            call["function"]["arguments"] = make(call["function"]["arguments"])
+    return other
+
+
+def settled(tokenizer: PreTrainedTokenizerFast, row: dict) -> dict:
+    """The row with its arguments as JSON in a text where the template would print an object as Python does, or cannot take one."""
+    def probe(value) -> str | None:
+        try:
+            return render(tokenizer, with_arguments(row, lambda _: value))
+        except Exception:
+            return None
+
+    text = probe({"probed": "value"})
+    if (text is None or "{'probed': 'value'}" in text) and probe('{"probed": "value"}') is not None:
+        return with_arguments(row, lambda value: json.dumps(value, ensure_ascii=False))
+    return row
+
+
+def written(tokenizer: PreTrainedTokenizerFast, row: dict) -> tuple[str | None, str]:
+    """The text, if all of the row is in it: no part could be another without another text; else whether it has to be refused."""
     try:
         text = render(tokenizer, row)
-    except Exception:
-        return None
+    except Exception as error:
+        return None, "must" if type(error) is jinja2.exceptions.TemplateError else "may"
 
     def same(change, upto: int | None = None) -> bool:
         other = copy.deepcopy(row)
@@ -215,17 +239,17 @@ def written(tokenizer: PreTrainedTokenizerFast, row: dict) -> str | None:
             if key == "tool_calls":
                 for j, call in enumerate(value):
                     if same(lambda r: r["messages"][i]["tool_calls"][j]["function"].update(name="another")):
-                        return None
-                    if call["function"]["arguments"] and same(lambda r: r["messages"][i]["tool_calls"][j]["function"].update(arguments={"another": "one"})):
-                        return None
+                        return None, "must"
+                    if call["function"]["arguments"] not in ({}, "{}") and same(lambda r: r["messages"][i]["tool_calls"][j]["function"].update(arguments={"another": "one"})):
+                        return None, "must"
                 continue
             dropped = lambda upto=None: same(lambda r: r["messages"][i].update({key: "another one"}), upto) and same(lambda r: r["messages"][i].update({key: ""}), upto)
             if dropped() and not (key in ("reasoning_content", "thinking", "reasoning") and not dropped(i)):
-                return None
+                return None, "must"
     for j in range(len(row.get("tools", []))):
         if same(lambda r: r["tools"][j]["function"].update(name="another")):
-            return None
-    return text
+            return None, "must"
+    return text, ""
 
 
 def spans(text: str, parts: list[str]) -> list[str]:
@@ -252,14 +276,19 @@ def case(row: dict, template: str, name: str, tokenizer: PreTrainedTokenizerFast
         text = row["prompt"] + row["completion"]
         ids = tokenizer(text)["input_ids"]
         ids += [] if ids and ids[-1] == tokenizer.eos_token_id else [tokenizer.eos_token_id]
+        if len(ids) < 2:
+            return known | {"refused": "must"}
         trained, untrained = spans(text, [row["completion"]]), spans(text, [row["prompt"]])
         return known | summary(tokenizer, ids, trained, untrained, few)
     tokenizer.chat_template = source
     if not any(m["role"] == "assistant" and m.get("weight", 1) == 1 for m in row["messages"]):
-        return known | {"refused": True}
+        return known | {"refused": "must"}
+    refused = set()
     for candidate in candidates(row):
-        text = written(tokenizer, candidate)
+        candidate = settled(tokenizer, candidate)
+        text, reason = written(tokenizer, candidate)
         if text is None:
+            refused.add(reason)
             continue
         ids = render(tokenizer, candidate, tokenize=True, return_dict=False)
         found = summary(tokenizer, ids, spans(text, parts_of(row, True)), spans(text, parts_of(row, False)), few)
@@ -268,7 +297,7 @@ def case(row: dict, template: str, name: str, tokenizer: PreTrainedTokenizerFast
             if any(mask):
                 found["mask"] = "".join(map(str, mask))
         return known | found
-    return known | {"refused": True}
+    return known | {"refused": "may" if "may" in refused else "must"}
 
 
 def summary(tokenizer: PreTrainedTokenizerFast, ids: list[int], trained: list[str], untrained: list[str], few: bool) -> dict:

@@ -9,5 +9,6 @@ mod operations;
 mod restart;
 mod train;
 mod training;
+mod upgrade;
 
 use taper_tests::{client, model, server};

@@ -11,7 +11,7 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::{
     Backend,
-    ops::Dropout,
+    backend::Dropout,
     param::{Gradients, Param, ParamId},
 };
 
@@ -19,23 +19,21 @@ use crate::{
 #[derive(Clone)]
 pub struct Value {
     pub tensor: Tensor,
-    /// Its place on the tape; `None` when no trained parameter lies below it, or nothing is recorded.
-    node: Option<usize>,
+    node: Node,
     /// How it is recomputed from what is kept anyway.
     recompute: Option<Recompute>,
 }
 
 type Recompute = Rc<dyn Fn(&dyn Backend) -> Result<Tensor>>;
 
-/// Where the gradient of a value goes, without the value: a backward that needs no more keeps no more.
+/// Where the gradient of a value goes, without the value: a backward that needs no more keeps no more. It is the place of the value's
+/// backward on the tape; none when no trained parameter lies below the value, or nothing is recorded.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
-    node: Option<usize>,
-}
+pub(crate) struct Node(Option<usize>);
 
-impl Place {
+impl Node {
     pub(crate) fn needs_gradient(self) -> bool {
-        self.node.is_some()
+        self.0.is_some()
     }
 }
 
@@ -59,14 +57,14 @@ impl Value {
     pub fn constant(tensor: Tensor) -> Self {
         Self {
             tensor,
-            node: None,
+            node: Node(None),
             recompute: None,
         }
     }
 
     /// Where its gradient goes.
-    pub(crate) fn place(&self) -> Place {
-        Place { node: self.node }
+    pub(crate) fn node(&self) -> Node {
+        self.node
     }
 
     /// The value for a backward, which costs no memory where it can be recomputed.
@@ -89,7 +87,7 @@ impl Value {
     }
 
     pub(crate) fn needs_gradient(&self) -> bool {
-        self.node.is_some()
+        self.node.needs_gradient()
     }
 }
 
@@ -151,7 +149,7 @@ impl Tape {
         steps.push(Box::new(backward));
         Value {
             tensor,
-            node: Some(steps.len() - 1),
+            node: Node(Some(steps.len() - 1)),
             recompute: None,
         }
     }
@@ -165,7 +163,7 @@ impl Tape {
             gradients,
         };
         let one = Tensor::ones((), DType::F32, sink.backend.device())?;
-        sink.add(loss.place(), one)?;
+        sink.add(loss.node(), one)?;
         while let Some(backward) = steps.pop() {
             let arrived = sink.nodes.pop().flatten();
             if let Some(gradient) = arrived {
@@ -185,9 +183,9 @@ pub struct GradientSink<'a> {
 
 impl GradientSink<'_> {
     /// Adds a gradient to a value's; the first one is moved, not copied, so nothing else may hold its memory.
-    pub(crate) fn add(&mut self, place: Place, gradient: Tensor) -> Result<()> {
+    pub(crate) fn add(&mut self, node: Node, gradient: Tensor) -> Result<()> {
         let backend = self.backend;
-        self.accumulate(place, |sum| match sum {
+        self.accumulate(node, |sum| match sum {
             Some(sum) => backend.add_assign(sum, &gradient),
             None => Ok(gradient),
         })
@@ -196,8 +194,8 @@ impl GradientSink<'_> {
     /// Adds the gradient of `residual + dropout(branch)` to those of both.
     pub(crate) fn add_both(
         &mut self,
-        residual: Place,
-        branch: Place,
+        residual: Node,
+        branch: Node,
         dropout: Dropout,
         gradient: Tensor,
     ) -> Result<()> {
@@ -215,10 +213,10 @@ impl GradientSink<'_> {
     /// Lets `write` make a value's gradient out of the earlier contributions, if there are any.
     pub(crate) fn accumulate(
         &mut self,
-        place: Place,
+        node: Node,
         write: impl FnOnce(Option<Tensor>) -> Result<Tensor>,
     ) -> Result<()> {
-        let Some(node) = place.node else {
+        let Some(node) = node.0 else {
             return Ok(());
         };
         let sum = write(self.nodes[node].take())?;

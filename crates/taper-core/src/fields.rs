@@ -55,6 +55,14 @@ impl<'a> Fields<'a> {
         self.object?.get(name).filter(|value| !value.is_null())
     }
 
+    /// Whether a field is there, with nothing wrong noted about it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let param = self.path_of(name);
+        let value = self.object.and_then(|object| object.get(name));
+        value.is_some_and(|value| !value.is_null())
+            && !self.errors.iter().any(|error| error.param == param)
+    }
+
     /// A whole number in a range.
     pub fn integer(
         &mut self,

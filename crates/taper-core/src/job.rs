@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ErrorCode, FieldError, Method, Project, SpecError, TargetModules, TaskType, Training, Tuning,
+    ErrorCode, FieldError, Project, SpecError, TaskType, Training, Tuning,
     fields::{Fields, shown},
     openai::{self, Hyperparameters},
 };
@@ -173,10 +173,7 @@ impl JobSpec {
             return Err(FieldError::invalid("tuning.task_type", message).into());
         }
         self.check_metric(task)?;
-        if let Method::Lora(lora) = &mut self.tuning.method {
-            lora.target_modules
-                .get_or_insert_with(|| TargetModules::Names(defaults.target_modules.clone()));
-        }
+        self.tuning.method.resolve(defaults);
         let rate = self.tuning.method.default_learning_rate(task) * self.learning_rate_multiplier;
         self.training.learning_rate.get_or_insert(rate);
         let limit = defaults.model_max_length;
@@ -333,6 +330,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::Method;
 
     fn findings(body: Value) -> Vec<(String, String)> {
         let error = JobSpec::parse(&body).unwrap_err();

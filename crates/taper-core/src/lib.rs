@@ -16,6 +16,7 @@ mod openai;
 mod plan;
 mod run;
 mod schedule;
+mod settings;
 mod start;
 mod state;
 mod trainer;
@@ -37,6 +38,7 @@ pub use metrics::Metrics;
 pub use plan::{Bytes, Disk, Memory, Plan};
 pub use run::{DataFile, Device, RunSpec};
 pub use schedule::SchedulerType;
+pub use settings::{Setting, SettingKind};
 pub use start::{StartFrom, StartWeights};
 pub use state::{Action, JobState, RequestedAction, UnknownState};
 pub use trainer::{
@@ -45,6 +47,7 @@ pub use trainer::{
 };
 pub use training::{Interval, Training};
 pub use tuning::{
-    Layerwise, Lora, Method, PromptInit, PromptTuning, TargetModules, TaskType, Tuning,
+    Full, Layerwise, Lora, Method, Produces, PromptInit, PromptTuning, TargetModules, TaskType,
+    Tuning,
 };
 pub use warning::{OVERFITTING_FROM, UNSTABLE_FROM, Warning, WarningCode};

@@ -78,7 +78,7 @@ pub(crate) fn method(
     {
         let possible = ["supervised"]
             .into_iter()
-            .chain(Method::NAMES)
+            .chain(Method::names())
             .collect::<Vec<_>>()
             .join(", ");
         let message =
@@ -86,7 +86,7 @@ pub(crate) fn method(
         errors.push(FieldError::invalid("method.type", message));
         return None;
     }
-    let words = ["supervised"].into_iter().chain(Method::NAMES);
+    let words = ["supervised"].into_iter().chain(Method::names());
     let words: Vec<_> = words.map(|name| (name, name)).collect();
     let kind = fields.choice("type", &words);
     fields.require("type", kind.is_some());

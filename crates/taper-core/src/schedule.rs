@@ -1,6 +1,11 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::{
+    fields::Fields,
+    settings::{Limits, SettingType},
+};
+
 /// How the learning rate moves over the run; the names and formulas are those of `transformers.get_scheduler`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -16,7 +21,7 @@ pub enum SchedulerType {
 }
 
 impl SchedulerType {
-    pub(crate) const WORDS: [(&str, Self); 4] = [
+    const WORDS: [(&'static str, Self); 4] = [
         ("linear", Self::Linear),
         ("cosine", Self::Cosine),
         ("constant", Self::Constant),
@@ -37,6 +42,18 @@ impl SchedulerType {
             }
             Self::Constant | Self::ConstantWithWarmup => 1.0,
         }
+    }
+}
+
+impl SettingType for SchedulerType {
+    type Range = ();
+
+    fn read(fields: &mut Fields<'_>, name: &'static str, (): &()) -> Option<Self> {
+        fields.choice(name, &Self::WORDS)
+    }
+
+    fn limits((): &()) -> Limits {
+        Limits::words(Self::WORDS.iter().map(|(word, _)| word))
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FieldError, Lora, Method};
+use crate::{FieldError, Method};
 
 /// Weights of an earlier job that a run begins with, beside the base model that both share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl StartFrom {
     /// The first setting that differs.
     pub fn check(&self, method: &Method, classes: &[String]) -> Result<(), FieldError> {
         let model = &self.model;
-        if let Some(setting) = difference(method, &self.method) {
+        if let Some(setting) = method.difference(&self.method) {
             let message = format!(
                 "'tuning.{setting}' differs from that of the model '{model}', so its weights do not fit; give it the same value, or start from the base model"
             );
@@ -50,46 +50,10 @@ impl StartFrom {
     }
 }
 
-/// The setting in which two methods differ, as far as it changes what their weights mean.
-fn difference(method: &Method, earlier: &Method) -> Option<&'static str> {
-    match (method, earlier) {
-        (Method::Full, Method::Full) => None,
-        // A checkpoint has no weights of frozen layers.
-        (Method::Layerwise(a), Method::Layerwise(b)) if a.freeze_below != b.freeze_below => {
-            Some("freeze_below")
-        }
-        (Method::Layerwise(a), Method::Layerwise(b)) => {
-            (a.learning_rates != b.learning_rates).then_some("learning_rates")
-        }
-        (Method::Lora(a), Method::Lora(b)) => lora_difference(a, b),
-        (Method::PromptTuning(a), Method::PromptTuning(b)) => {
-            (a.num_virtual_tokens != b.num_virtual_tokens).then_some("num_virtual_tokens")
-        }
-        _ => Some("type"),
-    }
-}
-
-fn lora_difference(a: &Lora, b: &Lora) -> Option<&'static str> {
-    let settings = [
-        ("r", a.r == b.r),
-        ("lora_alpha", a.lora_alpha == b.lora_alpha),
-        ("use_rslora", a.use_rslora == b.use_rslora),
-        ("target_modules", a.target_modules == b.target_modules),
-        ("rank_pattern", a.rank_pattern == b.rank_pattern),
-        ("alpha_pattern", a.alpha_pattern == b.alpha_pattern),
-        (
-            "layers_to_transform",
-            a.layers_to_transform == b.layers_to_transform,
-        ),
-        ("modules_to_save", a.modules_to_save == b.modules_to_save),
-    ];
-    let differs = settings.into_iter().find(|(_, same)| !same);
-    differs.map(|(name, _)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Full, Lora};
 
     #[test]
     fn only_what_changes_the_meaning_of_weights_must_be_the_same() {
@@ -115,7 +79,7 @@ mod tests {
         let classes = start.classes.clone();
         let param = |method| check(method, &classes).unwrap_err().param;
         assert_eq!(param(Method::Lora(Lora::default())), "tuning.r");
-        assert_eq!(param(Method::Full), "tuning.type");
+        assert_eq!(param(Method::Full(Full {})), "tuning.type");
         let error = check(start.method.clone(), &["good".to_owned()]).unwrap_err();
         assert_eq!(error.param, "model");
     }

@@ -1,8 +1,14 @@
+use std::ops::Bound;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::{FieldError, SchedulerType, fields::Fields};
+use crate::{
+    FieldError, SchedulerType,
+    fields::Fields,
+    settings::{Limits, Numbers, OrOff, Setting, SettingType, Settings, Text, settings},
+};
 
 /// A distance between two repeated acts: steps when it is 1 or more, a share of the whole run when it is below 1 (as in transformers).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -21,76 +27,70 @@ impl Interval {
     }
 }
 
-/// How the optimisation runs. Names and meanings are those of `transformers.TrainingArguments`, where they exist there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
-pub struct Training {
-    /// Passes over the training data; may be fractional.
-    pub num_train_epochs: f64,
-    /// Optimizer steps; above 0 it overrides `num_train_epochs`.
-    pub max_steps: i64,
-    /// Rows of one forward and backward pass.
-    pub per_device_train_batch_size: u64,
-    /// Passes whose gradients are summed before an optimizer step.
-    pub gradient_accumulation_steps: u64,
-    /// The peak learning rate; absent = the default of the tuning method.
-    pub learning_rate: Option<f64>,
-    pub lr_scheduler_type: SchedulerType,
-    /// Warm-up in steps; below 1 it is a share of the run.
-    pub warmup_steps: f64,
-    /// Decoupled weight decay; biases and norms have none.
-    pub weight_decay: f64,
-    /// Gradients are scaled down to this norm; 0 = never.
-    pub max_grad_norm: f64,
-    pub logging_steps: Interval,
-    /// Steps between evaluations; absent = at the end of each epoch.
-    pub eval_steps: Option<Interval>,
-    /// Steps between checkpoints; absent = at the end of each epoch.
-    pub save_steps: Option<Interval>,
-    /// Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
-    pub save_minutes: f64,
-    /// Checkpoints kept; the best and the last are kept in any case.
-    pub save_total_limit: u64,
-    /// Publish the best checkpoint by `metric_for_best_model` rather than the last.
-    pub load_best_model_at_end: bool,
-    pub metric_for_best_model: String,
-    /// Evaluations without progress after which the run stops; absent = never.
-    pub early_stopping_patience: Option<u64>,
-    /// Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
-    pub max_length: Option<u64>,
-    /// Several rows in one sequence of at most `max_length` tokens, without attention between them.
-    pub packing: bool,
-    pub seed: u64,
-    /// Share of the training rows held out for validation, stratified by class.
-    pub eval_split: Option<f64>,
+settings! {
+    /// How the optimisation runs. Names and meanings are those of `transformers.TrainingArguments`, where they exist there.
+    pub struct Training {
+        /// Passes over the training data; may be fractional.
+        num_train_epochs: f64 = 3.0, up_to("greater than 0 and at most 10000", 1e4), common;
+        /// Optimizer steps; above 0 it overrides `num_train_epochs`.
+        max_steps: i64 = -1, OrOff(MOST_STEPS), common;
+        /// Rows of one forward and backward pass.
+        per_device_train_batch_size: u64 = 16, 1..=65_536, common;
+        /// Passes whose gradients are summed before an optimizer step.
+        gradient_accumulation_steps: u64 = 1, 1..=65_536, advanced;
+        /// The peak learning rate; absent = the default of the tuning method.
+        learning_rate: Option<f64> = None, within("greater than 0 and at most 10", 1e-12, 10.0), common;
+        /// How the learning rate moves over the run.
+        lr_scheduler_type: SchedulerType = SchedulerType::Linear, (), common;
+        /// Warm-up in steps; below 1 it is a share of the run.
+        warmup_steps: f64 = 0.0, within("of at least 0", 0.0, 1e9), common;
+        /// Decoupled weight decay; biases and norms have none.
+        weight_decay: f64 = 0.01, within("from 0 to 1", 0.0, 1.0), common;
+        /// Gradients are scaled down to this norm; 0 = never.
+        max_grad_norm: f64 = 1.0, within("of at least 0", 0.0, 1e9), advanced;
+        /// Steps between logged figures; below 1 it is a share of the run.
+        logging_steps: Interval = Interval(10.0), (), advanced;
+        /// Steps between evaluations; absent = at the end of each epoch.
+        eval_steps: Option<Interval> = None, (), common;
+        /// Steps between checkpoints; absent = at the end of each epoch.
+        save_steps: Option<Interval> = None, (), advanced;
+        /// Minutes after which a checkpoint is written besides those of `save_steps`, so that a crash costs no more.
+        save_minutes: f64 = 10.0, up_to("greater than 0 and at most 10000", 1e4), advanced;
+        /// Checkpoints kept; the best and the last are kept in any case.
+        save_total_limit: u64 = 3, 1..=10_000, advanced;
+        /// Publish the best checkpoint by `metric_for_best_model` rather than the last.
+        load_best_model_at_end: bool = false, (), common;
+        /// The figure by which the best checkpoint is chosen.
+        metric_for_best_model: String = "valid_loss".to_owned(), Text::OneOf(&METRICS), common;
+        /// Evaluations without progress after which the run stops; absent = never.
+        early_stopping_patience: Option<u64> = None, 1..=10_000, common;
+        /// Longest row in tokens, special tokens included; longer rows are cut on the right. Absent = the longest row, as far as model and memory take it; 512 for plain text and packing.
+        max_length: Option<u64> = None, 2..=1_000_000, common;
+        /// Several rows in one sequence of at most `max_length` tokens, without attention between them.
+        packing: bool = false, (), common;
+        /// What the order of the rows, new weights and dropout are drawn from.
+        seed: u64 = 42, 0..=LARGEST_SEED, common;
+        /// Share of the training rows held out for validation, stratified by class.
+        eval_split: Option<f64> = None, SHARE, common;
+    }
 }
 
-impl Default for Training {
-    fn default() -> Self {
-        Self {
-            num_train_epochs: 3.0,
-            max_steps: -1,
-            per_device_train_batch_size: 16,
-            gradient_accumulation_steps: 1,
-            learning_rate: None,
-            lr_scheduler_type: SchedulerType::Linear,
-            warmup_steps: 0.0,
-            weight_decay: 0.01,
-            max_grad_norm: 1.0,
-            logging_steps: Interval(10.0),
-            eval_steps: None,
-            save_steps: None,
-            save_minutes: 10.0,
-            save_total_limit: 3,
-            load_best_model_at_end: false,
-            metric_for_best_model: "valid_loss".to_owned(),
-            early_stopping_patience: None,
-            max_length: None,
-            packing: false,
-            seed: 42,
-            eval_split: None,
-        }
-    }
+/// Optimizer steps of a run.
+const MOST_STEPS: i64 = 1_000_000_000;
+const LARGEST_SEED: i64 = i32::MAX as i64;
+const SHARE: Numbers = Numbers::new(
+    "between 0 and 1",
+    Bound::Excluded(0.0),
+    Bound::Excluded(1.0),
+);
+
+const fn within(words: &'static str, low: f64, high: f64) -> Numbers {
+    Numbers::new(words, Bound::Included(low), Bound::Included(high))
+}
+
+/// Numbers above 0.
+const fn up_to(words: &'static str, high: f64) -> Numbers {
+    Numbers::new(words, Bound::Excluded(0.0), Bound::Included(high))
 }
 
 pub(crate) const METRICS: [(&str, &str); 10] = [
@@ -107,6 +107,11 @@ pub(crate) const METRICS: [(&str, &str); 10] = [
 ];
 
 impl Training {
+    /// Every setting, with its default.
+    pub fn all_settings() -> Vec<Setting> {
+        Self::default().settings()
+    }
+
     /// Reads the `training` object of a body over `self`, the values that other parts of the body have set.
     pub(crate) fn parse(
         mut self,
@@ -114,21 +119,9 @@ impl Training {
         errors: &mut Vec<FieldError>,
     ) -> Self {
         let mut f = Fields::new("training", object);
-        self.read_optimisation(&mut f);
-        self.read_rhythm(&mut f);
-        if let Some(n) = f.integer("max_length", 2..=1_000_000) {
-            self.max_length = Some(n as u64);
-        }
-        if let Some(n) = f.integer("seed", 0..=i64::from(i32::MAX)) {
-            self.seed = n as u64;
-        }
-        self.eval_split = f
-            .number("eval_split", "between 0 and 1", |x| x > 0.0 && x < 1.0)
-            .or(self.eval_split);
+        self.read(&mut f);
+        self.read_warmup_ratio(&mut f);
         f.choice("optim", &[("adamw_torch", ()), ("adamw", ())]);
-        if let Some(yes) = f.boolean("packing") {
-            self.packing = yes;
-        }
         if f.boolean("bf16") == Some(true) {
             f.reject("bf16", "is not supported by this version; leave it out");
         }
@@ -136,82 +129,20 @@ impl Training {
         self
     }
 
-    fn read_optimisation(&mut self, f: &mut Fields<'_>) {
-        let positive = |x: f64| x > 0.0;
-        if let Some(x) = f.number(
-            "num_train_epochs",
-            "greater than 0 and at most 10000",
-            |x| positive(x) && x <= 1e4,
-        ) {
-            self.num_train_epochs = x;
-        }
-        if let Some(n) = f.integer("max_steps", -1..=1_000_000_000) {
-            if n == 0 {
-                f.reject("max_steps", "must be -1 (off) or at least 1, not 0");
-            }
-            self.max_steps = n;
-        }
-        if let Some(n) = f.integer("per_device_train_batch_size", 1..=65_536) {
-            self.per_device_train_batch_size = n as u64;
-        }
-        if let Some(n) = f.integer("gradient_accumulation_steps", 1..=65_536) {
-            self.gradient_accumulation_steps = n as u64;
-        }
-        self.learning_rate = f
-            .number("learning_rate", "greater than 0 and at most 10", |x| {
-                (1e-12..=10.0).contains(&x)
-            })
-            .or(self.learning_rate);
-        if let Some(kind) = f.choice("lr_scheduler_type", &SchedulerType::WORDS) {
-            self.lr_scheduler_type = kind;
-        }
-        let steps = f.number("warmup_steps", "of at least 0", |x| {
-            (0.0..=1e9).contains(&x)
-        });
-        let ratio = f.number("warmup_ratio", "from 0 to below 1", |x| {
-            (0.0..1.0).contains(&x)
-        });
-        if steps.is_some() && ratio.is_some() {
+    /// The older name of `warmup_steps` for a share of the run.
+    fn read_warmup_ratio(&mut self, f: &mut Fields<'_>) {
+        let share = |x: f64| (0.0..1.0).contains(&x);
+        let Some(ratio) = f.number("warmup_ratio", "from 0 to below 1", share) else {
+            return;
+        };
+        if f.has("warmup_steps") {
             f.reject(
                 "warmup_ratio",
                 "and 'training.warmup_steps' say the same thing twice; leave one out",
             );
+        } else {
+            self.warmup_steps = ratio;
         }
-        self.warmup_steps = steps.or(ratio).unwrap_or(self.warmup_steps);
-        if let Some(x) = f.number("weight_decay", "from 0 to 1", |x| (0.0..=1.0).contains(&x)) {
-            self.weight_decay = x;
-        }
-        if let Some(x) = f.number("max_grad_norm", "of at least 0", |x| {
-            (0.0..=1e9).contains(&x)
-        }) {
-            self.max_grad_norm = x;
-        }
-    }
-
-    fn read_rhythm(&mut self, f: &mut Fields<'_>) {
-        if let Some(every) = interval(f, "logging_steps") {
-            self.logging_steps = every;
-        }
-        self.eval_steps = interval(f, "eval_steps").or(self.eval_steps);
-        self.save_steps = interval(f, "save_steps").or(self.save_steps);
-        if let Some(minutes) = f.number("save_minutes", "greater than 0 and at most 10000", |x| {
-            x > 0.0 && x <= 1e4
-        }) {
-            self.save_minutes = minutes;
-        }
-        if let Some(n) = f.integer("save_total_limit", 1..=10_000) {
-            self.save_total_limit = n as u64;
-        }
-        if let Some(yes) = f.boolean("load_best_model_at_end") {
-            self.load_best_model_at_end = yes;
-        }
-        if let Some(name) = f.choice("metric_for_best_model", &METRICS) {
-            self.metric_for_best_model = name.to_owned();
-        }
-        self.early_stopping_patience = f
-            .integer("early_stopping_patience", 1..=10_000)
-            .map(|n| n as u64)
-            .or(self.early_stopping_patience);
     }
 
     /// Whether a lower value of the metric for the best model is better.
@@ -247,14 +178,22 @@ impl Training {
     }
 }
 
-fn interval(f: &mut Fields<'_>, name: &'static str) -> Option<Interval> {
-    f.number(
-        name,
-        "of steps (a whole number of at least 1) or a share of the run between 0 and 1",
-        |x| x > 0.0 && x <= 1e9 && (x < 1.0 || x.fract() == 0.0),
-    )
-    .map(Interval)
+impl SettingType for Interval {
+    type Range = ();
+
+    fn read(fields: &mut Fields<'_>, name: &'static str, (): &()) -> Option<Self> {
+        let words = "of steps (a whole number of at least 1) or a share of the run between 0 and 1";
+        let holds = |x: f64| ANY_INTERVAL.holds(x) && (x < 1.0 || x.fract() == 0.0);
+        fields.number(name, words, holds).map(Self)
+    }
+
+    fn limits((): &()) -> Limits {
+        f64::limits(&ANY_INTERVAL)
+    }
 }
+
+/// Whole numbers alone from 1.
+const ANY_INTERVAL: Numbers = up_to("of steps", MOST_STEPS as f64);
 
 #[cfg(test)]
 mod tests {

@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// A parameter that should be trained got no gradient: a defect of the engine, never trained over.
     #[error(
-        "the parameter {name} got no gradient at step {step}; this is a defect of taper, please report it with the job's settings"
+        "the parameter {name} got no gradient at step {step}, although the loss depends on it; this is a defect of taper, please report it with the job's settings"
     )]
     NoGradient { name: String, step: u64 },
     /// A checkpoint that the run should go on from and cannot.

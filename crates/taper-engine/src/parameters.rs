@@ -47,9 +47,8 @@ pub(crate) enum Group {
     Layer(usize),
     /// Everything above the layers.
     Head,
-    LoraA,
-    LoraB,
-    Prompt,
+    /// What a method has put beside the base, by the method's name for it.
+    Adapter(&'static str),
 }
 
 impl fmt::Display for Group {
@@ -58,9 +57,7 @@ impl fmt::Display for Group {
             Self::Embeddings => f.write_str("embeddings"),
             Self::Layer(i) => write!(f, "layer.{i}"),
             Self::Head => f.write_str("head"),
-            Self::LoraA => f.write_str("lora_A"),
-            Self::LoraB => f.write_str("lora_B"),
-            Self::Prompt => f.write_str("prompt"),
+            Self::Adapter(name) => f.write_str(name),
         }
     }
 }

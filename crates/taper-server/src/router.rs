@@ -23,7 +23,7 @@ use crate::{
     routes::{
         archive, artifacts, events, experiments,
         fallback::{Fallback, method_not_allowed},
-        files, jobs, metrics, models, service, session, streams, telemetry, uploads,
+        files, jobs, metrics, models, service, session, settings, streams, telemetry, uploads,
     },
     state::AppState,
     transport::{body_timeout, drain_body},
@@ -40,6 +40,7 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(uploads::add_upload_part))
         .routes(routes!(uploads::complete_upload))
         .routes(routes!(uploads::cancel_upload))
+        .routes(routes!(settings::list_settings))
         .routes(routes!(jobs::create_job, jobs::list_jobs))
         .routes(routes!(jobs::find_job, jobs::change_job, jobs::delete_job))
         .routes(routes!(jobs::cancel_job))

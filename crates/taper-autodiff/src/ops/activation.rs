@@ -1,17 +1,7 @@
 use candle_core::Result;
 
+use super::Activation;
 use crate::tape::{Tape, Value};
-
-/// A function of one number, applied to every element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x·Φ(x)`.
-    Gelu,
-    /// GELU by the hyperbolic tangent, as GPT-2 has it.
-    GeluTanh,
-    Relu,
-    Tanh,
-}
 
 /// Applies a function to every element; keeps its input.
 /// The result is recomputed where a backward needs it.
@@ -20,10 +10,10 @@ pub fn activation(tape: &Tape, x: Value, function: Activation) -> Result<Value> 
     if !tape.records(&[&x], false) {
         return Ok(Value::constant(y));
     }
-    let (input, place) = (x.tensor.clone(), x.place());
+    let (input, node) = (x.tensor.clone(), x.node());
     let value = tape.record(y, move |sink, dy| {
         let dx = sink.backend.activation_backward(&dy, &x.tensor, function)?;
-        sink.add(place, dx)
+        sink.add(node, dx)
     });
     Ok(value.recomputed_by(move |backend| backend.activation(&input, function)))
 }
@@ -40,8 +30,8 @@ pub fn silu_mul(tape: &Tape, gate: Value, up: Value) -> Result<Value> {
         let [dgate, dup] = sink
             .backend
             .silu_mul_backward(&dy, &gate.tensor, &up.tensor)?;
-        sink.add(gate.place(), dgate)?;
-        sink.add(up.place(), dup)
+        sink.add(gate.node(), dgate)?;
+        sink.add(up.node(), dup)
     });
     Ok(value.recomputed_by(move |backend| backend.silu_mul(&inputs[0], &inputs[1])))
 }

@@ -8,7 +8,7 @@ use crate::tape::{Tape, Value};
 /// The branch's values are used up: nothing else may hold its tensor.
 pub fn add(tape: &Tape, residual: Value, branch: Value, dropout: Dropout) -> Result<Value> {
     let recorded = tape.records(&[&residual, &branch], false);
-    let (residual_place, branch_place) = (residual.place(), branch.place());
+    let (residual_node, branch_node) = (residual.node(), branch.node());
     let sum = tape
         .backend()
         .add(&residual.tensor, branch.tensor, dropout)?;
@@ -16,6 +16,6 @@ pub fn add(tape: &Tape, residual: Value, branch: Value, dropout: Dropout) -> Res
         return Ok(Value::constant(sum));
     }
     Ok(tape.record(sum, move |sink, dy| {
-        sink.add_both(residual_place, branch_place, dropout, dy)
+        sink.add_both(residual_node, branch_node, dropout, dy)
     }))
 }

@@ -15,7 +15,7 @@ pub fn select_rows(tape: &Tape, x: &Value, rows: Vec<u32>) -> Result<Value> {
     if !tape.records(&[x], false) {
         return Ok(Value::constant(y));
     }
-    let x = x.place();
+    let x = x.node();
     Ok(tape.record(y, move |sink, dy| {
         let dx = sink.backend.select_rows_backward(&dy, &rows, total)?;
         sink.add(x, dx)
@@ -30,7 +30,7 @@ pub fn prepend(tape: &Tape, x: &Value, prompt: &Param, offsets: &[usize]) -> Res
     if !tape.records(&[x], id.is_some()) {
         return Ok(Value::constant(y));
     }
-    let (x, offsets) = (x.place(), offsets.to_vec());
+    let (x, offsets) = (x.node(), offsets.to_vec());
     Ok(tape.record(y, move |sink, dy| {
         let backend = sink.backend;
         if let Some(id) = id {
@@ -68,7 +68,7 @@ fn columns_of(tape: &Tape, x: &Value, columns: Columns) -> Result<Value> {
     if !tape.records(&[x], false) {
         return Ok(Value::constant(y));
     }
-    let x = x.place();
+    let x = x.node();
     Ok(tape.record(y, move |sink, dy| {
         let backend = sink.backend;
         sink.accumulate(x, |dx| backend.select_columns_backward(dx, &dy, columns))

@@ -1,29 +1,7 @@
 use candle_core::Result;
 
-use super::Dropout;
+use super::Heads;
 use crate::tape::{Tape, Value};
-
-/// How attention works in one layer of one pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Heads {
-    pub count: usize,
-    /// Heads of keys and values, a divisor of `count`: each serves a group of query heads.
-    pub key_values: usize,
-    pub dim: usize,
-    /// Whether a token sees only itself and those before it.
-    pub causal: bool,
-    /// How many tokens a token sees at most, itself included.
-    pub window: Option<usize>,
-    /// On the probabilities.
-    pub dropout: Dropout,
-}
-
-impl Heads {
-    /// The factor of the scores.
-    pub(crate) fn scale(self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
-    }
-}
 
 /// Attention of every token to the tokens of its own sequence; queries are `[tokens, heads·dim]`, keys and values
 /// `[tokens, key_values·dim]`, `offsets` says where sequences begin. Keeps its inputs and output, and one number a token and head;
@@ -47,7 +25,7 @@ pub fn attention(
             .backend
             .attention_backward(&dy, qkv, &attended, &offsets, heads)?;
         for (value, gradient) in [&q, &k, &v].into_iter().zip(gradients) {
-            sink.add(value.place(), gradient)?;
+            sink.add(value.node(), gradient)?;
         }
         Ok(())
     }))

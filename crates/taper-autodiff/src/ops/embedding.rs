@@ -20,7 +20,7 @@ pub fn embedding(tape: &Tape, table: &Param, ids: Vec<u32>) -> Result<Value> {
 /// Adds rows looked up in a table to `x`, in its own memory: nothing else may hold its tensor.
 pub fn add_embedding(tape: &Tape, x: Value, table: &Param, ids: Vec<u32>) -> Result<Value> {
     let id = tape.slot(table);
-    let (recorded, place) = (tape.records(&[&x], id.is_some()), x.place());
+    let (recorded, node) = (tape.records(&[&x], id.is_some()), x.node());
     let y = tape
         .backend()
         .add_embedding(x.tensor, &table.tensor, &ids)?;
@@ -32,6 +32,6 @@ pub fn add_embedding(tape: &Tape, x: Value, table: &Param, ids: Vec<u32>) -> Res
         if let Some(id) = id {
             sink.param(id, |dtable| backend.embedding_backward(dtable, &dy, &ids))?;
         }
-        sink.add(place, dy)
+        sink.add(node, dy)
     }))
 }

@@ -41,7 +41,7 @@ pub fn linear(tape: &Tape, x: &Value, layer: &Linear, dropout: Dropout) -> Resul
     }
     // Only a gradient of a weight needs the input, so a frozen layer keeps nothing.
     let kept = weight_id.is_some().then(|| x.keep());
-    let x = x.place();
+    let x = x.node();
     Ok(tape.record(y, move |sink, dy| {
         let backend = sink.backend;
         if let Some((id, kept)) = weight_id.zip(kept) {

@@ -4,7 +4,7 @@ use super::Dropout;
 use crate::{
     backend::Matrix,
     param::{Param, ParamId},
-    tape::{GradientSink, Kept, Place, Tape, Value},
+    tape::{GradientSink, Kept, Node, Tape, Value},
 };
 
 /// The trained pair of a LoRA layer: the layer's output grows by `scale · B·(A·dropout(x))`.
@@ -24,7 +24,7 @@ pub(super) struct Lora {
     ids: (Option<ParamId>, Option<ParamId>),
     scale: f32,
     dropout: Dropout,
-    /// The input where A is trained; what dropout leaves of it is made anew.
+    /// The input where A is trained; what dropout leaves of it is recomputed.
     x: Option<Kept>,
     /// `p = dropout(x)·Aᵀ`, `[rows, r]`.
     p: Tensor,
@@ -64,7 +64,7 @@ impl Lora {
     }
 
     /// dB += s·dyᵀp, dp = s·dy·B, dA += dpᵀ·dropout(x), dx += dropout(dp·A).
-    pub(super) fn backward(self, sink: &mut GradientSink<'_>, x: Place, dy: &Tensor) -> Result<()> {
+    pub(super) fn backward(self, sink: &mut GradientSink<'_>, x: Node, dy: &Tensor) -> Result<()> {
         let (backend, dy) = (sink.backend, Matrix::new(dy));
         let dp = &backend.matmul(None, self.scale, dy, Matrix::new(&self.b))?;
         if let Some(id) = self.ids.1 {

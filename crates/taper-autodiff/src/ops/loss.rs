@@ -7,9 +7,6 @@ use crate::{
     tape::{Tape, Value},
 };
 
-/// Rows of logits over a vocabulary that are in memory at a time.
-pub(crate) const LM_LOSS_CHUNK: usize = 128;
-
 /// The cross-entropy of logits `[rows, classes]` with the rows' classes, summed and divided by `mean_over`: the rows of the whole
 /// optimizer step, so that gradients of several batches add up to those of one. Keeps the gradient itself.
 pub fn cross_entropy(
@@ -24,7 +21,7 @@ pub fn cross_entropy(
     if !tape.records(&[logits], false) {
         return Ok(Value::constant(loss));
     }
-    let logits = logits.place();
+    let logits = logits.node();
     Ok(tape.record(loss, move |sink, dy| {
         let gradient = sink.backend.scale(gradient, &dy, mean_over as f32)?;
         sink.add(logits, gradient)
@@ -61,7 +58,7 @@ pub fn lm_loss(
         });
     }
     let found = backend.lm_loss(x, table, next, mean_over, id.is_some())?;
-    let (states, dstates, dtable) = (states.place(), found.dstates, found.dtable);
+    let (states, dstates, dtable) = (states.node(), found.dstates, found.dtable);
     let loss = tape.record(found.loss, move |sink, dy| {
         let backend = sink.backend;
         if let Some((id, dtable)) = id.zip(dtable) {

@@ -13,15 +13,16 @@ mod loss;
 mod norm;
 mod rope;
 
-pub use activation::{Activation, activation, silu_mul};
+pub use activation::{activation, silu_mul};
 pub use add::add;
 pub use arrange::{prepend, select_rows, split_columns};
-pub use attention::{Heads, attention};
-pub use dropout::{Dropout, dropout};
+pub use attention::attention;
+pub use dropout::dropout;
 pub use embedding::{add_embedding, embedding};
 pub use linear::{Linear, linear};
 pub use lora::Adapter;
-pub(crate) use loss::LM_LOSS_CHUNK;
 pub use loss::{TokenLoss, cross_entropy, lm_logits, lm_loss};
 pub use norm::{Norm, add_layer_norm, norm};
-pub use rope::{RopeAngles, rope};
+pub use rope::rope;
+
+pub use crate::backend::{Activation, Dropout, Heads, RopeAngles};

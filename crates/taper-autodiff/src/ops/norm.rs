@@ -77,7 +77,7 @@ pub fn norm(tape: &Tape, x: &Value, norm: &Norm) -> Result<Value> {
     if !tape.records(&[x], slots.trains()) {
         return Ok(Value::constant(normed.y));
     }
-    let (x, place, stats) = (x.tensor.clone(), x.place(), normed.stats);
+    let (x, node, stats) = (x.tensor.clone(), x.node(), normed.stats);
     let (input, again, norm) = (x.clone(), norm.clone(), norm.clone());
     let value = tape.record(normed.y, move |sink, dy| {
         let saved = Normalized {
@@ -85,7 +85,7 @@ pub fn norm(tape: &Tape, x: &Value, norm: &Norm) -> Result<Value> {
             stats: &stats,
         };
         let dx = norm.backward(sink, slots, &dy, saved)?;
-        sink.add(place, dx)
+        sink.add(node, dx)
     });
     Ok(value.recomputed_by(move |backend| Ok(backend.norm(&input, again.parameters())?.y)))
 }
@@ -102,7 +102,7 @@ pub fn add_layer_norm(
 ) -> Result<Value> {
     let slots = norm.slots(tape);
     let recorded = tape.records(&[&branch, &residual], slots.trains());
-    let (branch_place, residual_place) = (branch.place(), residual.place());
+    let (branch_node, residual_node) = (branch.node(), residual.node());
     let (sum, normed) =
         tape.backend()
             .add_norm(branch.tensor, dropout, &residual.tensor, norm.parameters())?;
@@ -116,6 +116,6 @@ pub fn add_layer_norm(
             stats: &stats,
         };
         let dsum = norm.backward(sink, slots, &dy, saved)?;
-        sink.add_both(residual_place, branch_place, dropout, dsum)
+        sink.add_both(residual_node, branch_node, dropout, dsum)
     }))
 }

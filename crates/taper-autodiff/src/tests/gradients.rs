@@ -15,15 +15,15 @@ const ROWS: usize = 11;
 const WIDTH: usize = 10;
 
 /// An operation on some parameters of these shapes.
-struct Operation {
-    name: &'static str,
+pub(super) struct Operation {
+    pub(super) name: &'static str,
     shapes: &'static [&'static [usize]],
     apply: fn(&Tape, &[Param]) -> Result<Value>,
 }
 
 const X: &[usize] = &[ROWS, WIDTH];
 
-const OPERATIONS: &[Operation] = &[
+pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "linear",
         shapes: &[X, &[7, WIDTH], &[7]],
@@ -245,7 +245,7 @@ fn loss(tape: &Tape, y: Value) -> Result<Value> {
 }
 
 impl Operation {
-    fn parameters(&self) -> Vec<Param> {
+    pub(super) fn parameters(&self) -> Vec<Param> {
         let param = |(id, shape): (usize, &&[usize])| Param {
             tensor: random(id as u64 + 1, *shape),
             id: Some(id),
@@ -254,7 +254,7 @@ impl Operation {
     }
 
     /// The loss, and the gradients of those parameters that are active.
-    fn gradients(
+    pub(super) fn gradients(
         &self,
         backend: Arc<dyn Backend>,
         parameters: &[Param],

@@ -4,6 +4,7 @@ mod backends;
 mod cases;
 mod counting;
 mod gradients;
+mod mixed;
 
 use candle_core::{Device, Shape, Tensor};
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::{Map, Value, json};
 
 use super::search::{Draws, Grid, Path, Section, fitted};
-use crate::{FieldError, JobSpec, SpecError};
+use crate::{FieldError, JobSpec, Method, SpecError};
 
 /// Runs of an experiment.
 pub(super) const MOST_RUNS: u64 = 200;
@@ -19,7 +19,8 @@ pub(super) enum Methods {
     Listed(Vec<Map<String, Value>>),
 }
 
-/// The methods of `"all"`. Their rates are those that a job of each method has unless told.
+/// The methods of `"all"`: a fixed choice of the ways to tune, so that an old request means the same when there are more of them. Their
+/// rates are those that a job of each method has unless told.
 const ALL: [&str; 4] = ["full", "layerwise", "lora", "prompt_tuning"];
 
 /// A configuration with the places that its settings come from.
@@ -77,8 +78,14 @@ impl Base {
     fn method(&self) -> Value {
         let tuning = self.tuning.as_ref();
         let kind = tuning.and_then(|tuning| tuning.get("type"));
-        kind.cloned().unwrap_or_else(|| "lora".into())
+        kind.cloned()
+            .unwrap_or_else(|| Method::default().name().into())
     }
+}
+
+/// A method with its default settings, as a body has it.
+fn of_type(name: &str) -> Map<String, Value> {
+    Map::from_iter([("type".to_owned(), json!(name))])
 }
 
 /// Paths of `grid` and `random` together.
@@ -122,7 +129,7 @@ impl Asked {
         match &self.methods {
             Methods::Base => {
                 let varies = self.paths().any(|path| path.section == Section::Tuning);
-                let usual = || Map::from_iter([("type".to_owned(), json!("lora"))]);
+                let usual = || of_type(Method::default().name());
                 let tuning = own.cloned().or_else(|| varies.then(usual));
                 vec![Base {
                     tuning,
@@ -131,7 +138,7 @@ impl Asked {
             }
             Methods::All => {
                 let base = |name: &&str| Base {
-                    tuning: Some(Map::from_iter([("type".to_owned(), json!(name))])),
+                    tuning: Some(of_type(name)),
                     origin: Some("methods".to_owned()),
                 };
                 ALL.iter().map(base).collect()

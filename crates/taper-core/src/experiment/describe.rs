@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::Configuration;
-use crate::{JobSpec, Method};
+use crate::{JobSpec, tuning::Label};
 
 /// One configuration as JSON.
 struct Shape<'a> {
@@ -66,16 +66,16 @@ fn label(shape: &Shape<'_>, all: &[Shape<'_>]) -> String {
     let same = all
         .iter()
         .filter(|other| other.spec.tuning.method.name() == name);
-    let (always, told) = always_told(&shape.spec.tuning.method);
+    let Label { text, setting } = shape.spec.tuning.method.label();
     let mut tuning = differing(same.clone().map(|other| &other.tuning));
-    if let Some(told) = told {
+    if let Some(told) = setting {
         tuning.remove(told);
     }
     let training = differing(same.map(|other| &other.training));
     let settings = [(&shape.tuning, tuning), (&shape.training, training)];
     let others = settings.into_iter().flat_map(|(settings, names)| {
         let shown = |(name, value): (&String, &Value)| match value {
-            Value::String(text) => format!("{name}={text}"),
+            Value::String(word) => format!("{name}={word}"),
             other => format!("{name}={other}"),
         };
         let differing = settings
@@ -85,20 +85,7 @@ fn label(shape: &Shape<'_>, all: &[Shape<'_>]) -> String {
     });
     let others: Vec<_> = others.collect();
     match others.is_empty() {
-        true => always,
-        false => format!("{always} {}", others.join(" ")),
-    }
-}
-
-/// What is always said of a method, and the setting that is said with it.
-fn always_told(method: &Method) -> (String, Option<&'static str>) {
-    match method {
-        Method::Full => ("full".to_owned(), None),
-        Method::Layerwise(_) => ("layerwise".to_owned(), None),
-        Method::Lora(lora) => (format!("LoRA r={}", lora.r), Some("r")),
-        Method::PromptTuning(prompt) => (
-            format!("prompt tuning of {} tokens", prompt.num_virtual_tokens),
-            Some("num_virtual_tokens"),
-        ),
+        true => text,
+        false => format!("{text} {}", others.join(" ")),
     }
 }

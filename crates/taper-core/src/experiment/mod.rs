@@ -145,10 +145,10 @@ impl Objective {
         task: TaskType,
         validated: bool,
     ) -> Result<Self, SpecError> {
-        let usual = match task {
-            _ if !validated => TRAIN_LOSS,
-            TaskType::SeqCls => "valid_accuracy",
-            TaskType::CausalLm => "valid_loss",
+        let usual = if validated {
+            task.usual_objective()
+        } else {
+            TRAIN_LOSS
         };
         let metric = metric.unwrap_or(usual);
         if metric != TRAIN_LOSS && !task.measured_by().contains(&metric) {

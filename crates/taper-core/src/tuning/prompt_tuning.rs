@@ -1,18 +1,22 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::fields::Fields;
+use super::{Descriptor, Label, Produces, TaskType, TuningMethod};
+use crate::{
+    fields::Fields,
+    settings::{Limits, SettingType, Text, settings},
+};
 
-/// Prompt tuning: trained vectors that stand in front of every input, as if they were words.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
-pub struct PromptTuning {
-    /// Number of trained vectors.
-    pub num_virtual_tokens: u64,
-    /// Where the vectors start from.
-    pub prompt_tuning_init: PromptInit,
-    /// The words to start from, with `TEXT`.
-    pub prompt_tuning_init_text: Option<String>,
+settings! {
+    /// Prompt tuning: trained vectors that stand in front of every input, as if they were words.
+    pub struct PromptTuning {
+        /// Number of trained vectors.
+        num_virtual_tokens: u64 = 10, 1..=10_000, common, shapes_weights;
+        /// Where the vectors start from.
+        prompt_tuning_init: PromptInit = PromptInit::Random, (), common;
+        /// The words to start from, with `TEXT`.
+        prompt_tuning_init_text: Option<String> = None, Text::Any, common;
+    }
 }
 
 /// Where the vectors of prompt tuning start from; the names are PEFT's.
@@ -30,6 +34,12 @@ pub enum PromptInit {
 }
 
 impl PromptInit {
+    const WORDS: [(&'static str, Self); 3] = [
+        ("RANDOM", Self::Random),
+        ("TEXT", Self::Text),
+        ("SAMPLE_VOCAB", Self::SampleVocab),
+    ];
+
     /// The name in the API and in PEFT's files.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,34 +50,49 @@ impl PromptInit {
     }
 }
 
-impl Default for PromptTuning {
-    fn default() -> Self {
-        Self {
-            num_virtual_tokens: 10,
-            prompt_tuning_init: PromptInit::Random,
-            prompt_tuning_init_text: None,
-        }
+impl SettingType for PromptInit {
+    type Range = ();
+
+    fn read(fields: &mut Fields<'_>, name: &'static str, (): &()) -> Option<Self> {
+        fields.choice(name, &Self::WORDS)
+    }
+
+    fn limits((): &()) -> Limits {
+        Limits::words(Self::WORDS.iter().map(|(word, _)| word))
     }
 }
 
 /// Bytes of `prompt_tuning_init_text`.
 const LONGEST_TEXT: usize = 10_000;
 
-impl PromptTuning {
-    pub(crate) fn parse(fields: &mut Fields<'_>) -> Self {
-        let default = Self::default();
-        let inits = [
-            PromptInit::Random,
-            PromptInit::Text,
-            PromptInit::SampleVocab,
-        ];
-        let init = fields.choice(
-            "prompt_tuning_init",
-            &inits.map(|init| (init.as_str(), init)),
-        );
-        let text = fields.string("prompt_tuning_init_text");
-        let prompt_tuning_init = init.unwrap_or(default.prompt_tuning_init);
-        let wanted = prompt_tuning_init == PromptInit::Text;
+impl TuningMethod for PromptTuning {
+    fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            name: "prompt_tuning",
+            title: "Prompt tuning",
+            description: "Trained vectors in front of the input of a frozen model.",
+            produces: Produces::Adapter,
+        }
+    }
+
+    fn default_learning_rate(&self, _: TaskType) -> f64 {
+        1e-2
+    }
+
+    fn virtual_tokens(&self) -> u64 {
+        self.num_virtual_tokens
+    }
+
+    fn label(&self) -> Label {
+        Label {
+            text: format!("prompt tuning of {} tokens", self.num_virtual_tokens),
+            setting: Some("num_virtual_tokens"),
+        }
+    }
+
+    fn check(&self, fields: &mut Fields<'_>) {
+        let text = self.prompt_tuning_init_text.as_deref();
+        let wanted = self.prompt_tuning_init == PromptInit::Text;
         if wanted && text.is_none_or(|text| text.trim().is_empty() || text.len() > LONGEST_TEXT) {
             fields.reject(
                 "prompt_tuning_init_text",
@@ -81,13 +106,6 @@ impl PromptTuning {
                 "prompt_tuning_init_text",
                 "goes with prompt_tuning_init TEXT only; leave it out",
             );
-        }
-        Self {
-            num_virtual_tokens: fields
-                .integer("num_virtual_tokens", 1..=10_000)
-                .map_or(default.num_virtual_tokens, |n| n as u64),
-            prompt_tuning_init,
-            prompt_tuning_init_text: text.map(str::to_owned),
         }
     }
 }

@@ -53,6 +53,9 @@ pub(crate) struct Progress {
     /// A pause has cut the evaluation of this step short.
     #[serde(default)]
     pub(crate) evaluation_due: bool,
+    /// Names of the parameters that have shown no gradient yet. Builds before this field was there left it out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unproven: Vec<String>,
 }
 
 /// Sums since the last log.

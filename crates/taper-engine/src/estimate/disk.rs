@@ -1,4 +1,4 @@
-use taper_core::{Disk, Method, RunSpec, Training};
+use taper_core::{Disk, Produces, RunSpec, Training};
 
 use super::F32;
 use crate::{model_folder::ModelFolder, models::Model};
@@ -18,9 +18,9 @@ pub(crate) fn disk(
     // The weights and two moments of each.
     let checkpoint = 3 * trained + AROUND;
     let training = &run.spec.training;
-    let published = match &run.spec.tuning.method {
-        Method::Full | Method::Layerwise(_) => model.total_parameters() * F32,
-        Method::Lora(_) | Method::PromptTuning(_) => trained,
+    let published = match run.spec.tuning.method.descriptor().produces {
+        Produces::Model => model.total_parameters() * F32,
+        Produces::Adapter => trained,
     };
     Disk {
         checkpoint,

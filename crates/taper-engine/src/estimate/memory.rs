@@ -9,7 +9,7 @@ use crate::{
     data::{Batch, Encoded},
     evaluation::BATCH_TOKENS,
     methods::Rates,
-    models::{Model, Noise, Pass},
+    models::{DropoutRng, Model, Pass},
     tape::Tape,
     tasks::task,
 };
@@ -96,8 +96,8 @@ pub(crate) fn train_pass(
     let rates = Rates::new(&run.spec.tuning.method, &model.parameters, layers)?;
     let counting = Arc::new(Counting::new()?);
     let tape = Tape::recording(counting.clone(), Some(rates.active(u64::MAX)));
-    let noise = Some(Noise { seed: 0, pass: 0 });
-    let pass = Pass { tape: &tape, noise };
+    let rng = Some(DropoutRng { seed: 0, pass: 0 });
+    let pass = Pass { tape: &tape, rng };
     let loss = task(kind).loss(model, &pass, &Batch::of(data, rows), 1)?;
     tape.backward(&loss.value, &mut model.parameters.gradients())?;
     Ok((counting.peak(), counting.work()))
@@ -125,7 +125,7 @@ pub(crate) fn evaluation_pass(
     let tape = Tape::idle(counting.clone());
     let pass = Pass {
         tape: &tape,
-        noise: None,
+        rng: None,
     };
     task(kind).loss(model, &pass, batch, 1)?;
     Ok((counting.peak(), counting.work()))

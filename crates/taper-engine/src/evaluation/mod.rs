@@ -35,7 +35,7 @@ pub(crate) fn evaluate(
         let tape = Tape::idle(model.backend.clone());
         let pass = Pass {
             tape: &tape,
-            noise: None,
+            rng: None,
         };
         scores.extend(task(kind).score(model, &pass, &Batch::of(data, &rows))?);
     }

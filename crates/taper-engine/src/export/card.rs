@@ -1,17 +1,20 @@
 use std::fmt::Write;
 
-use taper_core::Method;
+use taper_core::Produces;
 
 use super::Export;
-use crate::tasks::{Card, task};
+use crate::{
+    methods::Tuner,
+    tasks::{Card, task},
+};
 
 /// The model card: what the weights are, what they were made from, how, and how good they are.
-pub(super) fn card(export: &Export<'_>) -> String {
+pub(super) fn card(export: &Export<'_>, tuner: &dyn Tuner) -> String {
     let spec = &export.run.spec;
-    let (library, what) = match spec.tuning.method {
-        Method::Lora(_) => ("peft", "A LoRA adapter for"),
-        Method::PromptTuning(_) => ("peft", "Trained virtual tokens for"),
-        Method::Full | Method::Layerwise(_) => ("transformers", "A fine-tuned copy of"),
+    let what = tuner.card();
+    let library = match spec.tuning.method.descriptor().produces {
+        Produces::Adapter => "peft",
+        Produces::Model => "transformers",
     };
     let task = task(export.data.task).card(export.data.classes.names());
     let mut text = format!(

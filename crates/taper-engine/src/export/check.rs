@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use candle_core::Device;
-use taper_core::{Method, RunSpec};
+use taper_core::{Full, Method, RunSpec};
 
 use crate::{
     Error, Result,
@@ -94,7 +94,10 @@ impl<'a> Check<'a> {
             )
         };
         if !self.run.spec.tuning.method.is_adapter() {
-            return load(&ModelFolder::open(&dir.join("model"))?, &Method::Full);
+            return load(
+                &ModelFolder::open(&dir.join("model"))?,
+                &Method::Full(Full {}),
+            );
         }
         let (method, tensors) = read_adapter(&dir.join("adapter"))?;
         let model = load(&self.data.folder, &method)?;
@@ -111,7 +114,7 @@ fn says(model: &Model, data: &Prepared) -> Result<Vec<f32>> {
     let (pass, batch) = (
         Pass {
             tape: &tape,
-            noise: None,
+            rng: None,
         },
         Batch::of(encoded, &rows),
     );

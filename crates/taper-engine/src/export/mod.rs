@@ -20,6 +20,7 @@ use crate::{
     error::Doing,
     evaluation::Evaluation,
     history::Logged,
+    methods::tuner,
     model_folder::ModelFolder,
     models::Model,
     prepare::Prepared,
@@ -42,23 +43,24 @@ pub(crate) struct Export<'a> {
 impl Export<'_> {
     /// Writes all artifacts into `dir`.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let adapts = self.run.spec.tuning.method.is_adapter();
-        let target = dir.join(if adapts { "adapter" } else { "model" });
+        let tuner = tuner(&self.run.spec.tuning.method, self.folder().arch.layers())?;
+        let format = tuner.adapter_format();
+        let target = dir.join(format.map_or("model", |_| "adapter"));
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
-        if adapts {
+        if let Some(format) = format {
             let tuned = Tuned {
                 run: self.run,
                 arch: &self.folder().arch,
                 task: self.data.task,
                 model: self.model,
             };
-            write_adapter(&tuned, &target)?
+            write_adapter(&tuned, format, &target)?
         } else {
             model::write_model(self, &target)?
         }
         self.folder().copy_tokenizer(&target)?;
         write_json(&target.join("taper_job.json"), &self.job())?;
-        write_text(&target.join("README.md"), &card::card(self))?;
+        write_text(&target.join("README.md"), &card::card(self, &*tuner))?;
         figures::write_figures(self, dir)?;
         let events = dir.join("tensorboard");
         fs::create_dir_all(&events)

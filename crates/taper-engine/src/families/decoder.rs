@@ -25,6 +25,9 @@ pub(crate) struct DecoderConfig {
     pub(crate) options: DecoderOptions,
 }
 
+/// The name of the table that turns last hidden states into logits, where it is not the embedding table.
+pub(crate) const OUTPUT_TABLE: &str = "lm_head.weight";
+
 /// What a decoder may have beside the plain blocks; by default nothing of it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DecoderOptions {
@@ -35,7 +38,7 @@ pub(crate) struct DecoderOptions {
     pub(crate) mlp_bias: bool,
     /// How many tokens back attention sees, by layer.
     pub(crate) window: Option<Window>,
-    /// Whether the output layer is the embedding table.
+    /// Whether the output layer is the embedding table. config.json tells, but weights that have both with other values do not.
     pub(crate) tied: bool,
     pub(crate) embedding_dropout: f32,
     pub(crate) attention_dropout: f32,

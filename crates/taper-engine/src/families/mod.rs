@@ -21,7 +21,8 @@ use serde_json::Value;
 use crate::{Error, Result};
 
 pub(crate) use decoder::{
-    AttentionModules, DecoderConfig, DecoderModules, DecoderNorm, MlpModules, Positions,
+    AttentionModules, DecoderConfig, DecoderModules, DecoderNorm, MlpModules, OUTPUT_TABLE,
+    Positions,
 };
 pub(crate) use encoder::{EncoderConfig, EncoderModules};
 pub(crate) use linear_role::LinearRole;

@@ -1,12 +1,105 @@
 use candle_core::Tensor;
-use taper_autodiff::backend_of;
-use taper_core::{FieldError, PromptInit, PromptTuning};
+use serde_json::{Value, json};
+use taper_autodiff::{Param, backend_of};
+use taper_core::{FieldError, Method, PromptInit, PromptTuning};
 
-use super::group::PROMPT;
-use crate::{Error, Result, model_folder::ModelFolder, random::Stream};
+use super::{AdapterFormat, Exported, NewParameters, Tuner, peft::PEFT_VERSION};
+use crate::{
+    Error, Result,
+    families::Arch,
+    model_folder::ModelFolder,
+    parameters::{Group, Kind},
+    random::Stream,
+};
+
+/// The name of the virtual tokens, as PEFT stores them.
+const PROMPT: &str = "prompt_embeddings";
+
+/// Trains vectors in front of every sequence.
+pub(super) struct PromptTuner<'a> {
+    prompt: &'a PromptTuning,
+}
+
+impl<'a> PromptTuner<'a> {
+    pub(super) fn new(prompt: &'a PromptTuning) -> Self {
+        Self { prompt }
+    }
+}
+
+impl Tuner for PromptTuner<'_> {
+    fn trains(&self, _: &str, _: Kind, _: Group) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn virtual_tokens(&self, new: &mut NewParameters<'_>, tokens: &Param) -> Result<Option<Param>> {
+        let (_, width) = tokens.tensor.dims2()?;
+        let shape = [self.prompt.num_virtual_tokens as usize, width];
+        let (folder, seed) = (new.folder, new.seed);
+        let start = || initial_prompt(self.prompt, folder, &tokens.tensor, seed);
+        let place = (Kind::Embedding, Group::Adapter("prompt"));
+        Ok(Some(new.add(PROMPT, place, &shape, start)?))
+    }
+
+    fn check(&self, arch: &Arch) -> Result<()> {
+        if self.prompt.num_virtual_tokens as usize + 2 <= arch.max_length() {
+            return Ok(());
+        }
+        let param = "tuning.num_virtual_tokens";
+        let message = format!(
+            "'{param}' leaves no room in the model's {} positions",
+            arch.max_length()
+        );
+        Err(FieldError::invalid(param, message).into())
+    }
+
+    fn card(&self) -> &'static str {
+        "Trained virtual tokens for"
+    }
+
+    fn adapter_format(&self) -> Option<&dyn AdapterFormat> {
+        Some(self)
+    }
+}
+
+impl AdapterFormat for PromptTuner<'_> {
+    fn peft_type(&self) -> &'static str {
+        "PROMPT_TUNING"
+    }
+
+    /// Virtual tokens have no prefix, and the heads beside them a shorter one.
+    fn stored_name(&self, name: &str) -> String {
+        match name {
+            PROMPT => name.to_owned(),
+            _ => format!("base_model.{name}"),
+        }
+    }
+
+    fn config(&self, exported: &Exported<'_>) -> Value {
+        let (prompt, arch) = (self.prompt, exported.arch);
+        // With the text PEFT also wants to know a tokenizer; while it only loads, it does not open it.
+        let text = prompt.prompt_tuning_init_text.as_ref();
+        let tokenizer = text.map(|_| exported.base_model);
+        json!({
+            "auto_mapping": null, "base_model_name_or_path": exported.base_model, "inference_mode": true,
+            "modules_to_save": exported.modules_to_save(&[]), "num_attention_heads": arch.heads(), "num_layers": arch.layers(),
+            "num_transformer_submodules": 1, "num_virtual_tokens": prompt.num_virtual_tokens, "peft_type": self.peft_type(),
+            "peft_version": PEFT_VERSION, "prompt_tuning_init": prompt.prompt_tuning_init.as_str(),
+            "prompt_tuning_init_text": prompt.prompt_tuning_init_text, "revision": null, "task_type": exported.task.as_str(),
+            "token_dim": arch.hidden_size(), "tokenizer_kwargs": null, "tokenizer_name_or_path": tokenizer,
+        })
+    }
+
+    fn read(&self, config: &Value) -> Result<Method, String> {
+        let count = config.get("num_virtual_tokens").and_then(Value::as_u64);
+        Ok(Method::PromptTuning(PromptTuning {
+            num_virtual_tokens: count.unwrap_or_default(),
+            ..PromptTuning::default()
+        }))
+    }
+}
 
 /// The virtual tokens before training, `[num_virtual_tokens, hidden]`, by PEFT's rules; `words` is the embedding table.
-pub(crate) fn initial_prompt(
+fn initial_prompt(
     prompt: &PromptTuning,
     folder: &ModelFolder,
     words: &Tensor,

@@ -14,7 +14,11 @@ use super::{
     digest::{digest, digest_of_all},
     weights::{INDEX, SINGLE},
 };
-use crate::{Error, Result, error::Doing, families::Arch};
+use crate::{
+    Error, Result,
+    error::Doing,
+    families::{Arch, DecoderConfig, OUTPUT_TABLE},
+};
 
 /// Files beside weights, tokenizer and templates that a run's numbers follow from.
 const CONFIG_FILES: [&str; 2] = ["config.json", "generation_config.json"];
@@ -51,6 +55,20 @@ fn class_names(config: &Value) -> Option<Vec<String>> {
     (!names.iter().enumerate().all(is_made_up)).then_some(names)
 }
 
+/// Whether the weights have an output table of other values than the embedding table's. From 5.8 on transformers keeps both then, whatever
+/// `tie_word_embeddings` says.
+fn has_own_output_table(dir: &Path, decoder: &DecoderConfig) -> Result<bool> {
+    // A file that cannot be opened is told by whoever needs the weights.
+    let Ok(weights) = Weights::of_folder(dir) else {
+        return Ok(false);
+    };
+    let embeddings = weights.find(&format!("{}.weight", decoder.modules.embeddings));
+    match embeddings.zip(weights.find(OUTPUT_TABLE)) {
+        Some((embeddings, output)) => Ok(!weights.are_equal(&embeddings, &output)?),
+        None => Ok(false),
+    }
+}
+
 impl ModelFolder {
     /// Reads `config.json` and makes sure that weights and tokenizer are there.
     ///
@@ -81,7 +99,10 @@ impl ModelFolder {
             .doing(|| "cannot read config.json".to_owned())?;
         let config: Value = serde_json::from_str(&text)
             .map_err(|e| Error::model(format!("config.json is not JSON: {e}")))?;
-        let arch = Arch::parse(&config)?;
+        let mut arch = Arch::parse(&config)?;
+        if let Arch::Decoder(decoder) = &mut arch {
+            decoder.options.tied = decoder.options.tied && !has_own_output_table(dir, decoder)?;
+        }
         Ok(Self {
             dir: dir.to_owned(),
             config,

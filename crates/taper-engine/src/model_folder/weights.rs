@@ -30,6 +30,14 @@ const LENGTH_BYTES: u64 = 8;
 /// Bytes that are read at a time; a multiple of every number's.
 const PART: usize = 1 << 20;
 
+/// What wrappers put in front of the names of all weights: `torch.compile`, data parallelism, PEFT, models that see.
+const WRAPPERS: [&str; 4] = [
+    "_orig_mod.",
+    "module.",
+    "base_model.model.",
+    "language_model.",
+];
+
 /// The tensors of one safetensors file or of several shards, read on demand.
 pub(crate) struct Weights {
     files: Vec<WeightFile>,
@@ -58,6 +66,10 @@ impl Weights {
     /// # Errors
     /// A file that is missing or no safetensors file.
     pub(crate) fn of_folder(dir: &Path) -> Result<Self> {
+        Self::files_of_folder(dir).map(Self::unwrapped)
+    }
+
+    fn files_of_folder(dir: &Path) -> Result<Self> {
         let index = dir.join(INDEX);
         if dir.join(SINGLE).is_file() || !index.is_file() {
             return Self::open(&dir.join(SINGLE));
@@ -103,6 +115,71 @@ impl Weights {
             }
         }
         Ok(Self { files, places })
+    }
+
+    /// The same tensors without what a wrapper has put in front of all names.
+    fn unwrapped(mut self) -> Self {
+        let wraps = |prefix: &&&str, names: &BTreeMap<String, Stored>| {
+            !names.is_empty() && names.keys().all(|name| name.starts_with(**prefix))
+        };
+        while let Some(prefix) = WRAPPERS.iter().find(|prefix| wraps(prefix, &self.places)) {
+            let bare = |(name, stored): (String, Stored)| (name[prefix.len()..].to_owned(), stored);
+            self.places = self.places.into_iter().map(bare).collect();
+        }
+        self
+    }
+
+    /// The name under which the files have a weight: with or without the base's prefix (`bert.`, `model.`), in today's or the oldest
+    /// spelling.
+    pub(crate) fn find(&self, name: &str) -> Option<String> {
+        let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
+        let old = |name: &str| {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma")
+                .replace("LayerNorm.bias", "LayerNorm.beta")
+        };
+        let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
+        candidates
+            .into_iter()
+            .find(|name| self.places.contains_key(name))
+    }
+
+    /// What it means that the files lack a weight; names the place where they have one of this name below another prefix.
+    pub(crate) fn lack(&self, name: &str) -> Error {
+        let elsewhere = self.names().find_map(|stored| {
+            let prefix = stored.strip_suffix(name)?;
+            prefix.ends_with('.').then_some((stored, prefix))
+        });
+        Error::model(match elsewhere {
+            Some((stored, prefix)) => format!(
+                "the model's weights have no tensor {name}, but {stored}; save the model without the prefix '{prefix}'"
+            ),
+            None => format!("the model's weights have no tensor {name}"),
+        })
+    }
+
+    /// Whether two tensors have the same format, shape and bytes.
+    ///
+    /// # Errors
+    /// A name that is not in the files, a file that cannot be read.
+    pub(crate) fn are_equal(&self, one: &str, other: &str) -> Result<bool> {
+        let (one, other) = (self.place(one)?, self.place(other)?);
+        if (one.info.dtype, &one.info.shape) != (other.info.dtype, &other.info.shape) {
+            return Ok(false);
+        }
+        let (first, second) = (&self.files[one.file], &self.files[other.file]);
+        let (start, end) = one.info.data_offsets;
+        let distance = other.info.data_offsets.0;
+        let mut parts = [vec![0; PART], vec![0; PART]];
+        for place in (0..end - start).step_by(PART) {
+            let length = PART.min(end - start - place);
+            let [a, b] = parts.each_mut().map(|part| &mut part[..length]);
+            first.read_bytes(a, start + place)?;
+            second.read_bytes(b, distance + place)?;
+            if a != b {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The hash of each file, by name.
@@ -237,6 +314,12 @@ impl WeightFile {
             numbers.extend(part.as_chunks().0.iter().map(|bytes| number(*bytes)));
         }
         Ok(numbers)
+    }
+
+    /// Bytes from a place behind the header on.
+    fn read_bytes(&self, part: &mut [u8], place: usize) -> Result<()> {
+        let read = self.file.read_exact_at(part, self.data + place as u64);
+        read.doing(|| self.cannot_be_read())
     }
 
     fn cannot_be_read(&self) -> String {

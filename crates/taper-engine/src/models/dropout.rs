@@ -25,9 +25,9 @@ pub(super) enum Place {
 impl Part {
     pub(super) fn of(group: Group, layers: usize) -> Self {
         Self(match group {
-            Group::Embeddings | Group::Prompt => 0,
+            Group::Embeddings => 0,
             Group::Layer(index) => index as u64 + 1,
-            Group::Head | Group::LoraA | Group::LoraB => layers as u64 + 1,
+            Group::Head | Group::Adapter(_) => layers as u64 + 1,
         })
     }
 

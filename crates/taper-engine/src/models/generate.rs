@@ -25,7 +25,7 @@ impl Model {
             let (states, table) = decoder.states(
                 &Pass {
                     tape: &tape,
-                    noise: None,
+                    rng: None,
                 },
                 &batch,
                 Batch::last_tokens,

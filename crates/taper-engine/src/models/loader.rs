@@ -2,17 +2,17 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use taper_autodiff::{Param, outline};
-use taper_core::{Method, PromptTuning};
+use taper_core::Method;
 use taper_kernels::Layout;
 
 use super::{LinearLayer, Part};
 use crate::{
     Error, Result,
-    families::LinearRole,
-    methods::{LayerRates, LoraPlan, PROMPT, initial_prompt},
+    families::{LinearRole, OUTPUT_TABLE},
+    methods::{NewParameters, Tuner, tuner},
     model_folder::{Frozen, ModelFolder, Weights},
     ops::{Adapter, Linear, Norm},
-    parameters::{Group, Kind, Parameters, ZeroGradient},
+    parameters::{Group, Kind, Parameters},
     random::Stream,
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Loader<'a> {
     weights: &'a Weights,
     /// Where the frozen weights lie, for all models of the folder.
     pub(crate) base: Arc<Frozen>,
-    plan: Plan<'a>,
+    tuner: Box<dyn Tuner + 'a>,
     pub(super) device: &'a Device,
     seed: u64,
     /// Tensors get shapes and no memory.
@@ -39,14 +39,6 @@ pub(crate) struct Loader<'a> {
     pub(crate) modules_to_save: Vec<String>,
     /// Modules that got an adapter.
     pub(crate) adapted: Vec<String>,
-}
-
-/// What a method asks of the weights.
-enum Plan<'a> {
-    Full,
-    Layerwise(LayerRates<'a>),
-    Lora(LoraPlan<'a>, f32),
-    Prompt(&'a PromptTuning),
 }
 
 /// A linear layer as the model wants it.
@@ -89,20 +81,12 @@ impl<'a> Loader<'a> {
         device: &'a Device,
         seed: u64,
     ) -> Result<Self> {
-        let plan = match method {
-            Method::Full => Plan::Full,
-            Method::Layerwise(layerwise) => {
-                Plan::Layerwise(LayerRates::new(layerwise, folder.arch.layers())?)
-            }
-            Method::Lora(lora) => Plan::Lora(LoraPlan::new(lora)?, lora.lora_dropout as f32),
-            Method::PromptTuning(prompt) => Plan::Prompt(prompt),
-        };
         let (parameters, frozen, modules_to_save, adapted) = Default::default();
         Ok(Self {
             folder,
             weights,
             base: folder.base.hold(),
-            plan,
+            tuner: tuner(method, folder.arch.layers())?,
             device,
             seed,
             outlines: false,
@@ -144,7 +128,7 @@ impl<'a> Loader<'a> {
     /// The format of a weight that products and look-ups read: on the CPU these widen shorter numbers as they go, which halves what a
     /// frozen base takes.
     fn compact(&self, name: &str) -> DType {
-        let stored = self.find(name).filter(|_| self.device.is_cpu());
+        let stored = self.weights.find(name).filter(|_| self.device.is_cpu());
         let short = stored.and_then(|stored| self.weights.short_format(&stored));
         short.unwrap_or(DType::F32)
     }
@@ -158,28 +142,26 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The name under which the checkpoint has a weight: with or without the base's prefix, in today's or the oldest spelling.
-    fn find(&self, name: &str) -> Option<String> {
-        let bare = name.split_once('.').map_or(name, |(_, rest)| rest);
-        let old = |name: &str| {
-            name.replace("LayerNorm.weight", "LayerNorm.gamma")
-                .replace("LayerNorm.bias", "LayerNorm.beta")
-        };
-        let candidates = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
-        candidates
-            .into_iter()
-            .find(|n| self.weights.shape(n).is_some())
-    }
-
     /// Tells whether the checkpoint has a weight.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
+        self.weights.find(name).is_some()
     }
 
     /// A table of the base model, of tokens or positions.
     pub(crate) fn embedding(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
         let format = self.compact(name);
         self.base(name, Kind::Embedding, shape, format)
+    }
+
+    /// An embedding table that is the output table too, and may be stored as either.
+    pub(crate) fn tied_embedding(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+        match self.weights.find(OUTPUT_TABLE) {
+            Some(stored) if !self.has(name) => {
+                let format = self.compact(&stored);
+                self.stored_base(stored, name, Kind::Embedding, shape, format)
+            }
+            _ => self.embedding(name, shape),
+        }
     }
 
     /// The table that turns last hidden states into logits over the vocabulary.
@@ -193,26 +175,30 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When the checkpoint does not have it in this shape.
     fn base(&mut self, name: &str, kind: Kind, shape: &[usize], frozen: DType) -> Result<Param> {
-        let stored = self
-            .find(name)
-            .ok_or_else(|| Error::model(format!("the model's weights have no tensor {name}")))?;
+        let stored = self.weights.find(name);
+        let stored = stored.ok_or_else(|| self.weights.lack(name))?;
+        self.stored_base(stored, name, kind, shape, frozen)
+    }
+
+    /// As [`base`](Self::base), of a weight that the files have under the name `stored`.
+    fn stored_base(
+        &mut self,
+        stored: String,
+        name: &str,
+        kind: Kind,
+        shape: &[usize],
+        frozen: DType,
+    ) -> Result<Param> {
         let found = self.weights.shape(&stored).unwrap_or_default();
         if found != shape {
             return Err(Error::model(format!(
                 "the tensor {stored} has shape {found:?}, but config.json says {shape:?}"
             )));
         }
-        let trained = match &self.plan {
-            Plan::Full => true,
-            Plan::Layerwise(rates) => rates.trains(name, self.group)?,
-            Plan::Lora(plan, _) => name
-                .rsplit_once('.')
-                .is_some_and(|(module, _)| plan.saves(module)),
-            Plan::Prompt(_) => false,
-        };
-        if trained {
+        let group = self.group;
+        if self.tuner.trains(name, kind, group)? {
             let tensor = self.stored(&stored, shape, DType::F32)?;
-            return self.parameters.add(name, kind, self.group, tensor);
+            return self.parameters.add(name, kind, group, tensor);
         }
         let tensor = if self.outlines {
             outline(shape, frozen)?
@@ -283,36 +269,26 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// PEFT's initial state: A evenly over ±1/√in (Kaiming with a = √5), B zero, so that training starts from the base model.
+    /// What the method puts beside a linear layer, if anything.
     fn adapter(&mut self, path: &str, shape: LinearShape) -> Result<Option<Adapter>> {
-        let Plan::Lora(plan, dropout) = &self.plan else {
-            return Ok(None);
+        let (tuner, mut new) = self.new_parameters();
+        let adapter = tuner.adapter(&mut new, path, (shape.inputs, shape.outputs))?;
+        if adapter.is_some() {
+            self.adapted.push(path.to_owned());
+        }
+        Ok(adapter)
+    }
+
+    /// The method, and where it makes what it adds.
+    fn new_parameters(&mut self) -> (&dyn Tuner, NewParameters<'_>) {
+        let new = NewParameters {
+            folder: self.folder,
+            device: self.device,
+            seed: self.seed,
+            outlines: self.outlines,
+            parameters: &mut self.parameters,
         };
-        let (Some(adapter), dropout) = (plan.adapter(path), *dropout) else {
-            return Ok(None);
-        };
-        let name = format!("{path}.lora_A.weight");
-        let a = self.fresh(&[adapter.r, shape.inputs], || {
-            Stream::new(self.seed, &name)
-                .uniform(adapter.r * shape.inputs, 1.0 / (shape.inputs as f64).sqrt())
-        })?;
-        let a = self.parameters.add(&name, Kind::Weight, Group::LoraA, a)?;
-        self.parameters
-            .expect_zero(&a, ZeroGradient::BeforeFirstUpdate);
-        let zeros = self.fresh(&[shape.outputs, adapter.r], || {
-            vec![0.0; shape.outputs * adapter.r]
-        })?;
-        let name = format!("{path}.lora_B.weight");
-        let b = self
-            .parameters
-            .add(&name, Kind::Weight, Group::LoraB, zeros)?;
-        self.adapted.push(path.to_owned());
-        Ok(Some(Adapter {
-            a,
-            b,
-            scale: adapter.scale as f32,
-            dropout,
-        }))
+        (&*self.tuner, new)
     }
 
     /// A layer that is trained whatever the method: taken from the checkpoint if it is there in this shape, else made anew by seed
@@ -391,25 +367,16 @@ impl<'a> Loader<'a> {
         fresh: impl FnOnce() -> Vec<f32>,
     ) -> Result<Param> {
         let fits = |stored: &String| may_be_read && self.weights.shape(stored) == Some(shape);
-        let tensor = match self.find(name).filter(fits) {
+        let tensor = match self.weights.find(name).filter(fits) {
             Some(stored) => self.stored(&stored, shape, DType::F32)?,
             None => self.fresh(shape, fresh)?,
         };
         self.parameters.add(name, kind, self.group, tensor)
     }
 
-    /// The virtual tokens of prompt tuning, started from the embedding table `tokens`; `None` with the other methods.
+    /// The vectors that the method puts in front of every sequence, if any; `tokens` is the embedding table.
     pub(crate) fn prompt(&mut self, tokens: &Param) -> Result<Option<Param>> {
-        let Plan::Prompt(prompt) = &self.plan else {
-            return Ok(None);
-        };
-        let start = if self.outlines {
-            let (_, width) = tokens.tensor.dims2()?;
-            outline((prompt.num_virtual_tokens as usize, width), DType::F32)?
-        } else {
-            initial_prompt(prompt, self.folder, &tokens.tensor, self.seed)?
-        };
-        let (kind, group) = (Kind::Embedding, Group::Prompt);
-        Ok(Some(self.parameters.add(PROMPT, kind, group, start)?))
+        let (tuner, mut new) = self.new_parameters();
+        tuner.virtual_tokens(&mut new, tokens)
     }
 }

@@ -11,7 +11,7 @@ use decoder::Decoder;
 use dropout::{Part, Place};
 use encoder::Encoder;
 use loader::{LinearShape, Loader};
-pub(crate) use model::{Head, Model, check_method};
+pub(crate) use model::{Head, Model};
 
 use crate::{
     Result,
@@ -24,12 +24,12 @@ use crate::{
 pub(crate) struct Pass<'a> {
     pub(crate) tape: &'a Tape,
     /// `None` in evaluation.
-    pub(crate) noise: Option<Noise>,
+    pub(crate) rng: Option<DropoutRng>,
 }
 
 /// What the dropout of a training pass depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Noise {
+pub(crate) struct DropoutRng {
     pub(crate) seed: u64,
     /// Counts the micro-batches of the run.
     pub(crate) pass: u64,
@@ -45,8 +45,8 @@ pub(crate) struct LinearLayer {
 impl Pass<'_> {
     /// The dropout of one place.
     fn dropout(&self, p: f32, part: Part, place: Place) -> Dropout {
-        match self.noise {
-            Some(Noise { seed, pass }) => Dropout::new(p, part.key(place, seed, pass)),
+        match self.rng {
+            Some(DropoutRng { seed, pass }) => Dropout::new(p, part.key(place, seed, pass)),
             None => Dropout::OFF,
         }
     }

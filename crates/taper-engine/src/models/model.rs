@@ -2,14 +2,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use taper_autodiff::{Backend, backend_of};
-use taper_core::{FieldError, Method};
+use taper_core::Method;
 
 use super::{Decoder, Encoder, Loader, Pass};
 use crate::{
     Error, Result,
     data::Batch,
     families::Arch,
-    methods::{LayerRates, LoraPlan},
     model_folder::{Frozen, ModelFolder, Weights},
     ops::{self, TokenLoss},
     parameters::Parameters,
@@ -27,7 +26,7 @@ pub(crate) struct Model {
     _base: Option<Arc<Frozen>>,
     /// Trained modules beside the classifier that an adapter has to bring along.
     pub(crate) modules_to_save: Vec<String>,
-    /// Modules that have a LoRA adapter.
+    /// Linear layers that have an adapter.
     pub(crate) adapted: Vec<String>,
     pub(crate) device: Device,
     /// What computes on it.
@@ -180,69 +179,5 @@ impl Model {
         let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         let frozen = self.frozen.iter().map(|(_, tensor)| bytes(tensor));
         self.parameters.count() * DType::F32.size_in_bytes() as u64 + frozen.sum::<u64>()
-    }
-}
-
-/// Checks what a look at the configuration can tell about a method's settings.
-///
-/// # Errors
-/// A target that names no layer, a rank beyond the model's width, a layer that is not there.
-pub(crate) fn check_method(arch: &Arch, method: &Method) -> Result<()> {
-    let refuse = |param: &str, message: String| Err(FieldError::invalid(param, message).into());
-    match method {
-        Method::Full => Ok(()),
-        Method::Lora(lora) => {
-            let (linears, modules) = arch.paths();
-            let defaults = taper_core::TargetModules::Names(arch.default_target_modules());
-            let resolved = taper_core::Lora {
-                target_modules: lora.target_modules.clone().or(Some(defaults)),
-                ..lora.clone()
-            };
-            let unmatched = LoraPlan::new(&resolved)?.unmatched(&linears, &modules);
-            if let Some((param, name)) = unmatched.first() {
-                let known: Vec<&str> = linears.iter().take(8).map(String::as_str).collect();
-                return refuse(
-                    param,
-                    format!(
-                        "'{param}': {name} names no layer of the model that can be taken; it has {}, …",
-                        known.join(", ")
-                    ),
-                );
-            }
-            let widest = lora
-                .rank_pattern
-                .values()
-                .copied()
-                .chain([lora.r])
-                .max()
-                .unwrap_or(lora.r);
-            if widest > arch.hidden_size() {
-                let message = format!(
-                    "the rank {widest} is beyond the model's width of {}; choose a smaller one",
-                    arch.hidden_size()
-                );
-                return refuse("tuning.r", message);
-            }
-            Ok(())
-        }
-        Method::Layerwise(layerwise) if layerwise.freeze_below as usize > arch.layers() => {
-            let message = format!(
-                "'tuning.freeze_below' is {}, but the model has {} layers",
-                layerwise.freeze_below,
-                arch.layers()
-            );
-            refuse("tuning.freeze_below", message)
-        }
-        Method::Layerwise(layerwise) => LayerRates::new(layerwise, arch.layers()).map(drop),
-        Method::PromptTuning(prompt)
-            if prompt.num_virtual_tokens as usize + 2 > arch.max_length() =>
-        {
-            let message = format!(
-                "'tuning.num_virtual_tokens' leaves no room in the model's {} positions",
-                arch.max_length()
-            );
-            refuse("tuning.num_virtual_tokens", message)
-        }
-        Method::PromptTuning(_) => Ok(()),
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use taper_core::{
-    Control, DataFile, Defaults, FieldError, JobSpec, Method, RunSpec, StartWeights, TaskType,
-    Training, Warning,
+    Control, DataFile, Defaults, FieldError, Full, JobSpec, Method, RunSpec, StartWeights,
+    TaskType, Training, Warning,
 };
 
 use crate::{
@@ -23,9 +23,9 @@ use crate::{
         Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode,
         hold_out, longest_row, read_rows, truncated, units, warnings,
     },
-    methods::LayerRates,
+    methods::tuner,
     model_folder::ModelFolder,
-    models::{Model, check_method},
+    models::Model,
     tasks::{task, task_of},
 };
 
@@ -74,7 +74,7 @@ fn rows_of(
 pub(crate) fn key(opened: &OpenModel, run: &RunSpec) -> String {
     let (spec, training) = (&run.spec, &run.spec.training);
     let held_out = training.eval_split.map(|share| (share, training.seed));
-    let virtual_tokens = virtual_tokens(&spec.tuning.method);
+    let virtual_tokens = spec.tuning.method.virtual_tokens();
     format!(
         "{} {} {:?} {held_out:?} {:?} {} {virtual_tokens}",
         opened.stamp,
@@ -160,7 +160,7 @@ pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Resul
     let control = Control::new();
     let opened = models.open(&run.model_dir, &control)?;
     let (folder, setup) = (&opened.folder, &opened.setup);
-    check_method(&folder.arch, &run.spec.tuning.method)?;
+    check_method(folder, &run.spec.tuning.method)?;
     let rows = Rows::of(cache, run, &control)?;
     if !task(rows.task).suits(folder.arch.family()) {
         let message = format!(
@@ -169,7 +169,7 @@ pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Resul
         );
         return Err(FieldError::invalid("tuning.task_type", message).into());
     }
-    check_rates(&opened, &rows, &run.spec.tuning.method)?;
+    check_parameters(&opened, &rows, &run.spec.tuning.method)?;
     setup.check(&rows.training, Part::Training)?;
     // Plain text is cut into blocks later, so its rows say nothing about the steps.
     if !matches!(rows.training[0].content, Content::Text(_)) {
@@ -193,51 +193,27 @@ pub(crate) fn inspect(models: &Models, cache: &RowCache, run: &RunSpec) -> Resul
 }
 
 /// # Errors
-/// A key of `learning_rates` that means no parameter, and would leave the run without what it asks for.
-fn check_rates(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
-    let Method::Layerwise(layerwise) = method else {
-        return Ok(());
+/// Settings of the method that do not go with the model's configuration.
+fn check_method(folder: &ModelFolder, method: &Method) -> Result<()> {
+    tuner(method, folder.arch.layers())?.check(&folder.arch)
+}
+
+/// # Errors
+/// Settings of the method that do not go with the model's parameters.
+fn check_parameters(opened: &OpenModel, rows: &Rows, method: &Method) -> Result<()> {
+    let folder = &opened.folder;
+    let all = || {
+        let full = Method::Full(Full {});
+        let head = task(rows.task).head(rows.classes.len());
+        let model = Model::outline(folder, &opened.weights, &full, head)?;
+        Ok(model.parameters.list)
     };
-    let (folder, classes) = (&opened.folder, rows.classes.len());
-    let model = Model::outline(
-        folder,
-        &opened.weights,
-        &Method::Full,
-        task(rows.task).head(classes),
-    )?;
-    let parameters = model.parameters.list;
-    let names: Vec<_> = parameters.iter().map(|p| p.name.clone()).collect();
-    let rates = LayerRates::new(layerwise, folder.arch.layers())?;
-    let param = "tuning.learning_rates";
-    let Some(key) = rates.unmatched(&names).first().copied() else {
-        for parameter in &parameters {
-            if rates.trains(&parameter.name, parameter.group)? {
-                return Ok(());
-            }
-        }
-        let message = format!(
-            "'{param}' is 0 for all parameters, so that nothing would be trained; leave one out"
-        );
-        return Err(FieldError::invalid(param, message).into());
-    };
-    let weight = |name: &&String| name.ends_with(".weight");
-    let example = names.iter().rfind(weight).map_or("", String::as_str);
-    let message = format!(
-        "'{param}': '{key}' matches no parameter of the model; a key must match a whole name, such as {example}"
-    );
-    Err(FieldError::invalid(param, message).into())
+    tuner(method, folder.arch.layers())?.check_parameters(&all)
 }
 
 /// The longest row that the model takes behind the virtual tokens, if the method has any.
 fn max_length(folder: &ModelFolder, method: &Method) -> u64 {
-    (folder.arch.max_length() as u64).saturating_sub(virtual_tokens(method))
-}
-
-pub(crate) fn virtual_tokens(method: &Method) -> u64 {
-    match method {
-        Method::PromptTuning(prompt) => prompt.num_virtual_tokens,
-        Method::Full | Method::Layerwise(_) | Method::Lora(_) => 0,
-    }
+    (folder.arch.max_length() as u64).saturating_sub(method.virtual_tokens())
 }
 
 /// Tokens to which rows are cut.
@@ -335,7 +311,7 @@ impl Prepared {
             .as_ref()
             .map(|rows| tokens(rows, Part::Validation))
             .transpose()?;
-        let virtual_tokens = virtual_tokens(&run.spec.tuning.method) as usize;
+        let virtual_tokens = run.spec.tuning.method.virtual_tokens() as usize;
         [Some(&mut training), validation.as_mut()]
             .into_iter()
             .flatten()

@@ -5,7 +5,7 @@ use std::fs;
 use taper_autodiff::Work;
 use taper_core::{Control, Memory, Plan, RunSpec, TaskType};
 
-use super::{OpenModel, Prepared, RowCache, Rows, max_length_in_force, virtual_tokens};
+use super::{OpenModel, Prepared, RowCache, Rows, max_length_in_force};
 use crate::{
     Result,
     data::{Content, Encoded, Part, Row, Source, encode},
@@ -103,7 +103,7 @@ fn heaviest_rows(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> Result<Encod
         max_length,
         &Control::new(),
     )?;
-    data.virtual_tokens = virtual_tokens(&run.spec.tuning.method) as usize;
+    data.virtual_tokens = run.spec.tuning.method.virtual_tokens() as usize;
     if training.packing {
         let wanted = chosen
             .len()

@@ -9,7 +9,7 @@ use std::{
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 use taper_autodiff::Backend;
-use taper_core::{Lora, Method, TargetModules, TaskType};
+use taper_core::{Full, Lora, Method, TargetModules, TaskType};
 
 use super::{backends, gradients_of, relative_difference};
 use crate::{
@@ -65,7 +65,7 @@ impl Case {
             Model::load(&folder, method, task(self.task).head(3), &Device::Cpu, 0).unwrap()
         };
         if self.method == "full" {
-            let model = load(&Method::Full);
+            let model = load(&Method::Full(Full {}));
             let head = self.dir.join("head.safetensors");
             if self.task == TaskType::SeqCls && head.is_file() {
                 let weights = Weights::open(&head).unwrap();
@@ -186,7 +186,7 @@ impl Case {
         let tape = Tape::idle(backend.clone());
         let pass = Pass {
             tape: &tape,
-            noise: None,
+            rng: None,
         };
         let found: Vec<f32> = match self.task {
             TaskType::SeqCls => model
@@ -273,7 +273,7 @@ fn shards_half_precision_and_bare_names_are_read() {
     });
     let forms = ["sharded", "bf16", "f16", "gpt2-bare"];
     for (form, method) in forms
-        .map(|form| (form, &Method::Full))
+        .map(|form| (form, &Method::Full(Full {})))
         .into_iter()
         .chain(forms.map(|form| (form, &frozen)))
     {
@@ -284,7 +284,7 @@ fn shards_half_precision_and_bare_names_are_read() {
             .all_logits(
                 &Pass {
                     tape: &tape,
-                    noise: None,
+                    rng: None,
                 },
                 &batch,
             )

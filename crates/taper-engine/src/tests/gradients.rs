@@ -1,13 +1,13 @@
 //! The CPU's backend against the reference, with every kind of randomness on, and against finite differences.
 
 use candle_core::{Device, Tensor};
-use taper_core::{Layerwise, Lora, Method, TargetModules};
+use taper_core::{Full, Layerwise, Lora, Method, TargetModules};
 
 use super::{Fixture, backends, classified, gradients_of, relative_difference};
 use crate::{
     data::Batch,
     model_folder::ModelFolder,
-    models::{Head, Model, Noise},
+    models::{DropoutRng, Head, Model},
 };
 
 fn batch() -> Batch {
@@ -26,7 +26,7 @@ fn methods() -> [Method; 2] {
         .map(str::to_owned)
         .to_vec();
     [
-        Method::Full,
+        Method::Full(Full {}),
         Method::Lora(Lora {
             r: 3,
             lora_dropout: 0.2,
@@ -65,9 +65,9 @@ fn gradients_equal_the_references_with_dropout_on() {
     for method in methods() {
         let model = model(&fixture, &method);
         for pass in 0..3 {
-            let noise = Some(Noise { seed: 11, pass });
+            let rng = Some(DropoutRng { seed: 11, pass });
             let [(loss, found), (oracle_loss, expected)] =
-                backends().map(|backend| gradients_of(&model, &batch(), &backend, noise).unwrap());
+                backends().map(|backend| gradients_of(&model, &batch(), &backend, rng).unwrap());
             assert!(
                 (loss - oracle_loss).abs() < 1e-5,
                 "loss {loss}, candle's {oracle_loss}"
@@ -93,12 +93,12 @@ fn every_trained_parameter_gets_a_gradient() {
             &model,
             &batch(),
             &model.backend,
-            Some(Noise { seed: 1, pass: 0 }),
+            Some(DropoutRng { seed: 1, pass: 0 }),
         )
         .unwrap();
         assert_eq!(
             gradients.len(),
-            if method == Method::Full {
+            if matches!(method, Method::Full(_)) {
                 5 + 2 * 16 + 4
             } else {
                 2 * (2 * 6 + 1) + 2
@@ -147,8 +147,8 @@ fn gradients_predict_how_the_loss_moves() {
     let fixture = Fixture::new(0.2);
     for method in methods() {
         let model = model(&fixture, &method);
-        let noise = Some(Noise { seed: 2, pass: 7 });
-        let (_, gradients) = gradients_of(&model, &batch(), &model.backend, noise).unwrap();
+        let rng = Some(DropoutRng { seed: 2, pass: 7 });
+        let (_, gradients) = gradients_of(&model, &batch(), &model.backend, rng).unwrap();
         let directions: Vec<Vec<f32>> = gradients
             .iter()
             .map(|(name, g)| crate::random::Stream::new(4, name).normal(g.len(), 1.0))
@@ -166,7 +166,7 @@ fn gradients_predict_how_the_loss_moves() {
             }
         };
         let loss = || {
-            gradients_of(&model, &batch(), &model.backend, noise)
+            gradients_of(&model, &batch(), &model.backend, rng)
                 .unwrap()
                 .0
         };

@@ -1,9 +1,11 @@
 //! Tests of the engine as a whole: against golden files of transformers and PEFT, against candle's autograd, and of the loop.
 
 mod adapters;
+mod base_weights;
 mod checkpoints;
 mod families;
 mod gradients;
+mod methods;
 mod names;
 mod parameters;
 mod parity;
@@ -32,7 +34,7 @@ use crate::{
     Result,
     cache::Cache,
     data::{Batch, Encoded, Targets},
-    models::{Model, Noise, Pass},
+    models::{DropoutRng, Model, Pass},
     prepare::Models,
     random::Stream,
     tape::Tape,
@@ -52,7 +54,7 @@ pub(super) fn gradients_of(
     model: &Model,
     batch: &Batch,
     backend: &Arc<dyn Backend>,
-    noise: Option<Noise>,
+    rng: Option<DropoutRng>,
 ) -> Result<(f64, Named)> {
     let tape = Tape::recording(backend.clone(), None);
     // Only where each sequence has one target are there none for tokens.
@@ -60,7 +62,7 @@ pub(super) fn gradients_of(
         [] => TaskType::SeqCls,
         [..] => TaskType::CausalLm,
     };
-    let pass = Pass { tape: &tape, noise };
+    let pass = Pass { tape: &tape, rng };
     let loss = task(kind)
         .loss(model, &pass, batch, batch.targets.ids.len())?
         .value;

@@ -1,6 +1,6 @@
 //! What is said of a parameter where it is made is what its name in transformers tells: weight decay and learning rates hang on it.
 
-use taper_core::{Lora, Method, PromptTuning, TargetModules, TaskType};
+use taper_core::{Full, Lora, Method, PromptTuning, TargetModules, TaskType};
 
 use super::families::golden;
 use crate::{
@@ -20,9 +20,9 @@ fn group_by_name(name: &str) -> Group {
         .iter()
         .any(|part| name.contains(part));
     match (name, layer) {
-        _ if name.ends_with("lora_A.weight") => Group::LoraA,
-        _ if name.ends_with("lora_B.weight") => Group::LoraB,
-        ("prompt_embeddings", _) => Group::Prompt,
+        _ if name.ends_with("lora_A.weight") => Group::Adapter("lora_A"),
+        _ if name.ends_with("lora_B.weight") => Group::Adapter("lora_B"),
+        ("prompt_embeddings", _) => Group::Adapter("prompt"),
         (_, Some(layer)) => Group::Layer(layer),
         (_, None) if embeds => Group::Embeddings,
         (_, None) => Group::Head,
@@ -32,7 +32,7 @@ fn group_by_name(name: &str) -> Group {
 #[test]
 fn kinds_and_groups_are_those_that_the_names_tell() {
     let methods = [
-        Method::Full,
+        Method::Full(Full {}),
         Method::Lora(Lora {
             target_modules: Some(TargetModules::Pattern("all-linear".to_owned())),
             ..Lora::default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use taper_autodiff::Backend;
-use taper_core::{Lora, Method, TargetModules};
+use taper_core::{Full, Lora, Method, TargetModules};
 
 use super::{backends, golden, golden_batch, gradients_of, relative_difference};
 use crate::{
@@ -37,7 +37,7 @@ fn logits(model: &Model, backend: &Arc<dyn Backend>) -> Vec<f32> {
         .classify(
             &Pass {
                 tape: &tape,
-                noise: None,
+                rng: None,
             },
             &golden_batch(),
         )
@@ -82,7 +82,14 @@ fn check(model: &Model, prefix: &str, gradient_name: impl Fn(&str) -> String) {
 
 #[test]
 fn logits_loss_and_every_gradient_equal_those_of_transformers() {
-    let model = Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap();
+    let model = Model::load(
+        &folder(),
+        &Method::Full(Full {}),
+        Head::Classes(3),
+        &Device::Cpu,
+        0,
+    )
+    .unwrap();
     assert_eq!(model.parameters.list.len(), 41);
     check(&model, "", |name| format!("grad.{name}"));
 }
@@ -108,7 +115,14 @@ fn a_new_adapter_leaves_the_model_as_it_was() {
         ])),
         ..Lora::default()
     };
-    let base = Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap();
+    let base = Model::load(
+        &folder(),
+        &Method::Full(Full {}),
+        Head::Classes(3),
+        &Device::Cpu,
+        0,
+    )
+    .unwrap();
     let adapted = Model::load(
         &folder(),
         &Method::Lora(lora),
@@ -138,7 +152,14 @@ fn the_forward_pass_equals_that_of_candle_transformers() {
     .unwrap();
     let batch = golden_batch();
     let ours = logits(
-        &Model::load(&folder(), &Method::Full, Head::Classes(3), &Device::Cpu, 0).unwrap(),
+        &Model::load(
+            &folder(),
+            &Method::Full(Full {}),
+            Head::Classes(3),
+            &Device::Cpu,
+            0,
+        )
+        .unwrap(),
         &backends()[0],
     );
     for (sequence, range) in batch.offsets.windows(2).enumerate() {

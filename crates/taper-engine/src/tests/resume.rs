@@ -393,3 +393,71 @@ fn weights_to_begin_with_that_cannot_be_read_are_laid_to_the_model() {
         );
     }
 }
+
+/// A rate at which the model saturates: its softmax is exactly 0 or 1, and so are most gradients.
+fn saturating(tuning: Value) -> Value {
+    json!({"tuning": tuning, "training": {
+        "max_steps": 120, "per_device_train_batch_size": 6, "learning_rate": 1.0, "lr_scheduler_type": "constant",
+        "logging_steps": 1, "eval_steps": 60, "save_steps": 1000,
+    }})
+}
+
+#[test]
+fn a_saturated_run_that_was_paused_ends_as_the_undisturbed_one() {
+    let fixture = Fixture::new(0.0);
+    for (name, tuning) in [("full", json!({"type": "full"})), ("lora", lora())] {
+        let whole = fixture.run(&format!("whole-{name}"), ROWS, saturating(tuning.clone()));
+        let (_, undisturbed) = train(&whole);
+        let norms = undisturbed.events.iter().filter_map(|event| match event {
+            RunEvent::Step(metrics) => metrics.get("grad_norm"),
+            _ => None,
+        });
+        let zeros = norms.filter(|norm| *norm == 0.0).count();
+        assert!(
+            name != "full" || zeros > 20,
+            "the run does not saturate: {zeros} steps without a gradient"
+        );
+        for step in [1, 40, 100] {
+            let mut run = fixture.run(&format!("{name}-{step}"), ROWS, saturating(tuning.clone()));
+            let before = stopped(&run, step, RequestedAction::Pause, Stop::Paused);
+            run.resume_from = Some(before.checkpoints.last().unwrap().dir.clone());
+            let (_, after) = train(&run);
+            assert_eq!(
+                [series(&before), series(&after)].concat(),
+                series(&undisturbed),
+                "{name}, step {step}"
+            );
+            assert_eq!(result(&run), result(&whole), "{name}, step {step}");
+        }
+    }
+}
+
+#[test]
+fn a_diverging_run_that_was_paused_fails_as_the_undisturbed_one() {
+    let fixture = Fixture::new(0.0);
+    let mut body = saturating(json!({"type": "full"}));
+    for (name, value) in [
+        ("learning_rate", json!(10.0)),
+        ("max_steps", json!(4000)),
+        ("max_grad_norm", json!(0)),
+        ("logging_steps", json!(1)),
+    ] {
+        body["training"][name] = value;
+    }
+    let failure = |run: &RunSpec| {
+        Engine::new()
+            .train(run, &mut Recorder::default(), &Control::new())
+            .unwrap_err()
+    };
+    let undisturbed = failure(&fixture.run("whole", ROWS, body.clone()));
+    let TrainError::Failed(JobError { step: Some(at), .. }) = &undisturbed else {
+        panic!("{undisturbed:?}")
+    };
+    assert!(*at > 2, "{undisturbed:?}");
+    let mut run = fixture.run("paused", ROWS, body);
+    let before = stopped(&run, at / 2, RequestedAction::Pause, Stop::Paused);
+    run.resume_from = Some(before.checkpoints.last().unwrap().dir.clone());
+    let resumed = failure(&run);
+    let what = |error: &TrainError| error.to_string().split(';').next().map(str::to_owned);
+    assert_eq!(what(&resumed), what(&undisturbed));
+}

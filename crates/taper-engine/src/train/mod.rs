@@ -6,6 +6,7 @@ mod process_memory;
 mod report;
 mod saver;
 mod watch;
+mod zero_gradients;
 
 use std::time::Instant;
 
@@ -21,13 +22,13 @@ use crate::{
     evaluation::Evaluation,
     history::Logged,
     methods::Rates,
-    models::{Model, Noise, Pass},
+    models::{DropoutRng, Model, Pass},
     optim::{AdamW, Change, clip_factor},
     prepare::Prepared,
     tape::Tape,
     tasks::task,
 };
-use gradient_checks::GradientChecks;
+use gradient_checks::{Checked, GradientChecks};
 use process_memory::Room;
 use saver::Saver;
 
@@ -115,7 +116,7 @@ impl<'a> TrainingLoop<'a> {
                 .kept
                 .retain(|step| run.checkpoint_dir(step).is_dir());
         }
-        Ok(Self {
+        let mut training_loop = Self {
             gradients: model.parameters.gradients(),
             order: (u64::MAX, Vec::new()),
             rates: Rates::new(
@@ -140,7 +141,19 @@ impl<'a> TrainingLoop<'a> {
             _room: room,
             steps_per_epoch,
             total_steps,
-        })
+        };
+        training_loop.resume_checks();
+        Ok(training_loop)
+    }
+
+    /// What was shown once is not asked for again: a model that has learned its rows by heart may have no gradient left.
+    fn resume_checks(&mut self) {
+        let progress = &self.progress;
+        if progress.step > 0 {
+            let moved = (0..progress.step).any(|step| self.factor(step) > 0.0);
+            let parameters = &self.model.parameters;
+            self.checks = GradientChecks::resumed(parameters, &progress.unproven, moved);
+        }
     }
 
     /// The loop.
@@ -219,9 +232,10 @@ impl<'a> TrainingLoop<'a> {
             self.accumulate(rows, pass, targets, &active)?;
         }
         let (parameters, step) = (&self.model.parameters, self.progress.step + 1);
-        let backend = &*self.model.backend;
-        let squares = self.gradients.sums_of_squares(backend)?;
-        let norm = self.checks.gradients(parameters, &squares, &active, step)?;
+        let squares = self.gradients.sums_of_squares(&*self.model.backend)?;
+        let Checked { norm, zeros } = self.checks.gradients(parameters, &squares, &active, step)?;
+        self.prove_zeros(zeros, &batches, targets)?;
+        let (backend, parameters) = (&*self.model.backend, &self.model.parameters);
         let changes = self.changes(&active);
         self.optimizer.update(
             backend,
@@ -250,11 +264,11 @@ impl<'a> TrainingLoop<'a> {
     ) -> Result<()> {
         let batch = Batch::of(&self.data.training, rows);
         let tape = Tape::recording(self.model.backend.clone(), Some(active.to_vec()));
-        let noise = Some(Noise {
+        let rng = Some(DropoutRng {
             seed: self.run.spec.training.seed,
             pass,
         });
-        let pass = Pass { tape: &tape, noise };
+        let pass = Pass { tape: &tape, rng };
         let loss = task(self.data.task).loss(&self.model, &pass, &batch, targets as usize)?;
         let value = f64::from(loss.value.tensor.to_scalar::<f32>()?);
         GradientChecks::loss(value, self.progress.step + 1)?;

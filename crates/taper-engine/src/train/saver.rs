@@ -96,6 +96,7 @@ impl TrainingLoop<'_> {
         let best = self.progress.best.as_ref().map(|best| best.step);
         let (kept, superseded) = self.retention.with(step, best);
         let dir = self.run.checkpoint_dir(step);
+        self.progress.unproven = self.checks.unproven(&self.model.parameters);
         let snapshot = Snapshot {
             fingerprint: &self.fingerprint,
             parameters: &self.model.parameters,

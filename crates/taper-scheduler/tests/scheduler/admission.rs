@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use taper_core::{Disk, ErrorCode, JobState, Memory, Method, Plan, Project, RunSpec};
+use taper_core::{Disk, ErrorCode, Full, JobState, Memory, Method, Plan, Project, RunSpec};
 use taper_scheduler::{Patience, SchedulerError};
 use taper_store::{JobFilter, Limits, NewFile, Scope};
 
@@ -27,7 +27,7 @@ async fn what_cannot_fit_is_refused_with_three_ways() {
     let script = Script::new(|_, _, _| done()).taking(by_batch);
     let bench = Bench::within(script, 1, 3500).await;
     let mut job = spec(&bench.store).await;
-    job.tuning.method = Method::Full;
+    job.tuning.method = Method::Full(Full {});
     for dry in [false, true] {
         let refused = if dry {
             bench

@@ -22,6 +22,7 @@ use crate::{
 
 mod flat;
 mod links;
+mod settings;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -41,8 +42,6 @@ mod links;
 )]
 struct Head;
 
-/// Objects that a request may leave incomplete, while answers show them with every value in force.
-const SETTINGS: [&str; 4] = ["Tuning", "Method", "Lora", "Training"];
 /// Objects of requests alone.
 const REQUESTS: [&str; 11] = [
     "CreateExperiment",
@@ -227,18 +226,13 @@ fn error(description: &str, example: Option<Explained>) -> Response {
 }
 
 fn finish_schemas(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
-    for name in SETTINGS {
-        let mut request = schemas[name].clone();
-        loosen(&mut request);
-        name_requests(&mut request);
-        schemas.insert(format!("Create{name}"), request);
-    }
+    settings::finish(schemas);
     for (name, schema) in schemas {
         if let Some(element) = name.strip_prefix("List_") {
             name_elements(schema, element);
         }
         if REQUESTS.contains(&name.as_str()) {
-            name_requests(schema);
+            settings::name_requests(schema);
         } else if !name.starts_with("Create") && name != MESSAGE {
             require_all(schema);
             leave_out(schema, name);
@@ -262,32 +256,6 @@ fn leave_out(schema: &mut RefOr<Schema>, name: &str) {
         object
             .required
             .retain(|field| !LEFT_OUT.contains(&(name, field.as_str())));
-    }
-}
-
-/// A request may leave everything out but the `type` of a method.
-fn loosen(schema: &mut RefOr<Schema>) {
-    if let RefOr::T(Schema::Object(object)) = schema {
-        object.required.retain(|name| name == "type");
-    }
-    alternatives(schema).iter_mut().for_each(loosen);
-}
-
-/// Points from settings to the form that they have in requests.
-fn name_requests(schema: &mut RefOr<Schema>) {
-    match schema {
-        RefOr::Ref(reference) => {
-            let name = reference
-                .ref_location
-                .rsplit('/')
-                .next()
-                .unwrap_or_default();
-            if SETTINGS.contains(&name) {
-                reference.ref_location = format!("#/components/schemas/Create{name}");
-            }
-        }
-        RefOr::T(Schema::Object(object)) => object.properties.values_mut().for_each(name_requests),
-        RefOr::T(_) => alternatives(schema).iter_mut().for_each(name_requests),
     }
 }
 

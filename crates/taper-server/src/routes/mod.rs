@@ -14,6 +14,7 @@ pub(crate) mod models;
 mod named;
 pub(crate) mod service;
 pub(crate) mod session;
+pub(crate) mod settings;
 pub(crate) mod streams;
 pub(crate) mod telemetry;
 pub(crate) mod uploads;

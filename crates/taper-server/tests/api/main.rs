@@ -18,6 +18,7 @@ mod paths;
 mod projects;
 mod repeats;
 mod service;
+mod settings;
 mod streams;
 mod trainer;
 mod uploads;

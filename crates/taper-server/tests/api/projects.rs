@@ -53,7 +53,7 @@ fn apart(operation: &str) -> Apart {
         | "stream_experiment_events"
         | "find_table" => Apart::Names,
         "create_session" | "find_session" | "delete_session" => Apart::Neutral,
-        "healthz" | "readyz" | "openapi_json" => Apart::Neutral,
+        "healthz" | "readyz" | "openapi_json" | "list_settings" => Apart::Neutral,
         "metrics" => Apart::Admin,
         unknown => panic!("say here how the route {unknown} keeps projects apart"),
     }

@@ -16,7 +16,7 @@ use super::{
     Attended, Backend, Columns, LmLoss, Matrix, NormSums, Normalization, Normalized, Normed,
     Optimized, Weight,
 };
-use crate::ops::{Activation, Dropout, Heads, LM_LOSS_CHUNK, RopeAngles};
+use crate::backend::{Activation, Dropout, Heads, LM_LOSS_CHUNK, RopeAngles};
 use outline::{Outlines, bytes};
 pub use outline::{Peak, outline};
 pub use work::Work;

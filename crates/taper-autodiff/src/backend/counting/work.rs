@@ -5,7 +5,7 @@ use std::{
 
 use candle_core::Tensor;
 
-use crate::ops::Heads;
+use crate::backend::Heads;
 
 /// Arithmetic, by how fast it goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,6 +1,6 @@
 use taper_kernels as kernels;
 
-use crate::ops::Activation;
+use crate::backend::Activation;
 
 pub(super) fn forward(function: Activation, y: &mut [f32], x: &[f32]) {
     match function {

@@ -6,7 +6,7 @@ use super::{
     storage::{slice, tensor},
     zeros_like,
 };
-use crate::ops::Heads;
+use crate::backend::Heads;
 
 fn kernel(heads: Heads, offsets: &[usize]) -> kernels::Attention<'_> {
     kernels::Attention {

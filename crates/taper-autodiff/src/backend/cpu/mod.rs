@@ -13,7 +13,7 @@ use super::{
     Attended, Backend, Columns, LmLoss, Matrix, NormSums, Normalization, Normalized, Normed,
     Optimized, Weight,
 };
-use crate::ops::{Activation, Dropout, Heads, LM_LOSS_CHUNK, RopeAngles};
+use crate::backend::{Activation, Dropout, Heads, LM_LOSS_CHUNK, RopeAngles};
 use storage::{in_place, slice, take, tensor, with_numbers, write_all};
 
 /// The backend of the CPU.

@@ -6,7 +6,7 @@ use super::{
     storage::{in_place, slice, take, tensor},
     zeros_like,
 };
-use crate::ops::Dropout;
+use crate::backend::Dropout;
 
 pub(super) fn norm(x: &Tensor, norm: Normalization<'_>) -> Result<Normed> {
     let rows = x.elem_count() / norm.gamma.elem_count();

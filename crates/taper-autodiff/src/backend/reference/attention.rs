@@ -1,7 +1,7 @@
 use candle_core::{D, Device, Result, Tensor};
 
 use super::{super::Attended, vjp};
-use crate::ops::Heads;
+use crate::backend::Heads;
 
 pub(crate) fn attention(
     [q, k, v]: [&Tensor; 3],

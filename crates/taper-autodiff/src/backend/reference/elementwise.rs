@@ -1,7 +1,7 @@
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
 use super::{vjp, vjp1};
-use crate::ops::{Activation, Dropout};
+use crate::backend::{Activation, Dropout};
 
 pub(crate) fn zeros(shape: &Shape, device: &Device) -> Result<Tensor> {
     Tensor::zeros(shape, DType::F32, device)

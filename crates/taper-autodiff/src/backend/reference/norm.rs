@@ -4,7 +4,7 @@ use super::{
     super::{NormSums, Normalization, Normalized, Normed},
     dropout, vjp,
 };
-use crate::ops::Dropout;
+use crate::backend::Dropout;
 
 /// Pieces of the length of gamma, centred where there is a beta; their mean, and the reciprocal of their spread.
 fn centred(x: &Tensor, norm: Normalization<'_>) -> Result<(Tensor, Option<Tensor>, Tensor)> {

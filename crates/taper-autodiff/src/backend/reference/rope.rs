@@ -1,7 +1,7 @@
 use candle_core::{Result, Tensor};
 
 use super::vjp_linear;
-use crate::ops::RopeAngles;
+use crate::backend::RopeAngles;
 
 fn turn(x: &Tensor, angles: &RopeAngles, positions: &[u32]) -> Result<Tensor> {
     let (tokens, width) = x.dims2()?;

@@ -222,8 +222,8 @@ mod tests {
                 "{{- _percent('%d %s', (a, b.c['%'])) ~ 'd' -}}",
             ),
             (
-                "{% set x = '%s' % '%s' % y | trim %}",
-                "{% set x = _percent('%s', _percent('%s', y | trim)) %}",
+                "{% set x = '%s' % y.z | trim %}",
+                "{% set x = _percent('%s', y.z | trim) %}",
             ),
             (
                 "{%- generation -%}a{%- endgeneration %}",

@@ -28,8 +28,7 @@ struct Case {
     template: String,
     tokenizer: String,
     row: Value,
-    #[serde(default)]
-    refused: bool,
+    refused: Option<String>,
     /// How many there are, and the sha256 of their JSON.
     ids: Option<(usize, String)>,
     text: Option<String>,
@@ -47,7 +46,8 @@ impl Cases {
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     }
 
-    fn setup(&self, case: &Case) -> TokenizerSetup {
+    /// `None` where the template asks for what taper refuses by name.
+    fn setup(&self, case: &Case) -> Option<TokenizerSetup> {
         let dir = tempfile::tempdir().unwrap();
         let mut config = self.special.clone();
         config["chat_template"] = json!(self.templates[&case.template]);
@@ -56,7 +56,13 @@ impl Cases {
             .to_string()
             .parse()
             .unwrap();
-        TokenizerSetup::open(dir.path(), tokenizer, &json!({})).unwrap()
+        match TokenizerSetup::open(dir.path(), tokenizer, &json!({})) {
+            Ok(setup) => Some(setup),
+            Err(error) => {
+                assert!(error.to_string().contains("not supported"), "{error}");
+                None
+            }
+        }
     }
 }
 
@@ -65,14 +71,14 @@ impl Case {
     fn difference(&self, setup: &TokenizerSetup) -> Option<String> {
         let made = try_rows(std::slice::from_ref(&self.row))
             .and_then(|rows| encode_rows(setup, &rows, 1 << 20));
-        let data = match (made, self.refused) {
-            (Err(_), true) => return None,
-            (Ok(data), true) => {
+        let data = match (made, self.refused.as_deref()) {
+            (Err(_), Some(_)) | (Ok(_), Some("may")) => return None,
+            (Ok(data), Some(_)) => {
                 let text = setup.tokenizer.decode(&data.ids[0], false).unwrap();
-                return Some(format!("trained, and transformers cannot: {text}"));
+                return Some(format!("trained, and is to be refused: {text}"));
             }
-            (Err(error), false) => return Some(format!("refused: {error}")),
-            (Ok(data), false) => data,
+            (Err(error), None) => return Some(format!("refused: {error}")),
+            (Ok(data), None) => data,
         };
         let ids = &data.ids[0];
         let json = serde_json::to_string(ids).unwrap();
@@ -162,7 +168,7 @@ fn chats_become_what_transformers_makes_of_them() {
         .iter()
         .enumerate()
         .filter_map(|(i, case)| {
-            let difference = case.difference(&cases.setup(case))?;
+            let difference = case.difference(&cases.setup(case)?)?;
             let (template, tokenizer) = (&case.template, &case.tokenizer);
             Some(format!(
                 "{i} {template} {tokenizer}: {}\n{difference}",

@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// Tokens that are special in the tokenizers of these models.
+const MARKS: [&str; 6] = [
+    "<|end|>",
+    "<|endoftext|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|im_end|>",
+    "<|im_start|>",
+];
+
 fn templates() -> Value {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -17,6 +27,7 @@ fn trained(name: &str, row: &Value) -> Vec<String> {
     let config = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
     let mut setup = setup_with(config);
     setup.eos = Some(257);
+    setup.special = MARKS.map(str::to_owned).into();
     let data = encoded(&setup, std::slice::from_ref(row), 100_000);
     let data = data.unwrap_or_else(|error| panic!("{name}: {error}"));
     let Targets::Tokens(mask) = &data.targets else {
@@ -82,17 +93,7 @@ fn several_turns_are_trained_each_to_its_end() {
 }
 
 #[test]
-fn system_prompts_and_replies_of_tools_do_not_refuse_a_row() {
-    let system = turns(&[
-        ("system", "be kind"),
-        ("user", "q1"),
-        ("assistant", "a1"),
-        ("user", "q2"),
-        ("assistant", "a2"),
-    ]);
-    let pieces = trained("mistralai-Mistral-Nemo-Instruct-2407", &system);
-    assert_eq!(pieces.len(), 2, "{pieces:?}");
-    assert!(pieces[0].trim_start().starts_with("a1</s>"), "{pieces:?}");
+fn replies_of_tools_and_chats_without_tools_do_not_refuse_a_row() {
     let plain = turns(&[("user", "q1"), ("assistant", "a1")]);
     let pieces = trained("Qwen3-Coder", &plain);
     assert_eq!(pieces, ["a1<|im_end|>\n"]);
@@ -107,4 +108,27 @@ fn system_prompts_and_replies_of_tools_do_not_refuse_a_row() {
     assert_eq!(pieces.len(), 2, "{pieces:?}");
     assert!(pieces[0].contains("\"name\": \"f\""), "{pieces:?}");
     assert!(pieces[1].contains("a1"), "{pieces:?}");
+}
+
+/// This template writes the system prompt only where a question comes last, so that transformers leaves it out of every answered chat.
+#[test]
+fn a_system_prompt_that_is_left_out_is_told() {
+    let row = turns(&[("system", "be kind"), ("user", "q1"), ("assistant", "a1")]);
+    let template = &templates()["mistralai-Mistral-Nemo-Instruct-2407"];
+    let setup = setup_with(json!({"eos_token": "</s>", "chat_template": template}));
+    let message = told(encoded(&setup, &[row], 1000));
+    assert!(
+        message.contains(
+            "line 1: message 1 (role system): the chat template does not write its 'content'"
+        ) && message.contains("first user message"),
+        "{message}"
+    );
+    let turns = turns(&[
+        ("user", "q1"),
+        ("assistant", "a1"),
+        ("user", "q2"),
+        ("assistant", "a2"),
+    ]);
+    let pieces = trained("mistralai-Mistral-Nemo-Instruct-2407", &turns);
+    assert_eq!(pieces, ["a1</s>", "a2</s>"]);
 }

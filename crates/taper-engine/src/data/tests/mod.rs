@@ -243,7 +243,8 @@ fn a_template_may_write_the_last_turn_differently() {
 #[test]
 fn chats_that_a_template_cannot_take_are_named_by_line() {
     let chat = |role: &str| json!({"messages": [{"role": role, "content": "q"}, {"role": "assistant", "content": "a"}]});
-    let counting = "{% for m in messages %}{{ m.content | length }}{% endfor %}";
+    let counting =
+        "{{ messages | length }}{% for m in messages %}{{ m.content | length }}{% endfor %}";
     let setup = setup_with(json!({"eos_token": "<|im_end|>", "chat_template": counting}));
     let message = told(encoded(&setup, &[chat("user")], 100));
     assert!(

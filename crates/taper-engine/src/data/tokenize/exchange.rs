@@ -212,6 +212,11 @@ fn shared(tail: &str, rest: &str, special: &[String]) -> usize {
     if length == tail.len() {
         return length;
     }
+    // Nor of a mark that is none to the tokenizer.
+    let closed = |c: char| c.is_whitespace() || matches!(c, '>' | ']' | '}');
+    length = rest[..length].rfind(closed).map_or(0, |place| {
+        place + rest[place..].chars().next().map_or(0, char::len_utf8)
+    });
     while let Some(start) = special.iter().find_map(|token| {
         let starts = rest.match_indices(token.as_str()).map(|(start, _)| start);
         starts

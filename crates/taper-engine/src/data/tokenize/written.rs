@@ -244,7 +244,7 @@ fn told(chat: &Chat<'_>, part: &Part) -> String {
     let plainly = "write it into 'content', or take a model whose template has a place for it";
     match part {
         Part::Content(i) => format!(
-            "{}: the chat template does not write its 'content', so that it would be left out of the training; remove the message, or take a model whose template writes this role",
+            "{}: the chat template does not write its 'content', so that it would be left out of the training; remove the message, put it into the first user message, or take a model whose template writes this role",
             message(*i)
         ),
         Part::Reasoning(i) => {

@@ -8,7 +8,7 @@ use super::{Head, LinearLayer, LinearShape, Loader, Part, Pass, Place};
 use crate::{
     Error, Result,
     data::Batch,
-    families::{DecoderConfig, DecoderNorm, LONGEST, Positions},
+    families::{DecoderConfig, DecoderNorm, LONGEST, OUTPUT_TABLE, Positions},
     ops::{self, Norm, RopeAngles},
     parameters::Group,
     tape::Value,
@@ -55,7 +55,11 @@ impl Decoder {
         loader.enter(Group::Embeddings);
         let (names, width) = (config.modules, config.hidden_size);
         let table = format!("{}.weight", names.embeddings);
-        let tokens = loader.embedding(&table, &[config.vocab_size, width])?;
+        let (tied, shape) = (config.options.tied, [config.vocab_size, width]);
+        let tokens = match head {
+            Head::Vocabulary if tied => loader.tied_embedding(&table, &shape)?,
+            Head::Vocabulary | Head::Classes(_) => loader.embedding(&table, &shape)?,
+        };
         let prompt = loader.prompt(&tokens)?;
         let (places, angles) = match &config.positions {
             Positions::Learned(name) => {
@@ -84,10 +88,8 @@ impl Decoder {
         loader.enter(Group::Head);
         let norm = load_norm(config, loader, names.norm)?;
         let head = match head {
-            Head::Vocabulary if config.options.tied => DecoderHead::Vocabulary(tokens.clone()),
-            Head::Vocabulary => DecoderHead::Vocabulary(
-                loader.output_table("lm_head.weight", &[config.vocab_size, width])?,
-            ),
+            Head::Vocabulary if tied => DecoderHead::Vocabulary(tokens.clone()),
+            Head::Vocabulary => DecoderHead::Vocabulary(loader.output_table(OUTPUT_TABLE, &shape)?),
             Head::Classes(classes) => {
                 let shape = LinearShape::new(width, classes).with_bias(false);
                 DecoderHead::Classes(loader.class_head("score", shape, config.initializer_range)?)

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use taper_core::{Training, Tuning, tuning::Lora};
+use taper_core::{Training, Tuning};
 use utoipa::ToSchema;
 
 // These structs only describe the body: `JobSpec::parse` reads it, and tells all that is wrong with it at once.
@@ -34,7 +34,7 @@ pub struct CreateFineTuningJob {
     /// How the optimisation runs. Absent values have defaults.
     #[schema(required = false)]
     pub training: Option<Training>,
-    /// OpenAI's method; `supervised` leaves the tuning to `tuning`, `lora` and `full` are the same as `tuning`.
+    /// OpenAI's method; `supervised` leaves the tuning to `tuning`, the name of a tuning method is the same as in `tuning`.
     #[schema(required = false)]
     pub method: Option<OpenAiMethod>,
     /// OpenAI's deprecated form of `method.supervised.hyperparameters`.
@@ -53,12 +53,6 @@ pub struct OpenAiMethod {
     pub kind: String,
     #[schema(required = false)]
     pub supervised: Option<OpenAiSupervised>,
-    /// With `type` `lora`: the fields of `tuning`.
-    #[schema(required = false)]
-    pub lora: Option<Lora>,
-    /// With `type` `full`: an empty object.
-    #[schema(required = false, value_type = Option<Object>)]
-    pub full: Option<Value>,
 }
 
 /// Settings of OpenAI's supervised method.

@@ -13,6 +13,7 @@ mod metrics;
 mod model;
 mod plan;
 mod session;
+mod settings;
 mod upload;
 
 pub use artifact::ArtifactObject;
@@ -32,6 +33,7 @@ pub use metrics::{CurveBuckets, JobMetrics};
 pub use model::{DeletedModel, ModelObject};
 pub use plan::{PlanObject, Submitted};
 pub use session::{CreateSession, SessionObject};
+pub use settings::{FineTuningSettings, MethodSettings, TaskSettings};
 pub use upload::{
     CompleteUpload, CreateUpload, ExpiresAfter, UploadObject, UploadPartForm, UploadPartObject,
 };

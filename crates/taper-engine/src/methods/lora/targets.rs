@@ -1,12 +1,11 @@
 use regex::Regex;
 use taper_core::{FieldError, Lora, TargetModules};
 
-use super::group::layer_of;
-use crate::Result;
+use crate::{Result, methods::layer_of};
 
 /// A LoRA specification made ready to be asked, module by module, what adapter it gets. The rules are PEFT's.
-pub(crate) struct LoraPlan<'a> {
-    lora: &'a Lora,
+pub(in crate::methods) struct LoraTuner<'a> {
+    pub(super) lora: &'a Lora,
     targets: Targets,
     ranks: Vec<(Regex, usize)>,
     alphas: Vec<(Regex, f64)>,
@@ -20,17 +19,17 @@ enum Targets {
 
 /// The adapter of one module.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct AdapterShape {
-    pub(crate) r: usize,
-    pub(crate) alpha: f64,
+pub(super) struct AdapterShape {
+    pub(super) r: usize,
+    pub(super) alpha: f64,
     /// What the adapter's output is multiplied by.
-    pub(crate) scale: f64,
+    pub(super) scale: f64,
 }
 
-impl<'a> LoraPlan<'a> {
+impl<'a> LoraTuner<'a> {
     /// # Errors
     /// A regular expression that is none.
-    pub(crate) fn new(lora: &'a Lora) -> Result<Self> {
+    pub(in crate::methods) fn new(lora: &'a Lora) -> Result<Self> {
         let targets = match &lora.target_modules {
             Some(TargetModules::Pattern(word)) if word == TargetModules::ALL_LINEAR => {
                 Targets::AllLinear
@@ -64,7 +63,7 @@ impl<'a> LoraPlan<'a> {
     }
 
     /// The adapter of a linear module; `None` when it gets none.
-    pub(crate) fn adapter(&self, path: &str) -> Option<AdapterShape> {
+    pub(super) fn shape(&self, path: &str) -> Option<AdapterShape> {
         let layers = self.lora.layers_to_transform.as_ref();
         let in_layers =
             layers.is_none_or(|layers| layer_of(path).is_some_and(|i| layers.contains(&i)));
@@ -85,8 +84,16 @@ impl<'a> LoraPlan<'a> {
         })
     }
 
+    /// The alpha with which plain scaling has the effect of this one.
+    pub(super) fn effective_alpha(&self, r: usize, alpha: f64) -> f64 {
+        match self.lora.use_rslora {
+            true => alpha * (r as f64).sqrt(),
+            false => alpha,
+        }
+    }
+
     /// Whether a module of the base is trained whole: one that `modules_to_save` names, or one inside it.
-    pub(crate) fn saves(&self, path: &str) -> bool {
+    pub(super) fn saves(&self, path: &str) -> bool {
         let path = format!(".{path}.");
         self.lora
             .modules_to_save
@@ -96,7 +103,7 @@ impl<'a> LoraPlan<'a> {
     }
 
     /// Targets and modules that name none of these paths, with their field.
-    pub(crate) fn unmatched(
+    pub(super) fn unmatched(
         &self,
         linears: &[String],
         modules: &[String],
@@ -141,7 +148,7 @@ impl<'a> LoraPlan<'a> {
             layers.filter(|layer| !linears.iter().any(|path| layer_of(path) == Some(**layer)));
         unmatched
             .extend(missing.map(|layer| ("tuning.layers_to_transform", format!("layer {layer}"))));
-        let adapted = linears.iter().any(|path| self.adapter(path).is_some());
+        let adapted = linears.iter().any(|path| self.shape(path).is_some());
         if unmatched.is_empty() && !adapted {
             unmatched.push((
                 "tuning.target_modules",
@@ -201,7 +208,7 @@ mod tests {
             target_modules: names(&["query", "output.dense"]),
             ..Lora::default()
         };
-        let plan = LoraPlan::new(&lora).unwrap();
+        let plan = LoraTuner::new(&lora).unwrap();
         for (path, matches) in [
             ("bert.encoder.layer.0.attention.self.query", true),
             ("query", true),
@@ -209,7 +216,7 @@ mod tests {
             ("bert.encoder.layer.0.attention.output.dense", true),
             ("bert.encoder.layer.0.intermediate.dense", false),
         ] {
-            assert_eq!(plan.adapter(path).is_some(), matches, "{path}");
+            assert_eq!(plan.shape(path).is_some(), matches, "{path}");
         }
     }
 
@@ -225,9 +232,9 @@ mod tests {
             use_rslora: true,
             ..Lora::default()
         };
-        let plan = LoraPlan::new(&lora).unwrap();
-        assert_eq!(plan.adapter("model.layers.0.self_attn.q_proj"), None);
-        let shape = plan.adapter("model.layers.1.self_attn.q_proj").unwrap();
+        let plan = LoraTuner::new(&lora).unwrap();
+        assert_eq!(plan.shape("model.layers.0.self_attn.q_proj"), None);
+        let shape = plan.shape("model.layers.1.self_attn.q_proj").unwrap();
         assert_eq!(
             shape,
             AdapterShape {
@@ -236,10 +243,7 @@ mod tests {
                 scale: 0.5
             }
         );
-        assert_eq!(
-            plan.adapter("model.layers.1.mlp.up_proj").unwrap().scale,
-            4.0
-        );
+        assert_eq!(plan.shape("model.layers.1.mlp.up_proj").unwrap().scale, 4.0);
     }
 
     #[test]
@@ -249,10 +253,10 @@ mod tests {
             modules_to_save: Some(vec!["pooler".to_owned()]),
             ..Lora::default()
         };
-        let plan = LoraPlan::new(&lora).unwrap();
+        let plan = LoraTuner::new(&lora).unwrap();
         assert!(plan.saves("bert.pooler.dense") && !plan.saves("bert.mypooler.dense"));
-        assert_eq!(plan.adapter("bert.pooler.dense"), None);
-        assert!(plan.adapter("bert.encoder.layer.0.output.dense").is_some());
+        assert_eq!(plan.shape("bert.pooler.dense"), None);
+        assert!(plan.shape("bert.encoder.layer.0.output.dense").is_some());
     }
 
     #[test]
@@ -262,7 +266,7 @@ mod tests {
             modules_to_save: Some(vec!["pooler".to_owned()]),
             ..Lora::default()
         };
-        let plan = LoraPlan::new(&lora).unwrap();
+        let plan = LoraTuner::new(&lora).unwrap();
         let linears = ["a.query".to_owned()];
         let unmatched = plan.unmatched(&linears, &linears);
         assert_eq!(
@@ -284,7 +288,7 @@ mod tests {
             modules_to_save: Some(vec!["norm".to_owned()]),
             ..Lora::default()
         };
-        let params: Vec<_> = LoraPlan::new(&lora)
+        let params: Vec<_> = LoraTuner::new(&lora)
             .unwrap()
             .unmatched(&linears, &modules)
             .into_iter()
@@ -302,6 +306,6 @@ mod tests {
             target_modules: Some(TargetModules::Pattern("(".to_owned())),
             ..Lora::default()
         };
-        assert!(LoraPlan::new(&broken).is_err());
+        assert!(LoraTuner::new(&broken).is_err());
     }
 }
