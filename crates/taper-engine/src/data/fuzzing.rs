@@ -2,18 +2,20 @@
 
 use super::{
     ChatTemplate, Content, Extras, Message, Role, SpecialTokens,
-    formats::{Reading, read_jsonl},
+    formats::{Reading, is_spread, read_jsonl},
     template::MOST_OUTPUT,
 };
 
-/// Reads the lines of a JSONL file: each of them is a row, a problem, or blank. Chats are written by a template.
+/// Reads the lines of a JSONL file: each of them is a row, a problem, or blank, unless the file is one array. Chats are written by a template.
 pub fn jsonl_row(bytes: &[u8]) {
     let mut reading = Reading::default();
     read_jsonl(bytes, &mut reading);
     let lines = bytes.split(|byte| *byte == b'\n');
     let written = lines.filter(|line| !line.iter().all(u8::is_ascii_whitespace));
     let problems = reading.problems.count();
-    assert_eq!(written.count(), reading.rows.len() + problems);
+    if !is_spread(bytes) {
+        assert_eq!(written.count(), reading.rows.len() + problems);
+    }
     assert_eq!(reading.problems.message().is_some(), problems > 0);
     let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ tools }}";
     let template = ChatTemplate::parse(template, SpecialTokens::default());

@@ -21,6 +21,12 @@ pub(in crate::data) fn read(bytes: &[u8], reading: &mut Reading) {
     }
 }
 
+/// Whether lines of the file are no rows by themselves.
+#[cfg(any(test, fuzzing))]
+pub(in crate::data) fn is_spread(bytes: &[u8]) -> bool {
+    spread(bytes).is_some()
+}
+
 /// Where the values begin of a file that is a JSON array, or whose objects stand on several lines each.
 fn spread(bytes: &[u8]) -> Option<usize> {
     let start = bytes.iter().position(|b| !b.is_ascii_whitespace())?;

@@ -16,7 +16,7 @@ use std::{
 };
 
 #[cfg(any(test, fuzzing))]
-pub(super) use jsonl::read as read_jsonl;
+pub(super) use jsonl::{is_spread, read as read_jsonl};
 use kind::{ANY, Kind};
 use serde_json::{Map, Value};
 use taper_core::{DATA_FIELDS, DataFile};

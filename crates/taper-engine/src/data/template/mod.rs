@@ -14,6 +14,7 @@ use std::{
 
 use minijinja::{Environment, ErrorKind, syntax::SyntaxConfig, value::Serde};
 pub(crate) use named::ChatTemplates;
+pub(crate) use python::float as python_float;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -7,7 +7,7 @@ use minijinja::{
 use minijinja_contrib::pycompat;
 
 /// A number as `repr` of a float writes it: the shortest digits that mean it, with an exponent from 1e16 on and below 1e-4.
-pub(super) fn float(number: f64) -> String {
+pub(crate) fn float(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Masked, TokenizerSetup, covered, spans, tokens, written};
-use crate::data::{ChatTemplate, Extras, Message, Role};
+use crate::data::{ChatTemplate, Extras, Message, Role, template::python_float};
 
 /// Names of what the assistant thinks, the first one that of today's templates; transformers gives one under the others', too.
 pub(super) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
@@ -214,6 +214,9 @@ fn python_json(value: &Value) -> String {
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(python_json).collect();
             format!("[{}]", items.join(", "))
+        }
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().map_or_else(String::new, python_float)
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
