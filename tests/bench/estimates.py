@@ -1,4 +1,4 @@
-"""Holds the memory that `taper train --dry-run` foretells against what the run takes, for every row of the table.
+"""Holds the memory that `taper train --dry-run` predicts against what the run takes, for every row of the table.
 
 usage: estimates.py TAPER FIXTURES [ROW ...]
 """
@@ -22,7 +22,7 @@ def head(source: Path, target: Path, rows: int | None) -> Path:
 
 
 def measure(taper: str, fixtures: Path, row: Row, work: Path) -> tuple[int, int]:
-    """Bytes foretold and taken."""
+    """Bytes predicted and taken."""
     data = fixtures / "data"
     train = head(data / f"{row.data.name}_train.jsonl", work / "train.jsonl", row.data.train_rows)
     valid = head(data / f"{row.data.name}_test.jsonl", work / "valid.jsonl", VALIDATION_ROWS)

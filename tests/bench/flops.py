@@ -41,7 +41,7 @@ def layer_weights(config: dict[str, Any]) -> tuple[int, int]:
 
 
 def head(config: dict[str, Any], workload: dict[str, int], whole: bool) -> float:
-    """Pooler and classifier of an encoder, or a decoder's projection to its words: forward, inputs and, if trained, weights."""
+    """Pooler and classifier of an encoder, or a decoder's projection to its vocabulary: forward, inputs and, if trained, weights."""
     hidden, classes = config["hidden_size"], workload["classes"]
     if classes:
         return workload["rows"] * hidden * (2 * hidden * (3 if whole else 2) + 6 * classes)

@@ -110,7 +110,7 @@ def held_out(model: torch.nn.Module, rows: list[Example], pad_token: int, spec: 
     if isinstance(rows[0]["labels"], int):
         right = sum(int((model(**batch).logits.argmax(-1) == batch["labels"]).sum()) for batch in batches)
         return {"accuracy": right / len(rows)}
-    # Nothing foretells a first token but virtual tokens before it.
+    # Nothing predicts a first token but virtual tokens before it.
     first = 0 if spec["tuning"]["type"] == "prompt_tuning" else 1
     total, tokens = 0.0, 0
     for batch in batches:

@@ -22,7 +22,7 @@ use crate::{
     world::World,
 };
 
-/// F15: the server dies again and again under the same job; the third time the job is given up, and the next one runs.
+/// F15: the server dies again and again under the same job; the third time the job fails, and the next one runs.
 pub(crate) async fn crash_loop(_: Size) -> Result<Passed> {
     let mut world = World::running().await?;
     let file = world.site.upload("train.jsonl", specs::rows()).await?;
@@ -108,8 +108,8 @@ pub(crate) async fn does_not_fit(_: Size) -> Result<Passed> {
     Ok(Passed::new(format!("400: {message}")))
 }
 
-/// F19: a step takes for ever, since the disk does not answer. The job is given up, the next one gets a worker that works, and so does a
-/// retry; the run that was given up wakes after it and changes nothing.
+/// F19: a step takes for ever, since the disk does not answer. The run is abandoned, the next job gets a worker that works, and so does a
+/// retry; the abandoned run wakes after it and changes nothing.
 pub(crate) async fn hang(_: Size) -> Result<Passed> {
     if let Some(reason) = inject::missing().await {
         return Ok(Passed::Skipped(reason));
@@ -160,7 +160,7 @@ pub(crate) async fn hang(_: Size) -> Result<Passed> {
     )))
 }
 
-/// Runs that were given up and have not ended.
+/// Abandoned runs that have not ended.
 async fn given_up(world: &World) -> Result<u32> {
     let figures = world.direct()?.bytes("/metrics").await?;
     let figures = String::from_utf8(figures)?;

@@ -225,7 +225,7 @@ fn check_validation(training: &Training, validation_file: bool, errors: &mut Vec
     if validation_file || training.eval_split.is_some() {
         return;
     }
-    let wishes = [
+    let evaluating = [
         (
             "training.load_best_model_at_end",
             training.load_best_model_at_end,
@@ -236,7 +236,7 @@ fn check_validation(training: &Training, validation_file: bool, errors: &mut Vec
         ),
         ("training.eval_steps", training.eval_steps.is_some()),
     ];
-    for (param, _) in wishes.into_iter().filter(|(_, wished)| *wished) {
+    for (param, _) in evaluating.into_iter().filter(|(_, given)| *given) {
         let message = format!(
             "'{param}' needs validation data; add 'validation_file' or 'training.eval_split'"
         );

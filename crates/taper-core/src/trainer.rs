@@ -27,7 +27,7 @@ pub trait Trainer: Send + Sync {
     /// What only the tokenizer can find wrong with the data; [`Stop`] when told to stop meanwhile.
     fn check(&self, run: &RunSpec, control: &Control) -> Result<Plan, TrainError>;
 
-    /// Looks whether a checkpoint is whole and belongs to this run, before the run goes on from it. It beats as it reads.
+    /// Looks whether a checkpoint is whole and belongs to this run, before the run goes on from it. It sends heartbeats as it reads.
     ///
     /// # Errors
     /// What is wrong with it.

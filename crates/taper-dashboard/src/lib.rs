@@ -1,6 +1,6 @@
 //! The browser page: a Svelte app in `web/`, built by the build script and embedded here. It knows the API and nothing of the crates behind it.
 //!
-//! Start reading at `web/src/App.svelte`, the table of views. `client.ts` is the one door to the API, typed by its description; `live/` loads
+//! Start reading at `web/src/App.svelte`, the table of views. `client.ts` is the one way to the API, typed by its description; `live/` loads
 //! what a view shows and follows its events; `parts/` is what views share; `settings.svelte.ts` has what the server says of methods and
 //! settings, so that no name of a method stands in the page.
 

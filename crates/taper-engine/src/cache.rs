@@ -44,7 +44,7 @@ impl<V> Slot<V> {
     /// Waits until nobody makes the value. Who waits is as alive as who makes it: one that hangs must not look alive because others wait.
     ///
     /// # Errors
-    /// A wish to stop.
+    /// A request to stop.
     fn wait(&self, control: &Control) -> Result<MutexGuard<'_, Option<Arc<V>>>> {
         let mut heartbeats = 0;
         loop {

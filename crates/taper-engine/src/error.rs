@@ -9,7 +9,7 @@ pub enum Error {
     /// Something a user can mend: data, model folder, settings.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// Somebody wished the run to stop.
+    /// The run was asked to stop.
     #[error(transparent)]
     Stopped(#[from] Stop),
     /// A newer attempt of the job exists.

@@ -11,7 +11,7 @@ use crate::math;
 use crate::numbers::Numbers;
 use crate::simd;
 
-/// How many words are summed over in one go; a sum over the whole vocabulary in single precision
+/// How many tokens of the vocabulary are summed over in one go; a sum over the whole vocabulary in single precision
 /// would lose digits.
 const BLOCK: usize = 4096;
 

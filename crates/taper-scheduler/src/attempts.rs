@@ -16,7 +16,7 @@ use crate::executors::{AttemptId, Executor};
 pub(crate) struct Attempts {
     controls: Mutex<HashMap<AttemptId, Control>>,
     executor: Arc<dyn Executor>,
-    /// One tells at a time, so that the last that an executor hears is what holds.
+    /// One tells at a time, so that the last that an executor is told is what holds.
     turn: tokio::sync::Mutex<()>,
     stopping: CancellationToken,
 }

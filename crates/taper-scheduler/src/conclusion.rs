@@ -126,8 +126,8 @@ impl Conclusion {
         job.is_ok_and(|job| job.is_some_and(|job| job.requested.is_some()))
     }
 
-    /// Keeps what a run has made. It is not made again for a disk that is full for a moment: only who stops the job or the server ends
-    /// the tries.
+    /// Keeps what a run has made. A disk that is full for a moment must not cost the run, so it is tried until somebody stops the job or
+    /// the server.
     async fn keep_result(
         &self,
         job: &Job,

@@ -5,7 +5,7 @@
 //! takes it out of `queue.rs` when a place is free and `reservations.rs` has the memory, `preparation.rs` makes a ticket of it and finds
 //! with `resume.rs` the checkpoint that it goes on from, a member of `executors/` runs it, `watchdog.rs` watches it, `recorder.rs` keeps
 //! what it tells, and `conclusion.rs` says what its end means. `actions.rs`, what users do to jobs, may cut in anywhere: what is asked
-//! of an attempt is in `attempts.rs`. `parts.rs` puts them together, and `scheduler.rs` is their door.
+//! of an attempt is in `attempts.rs`. `parts.rs` puts them together, and `scheduler.rs` is what other crates call.
 
 mod actions;
 mod admission;

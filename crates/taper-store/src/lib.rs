@@ -9,7 +9,7 @@
 //! above its own group, never on one below:
 //!
 //! - ground: `ground`, `error`, `filesystem`, `data_dir`, `database`, `objects/`;
-//! - the door: `writer`, `store`, `stored`, `space`;
+//! - the way in: `writer`, `store`, `stored`, `space`;
 //! - what is kept, each kind with its reads and writes: `idempotency`, `files`, `incoming`, `uploads/`, `job`, `curves`, `events`,
 //!   `checkpoints`, `artifacts`, `tuned_models`, `jobs`, `transition`, `claim`, `recovery`, `actions`, `experiments/`, `keys/`, `sessions`,
 //!   `webhooks`;

@@ -36,7 +36,7 @@ impl Store {
         )))
     }
 
-    /// Removes what no row names any more. The change was committed by then and its caller must hear so: what cannot be removed is told
+    /// Removes what no row names any more. The change was committed by then and its caller must be told so: what cannot be removed is told
     /// to the log, and the next start sweeps it.
     pub(crate) async fn remove_unlisted(&self, keys: Vec<ObjectKey>) {
         for key in keys {

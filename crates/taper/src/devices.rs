@@ -4,14 +4,14 @@ use taper_core::Device;
 
 const NVIDIA_DEVICES: &str = "/proc/driver/nvidia/gpus";
 
-/// The device of each worker: one worker per CUDA device, or one on the CPU, unless a number of workers is wished for.
-pub(crate) fn of_workers(wished: Option<NonZeroUsize>) -> Vec<Device> {
+/// The device of each worker: one worker per CUDA device, or one on the CPU, unless a number of workers is given.
+pub(crate) fn of_workers(given: Option<NonZeroUsize>) -> Vec<Device> {
     let cuda = if cfg!(feature = "cuda") {
         cuda_devices()
     } else {
         0
     };
-    let workers = wished.map_or(cuda.max(1), NonZeroUsize::get);
+    let workers = given.map_or(cuda.max(1), NonZeroUsize::get);
     (0..workers)
         .map(|worker| match worker.checked_rem(cuda) {
             Some(index) => Device::Cuda(index),

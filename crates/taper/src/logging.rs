@@ -16,10 +16,10 @@ pub(crate) enum LogFormat {
 
 /// Sends the log to stderr. `TAPER_LOG`, or else `RUST_LOG`, says what is logged; without them it is `default`.
 pub(crate) fn start(format: LogFormat, default: &str) {
-    let wish = ["TAPER_LOG", "RUST_LOG"]
+    let directives = ["TAPER_LOG", "RUST_LOG"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    let filter = EnvFilter::new(wish.as_deref().unwrap_or(default));
+    let filter = EnvFilter::new(directives.as_deref().unwrap_or(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)

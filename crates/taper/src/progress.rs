@@ -54,7 +54,7 @@ impl Progress {
             self.figures(data, evaluated);
         }
         for sample in data["samples"].as_array().into_iter().flatten() {
-            // As in JSON: on one line, and without characters that a terminal would obey.
+            // As in JSON: on one line, and without characters that a terminal would act on.
             self.line(format_args!(
                 "    {} → {}",
                 sample["prompt"], sample["completion"]

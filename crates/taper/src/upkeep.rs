@@ -92,7 +92,7 @@ impl Upkeep {
     }
 }
 
-/// No days stand for never, as with the other settings: that all goes at once is nobody's wish.
+/// No days stand for never, as with the other settings: nobody wants all to go at once.
 fn age(days: u64) -> Option<Duration> {
     (days > 0).then(|| Duration::from_secs(days.saturating_mul(DAY)))
 }

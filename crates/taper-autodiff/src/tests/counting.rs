@@ -33,7 +33,7 @@ fn outlines_have_the_shapes_of_what_the_cpu_computes() {
 fn what_is_alive_at_a_time_is_counted() {
     let counting = Arc::new(Counting::new().unwrap());
     let tape = Tape::recording(counting.clone(), None);
-    let [words, weight] = [(0, (4, 8)), (1, (2, 8))].map(|(id, shape)| Param {
+    let [table, weight] = [(0, (4, 8)), (1, (2, 8))].map(|(id, shape)| Param {
         tensor: outline(shape, DType::F32).unwrap(),
         id: Some(id),
     });
@@ -43,7 +43,7 @@ fn what_is_alive_at_a_time_is_counted() {
         bias: None,
         adapter: None,
     };
-    let x = ops::embedding(&tape, &words, vec![0, 1, 2, 3]).unwrap();
+    let x = ops::embedding(&tape, &table, vec![0, 1, 2, 3]).unwrap();
     let y = ops::activation(&tape, x, Activation::Gelu).unwrap();
     let logits = ops::linear(&tape, &y, &layer, Dropout::OFF).unwrap();
     let peak = |numbers: u64| Peak {
@@ -54,7 +54,7 @@ fn what_is_alive_at_a_time_is_counted() {
     assert_eq!(counting.peak(), peak(32 + 32 + 8));
     drop(y);
     let loss = ops::cross_entropy(&tape, &logits, &[0, 1, 0, 1], 4).unwrap();
-    let shapes = [&words, &weight].map(|param| param.tensor.shape().clone());
+    let shapes = [&table, &weight].map(|param| param.tensor.shape().clone());
     tape.backward(&loss, &mut Gradients::new(shapes)).unwrap();
     // The input and the gradients of both, when that of the logits is gone; logits and loss are held here.
     assert_eq!(counting.peak(), peak(32 + 32 + 32 + 8 + 1));

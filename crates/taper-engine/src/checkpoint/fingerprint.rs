@@ -23,7 +23,7 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Reads the whole model folder: what stands at its path may have been replaced since an earlier start. It beats as it reads.
+    /// Reads the whole model folder: what stands at its path may have been replaced since an earlier start. It sends heartbeats as it reads.
     ///
     /// # Errors
     /// A file that cannot be read.

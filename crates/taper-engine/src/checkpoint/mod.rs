@@ -130,7 +130,7 @@ pub(crate) fn write(dir: &Path, attempt: u32, snapshot: &Snapshot<'_>) -> Result
 /// Brings a checkpoint to the disk with its sums; it is there whole or not at all.
 ///
 /// # Errors
-/// A wish to stop at once: who has abandoned the run meanwhile may have begun another.
+/// A request to stop at once: who has abandoned the run meanwhile may have begun another.
 pub(crate) fn complete(written: Filled, control: &Control) -> Result<()> {
     let finish = |dir: &Path| {
         let mut sums = BTreeMap::new();

@@ -98,20 +98,20 @@ impl AdapterFormat for PromptTuner<'_> {
     }
 }
 
-/// The virtual tokens before training, `[num_virtual_tokens, hidden]`, by PEFT's rules; `words` is the embedding table.
+/// The virtual tokens before training, `[num_virtual_tokens, hidden]`, by PEFT's rules; `table` is the embedding table.
 fn initial_prompt(
     prompt: &PromptTuning,
     folder: &ModelFolder,
-    words: &Tensor,
+    table: &Tensor,
     seed: u64,
 ) -> Result<Tensor> {
-    let (vocabulary, width) = words.dims2()?;
+    let (vocabulary, width) = table.dims2()?;
     let count = prompt.num_virtual_tokens as usize;
     let mut stream = Stream::new(seed, PROMPT);
     let ids: Vec<usize> = match prompt.prompt_tuning_init {
         PromptInit::Random => {
             let values = stream.normal(count * width, 1.0);
-            return Ok(Tensor::from_vec(values, (count, width), words.device())?);
+            return Ok(Tensor::from_vec(values, (count, width), table.device())?);
         }
         PromptInit::SampleVocab => (0..count)
             .map(|_| (stream.unit() * vocabulary as f64) as usize)
@@ -128,7 +128,7 @@ fn initial_prompt(
         }
     };
     let rows: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
-    Ok(backend_of(words.device()).embedding(words, &rows)?)
+    Ok(backend_of(table.device()).embedding(table, &rows)?)
 }
 
 /// The text's tokens, special ones included, as PEFT takes them.

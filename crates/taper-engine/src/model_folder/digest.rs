@@ -8,7 +8,7 @@ use taper_core::Control;
 const PART: u64 = 4 << 20;
 
 /// The hash of a file, on all threads: SHA-256 over the SHA-256 of its parts. Weights are hashed at every start of a run, and a hash
-/// of some bytes, or of sizes and times, would miss a base that was replaced by another of the same shape. It beats with each part.
+/// of some bytes, or of sizes and times, would miss a base that was replaced by another of the same shape. A heartbeat goes with each part.
 pub(super) fn digest(file: &File, control: &Control) -> io::Result<[u8; 32]> {
     let bytes = file.metadata()?.len();
     let parts = (0..bytes.div_ceil(PART)).into_par_iter();

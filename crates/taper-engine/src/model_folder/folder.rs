@@ -112,8 +112,8 @@ impl ModelFolder {
         })
     }
 
-    /// This folder for a run that tells these classes apart. A head of other classes is made anew, as transformers does where sizes
-    /// differ: to go on with it would let each class begin with what was learned for another.
+    /// This folder for a run that tells these classes apart. A head of other classes is newly initialised, as transformers does where
+    /// sizes differ: to go on with it would let each class begin with what was learned for another.
     pub(crate) fn for_classes(self, classes: &[String]) -> Self {
         let named = class_names(&self.config);
         Self {

@@ -16,7 +16,7 @@ use crate::{
     random::Stream,
 };
 
-/// Hands out a model's weights: read from a checkpoint or made anew, frozen or trained as the tuning method says, with adapters
+/// Hands out a model's weights: read from the model folder or newly initialised, frozen or trained as the tuning method says, with adapters
 /// beside the layers that the method names. Names are those of transformers; the prefix of the base model (`bert.`, `model.`) may be
 /// missing in the files.
 pub(crate) struct Loader<'a> {
@@ -291,7 +291,7 @@ impl<'a> Loader<'a> {
         (&*self.tuner, new)
     }
 
-    /// A layer that is trained whatever the method: taken from the checkpoint if it is there in this shape, else made anew by seed
+    /// A layer that is trained whatever the method: taken from the checkpoint if it is there in this shape, else newly initialised by seed
     /// (normal with `std`, bias zero).
     pub(super) fn trained_linear(
         &mut self,
@@ -342,8 +342,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A linear layer of the base that many checkpoints lack: frozen or adapted like the others where it is there, else made anew,
-    /// trained, and saved under `module`, since transformers makes it anew at every load.
+    /// A linear layer of the base that many checkpoints lack: frozen or adapted like the others where it is there, else newly
+    /// initialised, trained, and saved under `module`, since transformers initialises it at every load.
     pub(super) fn optional_linear(
         &mut self,
         path: &str,

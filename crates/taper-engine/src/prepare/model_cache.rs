@@ -45,7 +45,7 @@ impl Models {
     /// The model in a folder as it is now.
     ///
     /// # Errors
-    /// What is missing or not supported, as an error on `model`; a wish to stop while another opens it.
+    /// What is missing or not supported, as an error on `model`; a request to stop while another opens it.
     pub(crate) fn open(&self, dir: &Path, control: &Control) -> Result<Arc<OpenModel>> {
         let stamp = stamp(dir);
         self.0.get_or_make(&stamp, control, || {

@@ -72,7 +72,7 @@ pub(crate) trait Task: Sync {
     /// Lets the model write a few texts, where it can.
     ///
     /// # Errors
-    /// A wish to stop.
+    /// A request to stop.
     fn samples(
         &self,
         _: &Model,

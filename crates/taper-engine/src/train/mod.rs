@@ -224,7 +224,7 @@ impl<'a> TrainingLoop<'a> {
         let before = self.progress.window.clone();
         for (micro, rows) in batches.iter().enumerate() {
             if let Err(stop) = self.control.check() {
-                // With much accumulation a step takes long; the next start makes it again from its beginning.
+                // With much accumulation a step takes long; the next start repeats it from its beginning.
                 self.progress.window = before;
                 return Err(self.leave(stop));
             }

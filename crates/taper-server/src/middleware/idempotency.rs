@@ -15,7 +15,7 @@ const KEY_CHARS: usize = 255;
 /// OpenAI's clients count their attempts in it, from 0.
 const RETRIES: &str = "x-stainless-retry-count";
 
-/// The marks of a request, still without what it asks for.
+/// What a request is known by, still without what it asks for.
 pub(crate) struct Idempotency(pub(crate) IdempotencyKey);
 
 impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
@@ -50,7 +50,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
     }
 }
 
-/// The marks within what has been made by the same caller on the same route.
+/// The same, within what this caller has made on this route.
 fn scoped(idempotency: IdempotencyKey, caller: &[&str]) -> IdempotencyKey {
     let idempotency = idempotency.asking(caller);
     IdempotencyKey {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::auth::Caller;
 use crate::state::AppState;
 
-/// How late an open stream may hear that its key was revoked.
+/// How late an open stream may notice that its key was revoked.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Sees what `taper keys`, which is another process, makes and revokes, and tells open streams, until the server ends.
@@ -62,7 +62,7 @@ impl StreamAuthorization {
         }
     }
 
-    /// Tells whether the caller may hear more.
+    /// Tells whether the caller may be sent more.
     pub(crate) async fn is_valid(&mut self) -> bool {
         let has_changed = self
             .changes

@@ -82,7 +82,7 @@ fn frame(number: i64, event: &impl Serialize) -> String {
 
 /// Events after a number, each exactly once and in order: first those the store has, then live ones.
 ///
-/// It listens before it reads, so that nothing falls between the two, and drops what it hears twice. When it has been too slow for
+/// It listens before it reads, so that nothing falls between the two, and drops what it gets twice. When it has been too slow for
 /// the live channel it reads the store again, so a slow reader costs no memory and loses nothing.
 pub(crate) struct EventSubscription {
     store: Store,

@@ -34,7 +34,7 @@ pub struct ErrorDetail {
     pub code: Option<String>,
 }
 
-/// An error on its way to the client. Everything that a route or a door refuses becomes one of these.
+/// An error on its way to the client. Everything that a route or the middleware refuses becomes one of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct ApiError {

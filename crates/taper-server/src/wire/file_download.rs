@@ -34,11 +34,11 @@ impl Download {
         if has_already(request, &etag) {
             return Ok((StatusCode::NOT_MODIFIED, self.headers(&etag)).into_response());
         }
-        let wish = request
+        let range = request
             .get(header::RANGE)
             .and_then(|value| value.to_str().ok())
             .filter(|_| still_the_same(request, &etag));
-        match byte_range::parse(wish, self.bytes) {
+        match byte_range::parse(range, self.bytes) {
             ByteRange::Whole => {
                 let body = self.body(store, 0..self.bytes).await?;
                 let length = [(header::CONTENT_LENGTH, HeaderValue::from(self.bytes))];

@@ -69,7 +69,7 @@ async fn a_file_comes_in_parts() {
     assert_eq!(content.text().await, "hello world");
     assert_eq!(app.uploads(), [file.as_str()], "the parts are gone");
 
-    // A client that did not get the answer asks again; another wish is refused (B94).
+    // A client that did not get the answer asks again; another request is refused (B94).
     let again = complete(&app, &upload, asked).await.json().await;
     assert_eq!(again["file"]["id"], file.as_str());
     let other = complete(&app, &upload, json!({"part_ids": [world]})).await;

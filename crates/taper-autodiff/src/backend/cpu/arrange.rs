@@ -12,10 +12,10 @@ pub(super) fn prepend(x: &Tensor, prompt: &Tensor, offsets: &[usize]) -> Result<
     let (virtual_tokens, width) = prompt.dims2()?;
     let rows = x.dims2()?.0 + virtual_tokens * (offsets.len() - 1);
     let mut y = Vec::with_capacity(rows * width);
-    let (words, prompt) = (slice(x)?, slice(prompt)?);
+    let (tokens, prompt) = (slice(x)?, slice(prompt)?);
     for range in offsets.windows(2) {
         y.extend_from_slice(&prompt);
-        y.extend_from_slice(&words[range[0] * width..range[1] * width]);
+        y.extend_from_slice(&tokens[range[0] * width..range[1] * width]);
     }
     tensor(y, (rows, width))
 }

@@ -35,7 +35,7 @@ fn tokenizer() -> Tokenizer {
     let mark = |id: u32, text: &str| json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     let file = json!({
         "version": "1.0",
-        // Settings of the file that training must not obey.
+        // Settings of the file that training must not follow.
         "truncation": {"direction": "Left", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
         "padding": {"strategy": {"Fixed": 99}, "direction": "Left", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},
         "added_tokens": [mark(256, "<|im_start|>"), mark(257, "<|im_end|>")],
@@ -338,7 +338,7 @@ fn a_wish_to_stop_is_heard() {
 }
 
 /// The real model and data of `TAPER_FIXTURES`. The numbers are those of `bench/peer.py` and of `apply_chat_template`; for plain text
-/// those of the tokenizers package, since transformers 5 does not obey this tokenizer.json where it splits digits.
+/// those of the tokenizers package, since transformers 5 does not follow this tokenizer.json where it splits digits.
 #[test]
 fn real_data_become_the_same_tokens_as_in_python() {
     let Some(fixtures) = std::env::var_os("TAPER_FIXTURES") else {

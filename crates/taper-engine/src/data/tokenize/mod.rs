@@ -150,7 +150,7 @@ pub(crate) struct MaxLength {
 /// Tokenizes rows, cutting them on the right to `max_length` tokens; the tokenizer's own truncation and padding are overridden.
 ///
 /// # Errors
-/// A wish to stop; a tokenizer or chat template that fails on a row; rows of which nothing is left to train on.
+/// A request to stop; a tokenizer or chat template that fails on a row; rows of which nothing is left to train on.
 pub(crate) fn encode(
     setup: &TokenizerSetup,
     source: Source<'_>,
