@@ -1,3 +1,5 @@
+//! From which checkpoint a run goes on.
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

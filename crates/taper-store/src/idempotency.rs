@@ -1,3 +1,6 @@
+//! Requests and what they have made, kept in the table `requests`, so that one that is sent twice makes one thing. What a request is
+//! known by is read off its headers in the server's `middleware/idempotency.rs`.
+
 use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};
 

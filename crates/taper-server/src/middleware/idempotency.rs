@@ -1,5 +1,5 @@
 //! How a request that is sent twice is known, so that it makes one thing: by the client's `Idempotency-Key`, or by the official
-//! clients' own word that they repeat themselves.
+//! clients' own word that they repeat themselves. What a request has made is kept in the store's `idempotency.rs`.
 
 use axum::{
     extract::FromRequestParts,

@@ -1,3 +1,5 @@
+//! LoRA's export: the settings in `adapter_config.json` as PEFT has them, written and read.
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use taper_core::{Lora, Method, TargetModules};

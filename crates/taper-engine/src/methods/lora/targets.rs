@@ -1,3 +1,5 @@
+//! Which modules get a LoRA adapter, of which rank and alpha.
+
 use regex::Regex;
 use taper_core::{FieldError, Lora, TargetModules};
 
