@@ -1,4 +1,4 @@
-//! What the store keeps as objects: read, brought where training can map it, and removed once no row names it.
+//! What the store keeps as objects: read, brought where training can open it, and removed once no row names it.
 
 use std::{ops::Range, path::PathBuf};
 

@@ -45,6 +45,6 @@ pub(crate) trait ObjectStore: fmt::Debug + Send + Sync {
     /// Deletes an object, or all objects below a prefix; what is not there is no error.
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> Answer<'a, ()>;
 
-    /// A local path at which an object, or a prefix as a folder, can be read by training, which maps files into memory.
+    /// A local path at which an object, or a prefix as a folder, can be read by training, which opens files by path.
     fn local<'a>(&'a self, key: &'a ObjectKey) -> Answer<'a, PathBuf>;
 }
