@@ -28,6 +28,7 @@ async fn what_cannot_fit_is_refused_with_three_ways() {
     let bench = Bench::within(script, 1, 3500).await;
     let mut job = spec(&bench.store).await;
     job.tuning.method = Method::Full(Full {});
+    job.training.max_length = Some(512);
     for dry in [false, true] {
         let refused = if dry {
             bench
@@ -53,6 +54,18 @@ async fn what_cannot_fit_is_refused_with_three_ways() {
             assert!(message.contains(part), "{message}");
         }
     }
+}
+
+#[tokio::test]
+async fn rows_without_a_length_of_their_own_are_cut_to_what_memory_takes() {
+    let script = Script::new(|_, _, _| done()).taking(by_batch);
+    let bench = Bench::within(script, 1, 3500).await;
+    let mut job = spec(&bench.store).await;
+    job.tuning.method = Method::Full(Full {});
+    job.training.max_length = None;
+    let id = bench.scheduler.submit(job).await.unwrap().id;
+    let job = bench.store.job(&Scope::All, &id).await.unwrap().unwrap();
+    assert_eq!(job.spec.training.max_length, Some(128));
 }
 
 #[tokio::test]
