@@ -630,6 +630,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/fine_tuning/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List methods and settings
+         * @description What `tuning` and `training` of a job may say: every method and setting with its default, its range and a sentence, from which a client
+         *     can make a form.
+         */
+        get: operations["list_settings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -923,6 +944,10 @@ export interface components {
             training_file: string;
             /** @description Id of an uploaded file of purpose `fine-tune`; excludes `training.eval_split`. */
             validation_file?: string | null;
+            /** @description Which columns of the files are which fields of a row, where they have other names: `{"text": "review", "label": "stars"}`. */
+            columns?: {
+                [key: string]: string;
+            } | null;
             /** @description Your part of the tuned model's name: 1 to 64 letters, digits, `-`, `_`, `.` and blanks. */
             suffix?: string | null;
             /**
@@ -994,6 +1019,37 @@ export interface components {
             integrations?: unknown[] | null;
         };
         /**
+         * @description Full tuning with a learning rate that falls with depth: the head has the full rate, layer `i` of `L` (0 = lowest) has
+         *     `layer_decay^(L-i)` of it, the embeddings `layer_decay^(L+1)`.
+         */
+        CreateLayerwise: {
+            /**
+             * Format: double
+             * @description Factor on the learning rate from each layer to the one below it.
+             * @default 0.9
+             */
+            layer_decay?: number;
+            /**
+             * Format: int64
+             * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
+             * @default 0
+             */
+            freeze_below?: number;
+            /**
+             * Format: int64
+             * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
+             * @default null
+             */
+            unfreeze_every_steps?: number | null;
+            /**
+             * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
+             * @default {}
+             */
+            learning_rates?: {
+                [key: string]: number;
+            };
+        };
+        /**
          * @description LoRA: beside a frozen weight `W` a trained product `B·A` of rank `r`, `y = W·x + scale · B·(A·x)` with `scale` =
          *     `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`.
          */
@@ -1005,6 +1061,7 @@ export interface components {
             r?: number;
             /**
              * Format: double
+             * @description Strength of the adapters: what they add is multiplied by `lora_alpha / r`.
              * @default 16
              */
             lora_alpha?: number;
@@ -1063,6 +1120,25 @@ export interface components {
             metric?: string | null;
             direction?: components["schemas"]["Direction"] | null;
         };
+        /** @description Prompt tuning: trained vectors that stand in front of every input, as if they were words. */
+        CreatePromptTuning: {
+            /**
+             * Format: int64
+             * @description Number of trained vectors.
+             * @default 10
+             */
+            num_virtual_tokens?: number;
+            /**
+             * @description Where the vectors start from.
+             * @default RANDOM
+             */
+            prompt_tuning_init?: components["schemas"]["PromptInit"];
+            /**
+             * @description The words to start from, with `TEXT`.
+             * @default null
+             */
+            prompt_tuning_init_text?: string | null;
+        };
         /** @description A key to sign in with, where no `Authorization` header shows it. */
         CreateSession: {
             key: string;
@@ -1099,7 +1175,10 @@ export interface components {
              * @default null
              */
             learning_rate?: number | null;
-            /** @default linear */
+            /**
+             * @description How the learning rate moves over the run.
+             * @default linear
+             */
             lr_scheduler_type?: components["schemas"]["SchedulerType"];
             /**
              * Format: double
@@ -1119,7 +1198,10 @@ export interface components {
              * @default 1
              */
             max_grad_norm?: number;
-            /** @default 10 */
+            /**
+             * @description Steps between logged figures; below 1 it is a share of the run.
+             * @default 10
+             */
             logging_steps?: components["schemas"]["Interval"];
             /** @default null */
             eval_steps?: components["schemas"]["Interval"] | null;
@@ -1142,7 +1224,10 @@ export interface components {
              * @default false
              */
             load_best_model_at_end?: boolean;
-            /** @default valid_loss */
+            /**
+             * @description The figure by which the best checkpoint is chosen.
+             * @default valid_loss
+             */
             metric_for_best_model?: string;
             /**
              * Format: int64
@@ -1163,6 +1248,7 @@ export interface components {
             packing?: boolean;
             /**
              * Format: int64
+             * @description What the order of the rows, new weights and dropout are drawn from.
              * @default 42
              */
             seed?: number;
@@ -1188,26 +1274,27 @@ export interface components {
         CreateTuningLayerwise: {
             /**
              * Format: double
+             * @description Factor on the learning rate from each layer to the one below it.
              * @default 0.9
              */
-            layer_decay: number;
+            layer_decay?: number;
             /**
              * Format: int64
              * @description Layers below this one, and the embeddings, are frozen; 0 freezes nothing.
              * @default 0
              */
-            freeze_below: number;
+            freeze_below?: number;
             /**
              * Format: int64
              * @description Steps after which one more layer from the top begins to train; absent = all train from the start.
              * @default null
              */
-            unfreeze_every_steps: number | null;
+            unfreeze_every_steps?: number | null;
             /**
              * @description Rates by regular expression on the whole parameter name; they win over the decay, and 0 freezes.
              * @default {}
              */
-            learning_rates: {
+            learning_rates?: {
                 [key: string]: number;
             };
             /**
@@ -1226,6 +1313,7 @@ export interface components {
             r?: number;
             /**
              * Format: double
+             * @description Strength of the adapters: what they add is multiplied by `lora_alpha / r`.
              * @default 16
              */
             lora_alpha?: number;
@@ -1291,17 +1379,17 @@ export interface components {
              * @description Number of trained vectors.
              * @default 10
              */
-            num_virtual_tokens: number;
+            num_virtual_tokens?: number;
             /**
              * @description Where the vectors start from.
              * @default RANDOM
              */
-            prompt_tuning_init: components["schemas"]["PromptInit"];
+            prompt_tuning_init?: components["schemas"]["PromptInit"];
             /**
              * @description The words to start from, with `TEXT`.
              * @default null
              */
-            prompt_tuning_init_text: string | null;
+            prompt_tuning_init_text?: string | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1706,6 +1794,16 @@ export interface components {
              */
             estimated_start: number | null;
         };
+        /** @description What `tuning` and `training` of a job may say, with every default and range: what a client needs to make a form. */
+        FineTuningSettings: {
+            /** @description Always `fine_tuning.settings`. */
+            object: string;
+            /** @description First the method that a job has unless told. */
+            methods: components["schemas"]["MethodSettings"][];
+            /** @description The fields of `training`. */
+            training: components["schemas"]["Setting"][];
+            tasks: components["schemas"]["TaskSettings"][];
+        };
         /** @description OpenAI's names for three settings. */
         Hyperparameters: {
             /**
@@ -1883,6 +1981,23 @@ export interface components {
             type: string;
             supervised: components["schemas"]["SupervisedMethod"];
         };
+        /** @description A tuning method and its settings. */
+        MethodSettings: {
+            /** @description The `type` of `tuning`. */
+            name: string;
+            /** @description What people call it. */
+            title: string;
+            /** @description What it does, in one sentence. */
+            description: string;
+            /** @description What a job with it makes. */
+            result: components["schemas"]["Produces"];
+            /** @description `training.learning_rate` where none is given, by `task_type`. */
+            default_learning_rate: {
+                [key: string]: number;
+            };
+            /** @description The fields of `tuning` besides `type` and `task_type`. */
+            fields: components["schemas"]["Setting"][];
+        };
         /** @description A model that a job can start from or has made. */
         ModelObject: {
             /** @description The name of a folder, or `ft:…` for a tuned model. */
@@ -1914,12 +2029,14 @@ export interface components {
         };
         /** @description OpenAI's `method`. */
         OpenAiMethod: {
-            /** @description `supervised`, `lora` or `full`. */
+            /** @description `supervised`, or one of `lora`, `full`, `layerwise`, `prompt_tuning`. */
             type: string;
             supervised?: components["schemas"]["OpenAiSupervised"] | null;
             lora?: components["schemas"]["CreateLora"] | null;
             /** @description With `type` `full`: an empty object. */
             full?: Record<string, never> | null;
+            layerwise?: components["schemas"]["CreateLayerwise"] | null;
+            prompt_tuning?: components["schemas"]["CreatePromptTuning"] | null;
         };
         /** @description Settings of OpenAI's supervised method. */
         OpenAiSupervised: {
@@ -2025,6 +2142,11 @@ export interface components {
             memory_bytes: number;
         };
         /**
+         * @description What a finished job has made.
+         * @enum {string}
+         */
+        Produces: "adapter" | "model";
+        /**
          * @description Where the vectors of prompt tuning start from; the names are PEFT's.
          * @enum {string}
          */
@@ -2062,6 +2184,44 @@ export interface components {
              */
             expires_at: number | null;
         };
+        /** @description A setting of a tuning method or of training. */
+        Setting: {
+            name: string;
+            type: components["schemas"]["SettingKind"];
+            /** @description What holds where the setting is absent; null where that depends on the model, the data or the method. */
+            default: unknown;
+            /**
+             * Format: double
+             * @description The smallest value that is allowed.
+             */
+            minimum: number | null;
+            /**
+             * Format: double
+             * @description The largest value that is allowed.
+             */
+            maximum: number | null;
+            /**
+             * Format: double
+             * @description Values must be greater than this.
+             */
+            exclusive_minimum: number | null;
+            /**
+             * Format: double
+             * @description Values must be less than this.
+             */
+            exclusive_maximum: number | null;
+            /** @description All values that are allowed, where they can be listed. */
+            values: string[] | null;
+            /** @description What it does, in one sentence. */
+            description: string;
+            /** @description Whether most people who tune look at it; the others are for special cases. */
+            common: boolean;
+        };
+        /**
+         * @description The JSON type of a setting.
+         * @enum {string}
+         */
+        SettingKind: "integer" | "number" | "boolean" | "string" | "array" | "object";
         /** @description Which runs of an experiment go on to their end. */
         Strategy: components["schemas"]["StrategyAll"] | components["schemas"]["StrategyAsha"];
         /** @description All of them. */
@@ -2139,6 +2299,15 @@ export interface components {
         };
         /** @description Which linear layers get an adapter. */
         TargetModules: string[] | string;
+        /** @description What a model can be tuned for. */
+        TaskSettings: {
+            /** @description The `task_type` of `tuning`. */
+            name: components["schemas"]["TaskType"];
+            /** @description What people call it. */
+            title: string;
+            /** @description The names of the figures that an evaluation gives. */
+            figures: string[];
+        };
         /**
          * @description What a model is tuned for; the names are PEFT's.
          * @enum {string}
@@ -2176,7 +2345,10 @@ export interface components {
              * @default null
              */
             learning_rate: number | null;
-            /** @default linear */
+            /**
+             * @description How the learning rate moves over the run.
+             * @default linear
+             */
             lr_scheduler_type: components["schemas"]["SchedulerType"];
             /**
              * Format: double
@@ -2196,7 +2368,10 @@ export interface components {
              * @default 1
              */
             max_grad_norm: number;
-            /** @default 10 */
+            /**
+             * @description Steps between logged figures; below 1 it is a share of the run.
+             * @default 10
+             */
             logging_steps: components["schemas"]["Interval"];
             /** @default null */
             eval_steps: components["schemas"]["Interval"] | null;
@@ -2219,7 +2394,10 @@ export interface components {
              * @default false
              */
             load_best_model_at_end: boolean;
-            /** @default valid_loss */
+            /**
+             * @description The figure by which the best checkpoint is chosen.
+             * @default valid_loss
+             */
             metric_for_best_model: string;
             /**
              * Format: int64
@@ -2240,6 +2418,7 @@ export interface components {
             packing: boolean;
             /**
              * Format: int64
+             * @description What the order of the rows, new weights and dropout are drawn from.
              * @default 42
              */
             seed: number;
@@ -2265,6 +2444,7 @@ export interface components {
         TuningLayerwise: {
             /**
              * Format: double
+             * @description Factor on the learning rate from each layer to the one below it.
              * @default 0.9
              */
             layer_decay: number;
@@ -2303,6 +2483,7 @@ export interface components {
             r: number;
             /**
              * Format: double
+             * @description Strength of the adapters: what they add is multiplied by `lora_alpha / r`.
              * @default 16
              */
             lora_alpha: number;
@@ -6349,6 +6530,92 @@ export interface operations {
                      *         "type": "invalid_request_error",
                      *         "param": "id",
                      *         "code": null
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Methods, settings and tasks */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningSettings"];
+                };
+            };
+            /** @description Something about the request is wrong, or the state of the thing does not allow it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "'limit' must be a whole number from 1 to 10000, not 0",
+                     *         "type": "invalid_request_error",
+                     *         "param": "limit",
+                     *         "code": "invalid_value"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The server asks for a key, and the request shows none, a wrong one, or a session that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "send one header Authorization: Bearer KEY; a key in the query is not read",
+                     *         "type": "authentication_error",
+                     *         "param": null,
+                     *         "code": "invalid_api_key"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has a role that does not allow it, or the request comes from another site's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": {
+                     *         "message": "a key with the role read may only look; take one with the role submit to change things",
+                     *         "type": "invalid_request_error",
+                     *         "param": null,
+                     *         "code": "insufficient_permissions"
                      *       }
                      *     }
                      */
