@@ -73,7 +73,9 @@ def batch_size(model: torch.nn.Module) -> int:
 
 @torch.inference_mode()
 def logits_of(model: torch.nn.Module, tokenizer, texts: list[str], max_length: int) -> torch.Tensor:
-    if tokenizer.pad_token is None:
+    if model.config.pad_token_id is not None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
+    elif tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id

@@ -36,6 +36,8 @@ pub enum WarningCode {
     UnstableLearningRate,
     /// The run is shorter than asked for, by its experiment's budget of minutes.
     CutByTime,
+    /// A reader of the result that is known to refuse it, or to compute something else with it.
+    ReaderLimits,
 }
 
 impl WarningCode {
@@ -50,6 +52,7 @@ impl WarningCode {
             Self::Overfitting => "overfitting",
             Self::UnstableLearningRate => "unstable_learning_rate",
             Self::CutByTime => "cut_by_time",
+            Self::ReaderLimits => "reader_limits",
         }
     }
 }

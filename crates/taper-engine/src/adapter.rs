@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
-use taper_core::{Method, RunSpec, TaskType};
+use taper_core::{Method, TaskType};
 
 use crate::{
     Error, Result,
@@ -22,7 +22,8 @@ pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What a run has made of a model, as far as an adapter tells of it.
 pub(crate) struct Tuned<'a> {
-    pub(crate) run: &'a RunSpec,
+    /// A name by which the base is found.
+    pub(crate) base_model: &'a str,
     pub(crate) arch: &'a Arch,
     pub(crate) task: TaskType,
     pub(crate) model: &'a Model,
@@ -34,7 +35,7 @@ pub(crate) fn write_adapter(
     dir: &Path,
 ) -> Result<()> {
     let config = format.config(&Exported {
-        base_model: &tuned.run.spec.model,
+        base_model: tuned.base_model,
         arch: tuned.arch,
         task: tuned.task,
         heads: task(tuned.task).heads(),

@@ -27,7 +27,7 @@ settings! {
         target_modules: Option<TargetModules> = None, (), common, shapes_weights;
         /// Which biases are trained; only `none`.
         bias: String = "none".to_owned(), Text::OneOf(&[("none", "none")]), advanced;
-        /// Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+        /// Rank-stabilised scaling: what the adapters add is multiplied by `lora_alpha / √r`.
         use_rslora: bool = false, (), advanced, shapes_weights;
         /// Other ranks, by module name or regular expression on its end.
         rank_pattern: BTreeMap<String, usize> = BTreeMap::new(), RANKS, advanced, shapes_weights;

@@ -1079,7 +1079,7 @@ export interface components {
              */
             bias?: string;
             /**
-             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @description Rank-stabilised scaling: what the adapters add is multiplied by `lora_alpha / √r`.
              * @default false
              */
             use_rslora?: boolean;
@@ -1331,7 +1331,7 @@ export interface components {
              */
             bias?: string;
             /**
-             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @description Rank-stabilised scaling: what the adapters add is multiplied by `lora_alpha / √r`.
              * @default false
              */
             use_rslora?: boolean;
@@ -2501,7 +2501,7 @@ export interface components {
              */
             bias: string;
             /**
-             * @description Rank-stabilised scaling; exported as plain LoRA with the alpha that has the same effect.
+             * @description Rank-stabilised scaling: what the adapters add is multiplied by `lora_alpha / √r`.
              * @default false
              */
             use_rslora: boolean;
@@ -2642,7 +2642,7 @@ export interface components {
          * @description What a warning is about.
          * @enum {string}
          */
-        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "similar_labels" | "duplicate_rows" | "overfitting" | "unstable_learning_rate" | "cut_by_time";
+        WarningCode: "truncated_rows" | "label_imbalance" | "unused_classes" | "similar_labels" | "duplicate_rows" | "overfitting" | "unstable_learning_rate" | "cut_by_time" | "reader_limits";
     };
     responses: never;
     parameters: never;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod classes;
+mod ends;
 mod formats;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -18,6 +19,7 @@ mod warnings;
 
 pub(crate) use batch::Batch;
 pub(crate) use classes::Classes;
+pub(crate) use ends::{end_tokens, pad_token};
 pub(crate) use formats::{Format, read_rows};
 pub(crate) use problems::Part;
 pub(crate) use row::{Content, Row};

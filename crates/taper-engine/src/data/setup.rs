@@ -15,6 +15,12 @@ pub(crate) struct TokenizerSetup {
     pub(crate) special: Vec<String>,
     /// The token that ends a text.
     pub(crate) eos: Option<u32>,
+    /// The tokens at which the base stops writing.
+    pub(crate) base_ends: Vec<u32>,
+    /// The token that fills texts of a batch up, where the tokenizer names one.
+    pub(crate) pad: Option<u32>,
+    /// The folder's `generation_config.json`; null without one.
+    pub(crate) generation: Value,
 }
 
 impl TokenizerSetup {
@@ -34,13 +40,17 @@ impl TokenizerSetup {
         let text = |name: &str| tokens.0.get(name).and_then(Value::as_str);
         add_ends(&mut tokenizer, &tokenizer_config, text)?;
         let named = text("eos_token").and_then(|eos| tokenizer.token_to_id(eos));
-        let eos = match named {
-            Some(id) => Some(id),
-            None => {
-                eos_id(&optional_json(dir, "generation_config.json")?).or_else(|| eos_id(config))
-            }
-        };
+        let generation = optional_json(dir, "generation_config.json")?;
+        let mut base_ends = eos_ids(&generation);
+        if base_ends.is_empty() {
+            base_ends = eos_ids(config);
+        }
+        let pad = text("pad_token").and_then(|pad| tokenizer.token_to_id(pad));
         Ok(Self {
+            eos: named.or_else(|| base_ends.first().copied()),
+            base_ends,
+            pad,
+            generation,
             templates: ChatTemplates::open(dir, &tokenizer_config, &tokens)?,
             special: tokenizer
                 .get_added_tokens_decoder()
@@ -49,7 +59,6 @@ impl TokenizerSetup {
                 .map(|token| token.content)
                 .collect(),
             tokenizer,
-            eos,
         })
     }
 
@@ -141,12 +150,13 @@ fn add_ends<'a>(
     Ok(())
 }
 
-/// The end token's id; of several the first.
-fn eos_id(config: &Value) -> Option<u32> {
-    let value = config.get("eos_token_id")?;
-    value
-        .as_array()
-        .map_or(Some(value), |ids| ids.first())?
-        .as_u64()
-        .and_then(|id| u32::try_from(id).ok())
+/// The end tokens of a configuration: one, or a list.
+fn eos_ids(config: &Value) -> Vec<u32> {
+    let ids = match config.get("eos_token_id") {
+        Some(Value::Array(ids)) => ids.as_slice(),
+        Some(id) => std::slice::from_ref(id),
+        None => &[],
+    };
+    let ids = ids.iter().filter_map(Value::as_u64);
+    ids.filter_map(|id| u32::try_from(id).ok()).collect()
 }

@@ -2,14 +2,11 @@ use std::fmt::Write;
 
 use taper_core::Produces;
 
-use super::Export;
-use crate::{
-    methods::Tuner,
-    tasks::{Card, task},
-};
+use super::{Export, base_name::BaseName, usage::usage};
+use crate::{methods::Tuner, tasks::task};
 
 /// The model card: what the weights are, what they were made from, how, and how good they are.
-pub(super) fn card(export: &Export<'_>, tuner: &dyn Tuner) -> String {
+pub(super) fn card(export: &Export<'_>, base: &BaseName, tuner: &dyn Tuner) -> String {
     let spec = &export.run.spec;
     let what = tuner.card();
     let library = match spec.tuning.method.descriptor().produces {
@@ -20,14 +17,14 @@ pub(super) fn card(export: &Export<'_>, tuner: &dyn Tuner) -> String {
     let mut text = format!(
         "---\nbase_model: {base}\nlibrary_name: {library}\npipeline_tag: {pipeline}\ntags:\n- taper\n- {method}\n---\n\n\
          # {base}, {method}\n\n{what} `{base}` that {does}. Made by taper {version} in job `{job}`.\n",
-        base = spec.model,
+        base = base.name,
         pipeline = task.pipeline,
         does = task.does,
         method = spec.tuning.method.name(),
         version = env!("CARGO_PKG_VERSION"),
         job = export.run.job_id,
     );
-    text.push_str(&usage(export, &task));
+    text.push_str(&usage(export, base, &task));
     text.push_str(&data(export));
     text.push_str("\n## Figures\n\n| figure | value |\n| --- | --- |\n");
     for (name, value) in export.metrics.to_json() {
@@ -62,21 +59,4 @@ fn data(export: &Export<'_>) -> String {
         .ok();
     }
     text
-}
-
-fn usage(export: &Export<'_>, task: &Card) -> String {
-    let (class, arguments, note) = (task.auto_class, &task.arguments, task.note);
-    let load = if export.run.spec.tuning.method.is_adapter() {
-        format!(
-            "from peft import PeftModel\nfrom transformers import {class}\n\n\
-             base = {class}.from_pretrained(\"{}\"{arguments})\n\
-             model = PeftModel.from_pretrained(base, \"PATH_OF_THIS_FOLDER\")",
-            export.run.spec.model
-        )
-    } else {
-        format!(
-            "from transformers import {class}\n\nmodel = {class}.from_pretrained(\"PATH_OF_THIS_FOLDER\")"
-        )
-    };
-    format!("\n## Use\n\n```python\n{load}\n```\n{note}")
 }

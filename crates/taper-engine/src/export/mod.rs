@@ -1,14 +1,19 @@
 //! What a finished run leaves behind: adapter or model, card, figures, predictions. How an adapter is written is said by its method
 //! (`methods/lora/format.rs`, `methods/prompt_tuning.rs`).
 
+mod base_name;
 mod card;
 mod check;
 mod figures;
+mod generation;
 mod model;
 mod rows;
 mod tensorboard;
+mod usage;
 
 pub(crate) use check::Check;
+
+use base_name::BaseName;
 
 use std::{fs, path::Path};
 
@@ -48,9 +53,10 @@ impl Export<'_> {
         let format = tuner.adapter_format();
         let target = dir.join(format.map_or("model", |_| "adapter"));
         fs::create_dir_all(&target).doing(|| "cannot create the output folder".to_owned())?;
+        let base = BaseName::of(self.run, self.folder());
         if let Some(format) = format {
             let tuned = Tuned {
-                run: self.run,
+                base_model: &base.name,
                 arch: &self.folder().arch,
                 task: self.data.task,
                 model: self.model,
@@ -60,8 +66,9 @@ impl Export<'_> {
             model::write_model(self, &target)?
         }
         self.folder().copy_tokenizer(&target)?;
+        generation::write_generation(self, &target)?;
         write_json(&target.join("taper_job.json"), &self.job())?;
-        write_text(&target.join("README.md"), &card::card(self, &*tuner))?;
+        write_text(&target.join("README.md"), &card::card(self, &base, &*tuner))?;
         figures::write_figures(self, dir)?;
         let events = dir.join("tensorboard");
         fs::create_dir_all(&events)

@@ -15,6 +15,13 @@ pub(super) fn write_model(export: &Export<'_>, dir: &Path) -> Result<()> {
     let task = task(export.data.task);
     config["architectures"] = json!([task.architecture(export.folder().arch.family())]);
     task.write_config(&mut config, &export.data.classes);
+    if let Some(pad) = export.data.pad() {
+        config["pad_token_id"] = json!(pad);
+    }
+    // Of the base's origin; these are other weights.
+    if let Some(config) = config.as_object_mut() {
+        config.shift_remove("_name_or_path");
+    }
     if let Arch::Decoder(decoder) = &export.folder().arch
         && config.get("tie_word_embeddings").is_some()
     {

@@ -10,7 +10,7 @@ mod prompt_tuning;
 mod rates;
 
 use taper_autodiff::Param;
-use taper_core::Method;
+use taper_core::{Method, TaskType, Warning};
 
 use crate::{
     Result,
@@ -72,6 +72,11 @@ pub(crate) trait Tuner {
     /// Settings that do not go with these parameters.
     fn check_parameters(&self, _parameters: &dyn Fn() -> Result<Vec<Trainable>>) -> Result<()> {
         Ok(())
+    }
+
+    /// What readers of the result other than PEFT and transformers are known not to take; `adapted` are the layers that get an adapter.
+    fn reader_limits(&self, _: TaskType, _adapted: &[String]) -> Vec<Warning> {
+        Vec::new()
     }
 
     /// What the result is, in front of the base model's name.

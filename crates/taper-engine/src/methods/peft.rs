@@ -1,4 +1,4 @@
-//! What the formats of PEFT (0.21) have in common.
+//! What the formats of PEFT (0.9 to 0.21) have in common.
 
 use serde_json::{Value, json};
 use taper_core::{Method, TaskType};
@@ -7,7 +7,6 @@ use crate::families::Arch;
 
 /// Heads that PEFT saves with every sequence classifier.
 pub(super) const HEADS: [&str; 2] = ["classifier", "score"];
-pub(super) const PEFT_VERSION: &str = "0.21.2";
 
 /// How PEFT keeps the adapters of a method.
 pub(crate) trait AdapterFormat {
@@ -19,7 +18,8 @@ pub(crate) trait AdapterFormat {
         format!("base_model.model.{name}")
     }
 
-    /// `adapter_config.json` as PEFT's `save_pretrained` writes it.
+    /// `adapter_config.json`: what every version of PEFT asks for, and beside it only what differs from its defaults, since a version
+    /// refuses a name that it does not know yet.
     fn config(&self, exported: &Exported<'_>) -> Value;
 
     /// The method with the settings that a file of PEFT has.
@@ -31,7 +31,7 @@ pub(crate) trait AdapterFormat {
 
 /// What an adapter's configuration tells of the run and the model.
 pub(crate) struct Exported<'a> {
-    /// As the job names it.
+    /// A name by which it is found.
     pub(crate) base_model: &'a str,
     pub(crate) arch: &'a Arch,
     pub(crate) task: TaskType,

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use taper_autodiff::{Param, backend_of};
 use taper_core::{FieldError, Method, PromptInit, PromptTuning};
 
-use super::{AdapterFormat, Exported, NewParameters, Tuner, peft::PEFT_VERSION};
+use super::{AdapterFormat, Exported, NewParameters, Tuner};
 use crate::{
     Error, Result,
     families::Arch,
@@ -76,17 +76,22 @@ impl AdapterFormat for PromptTuner<'_> {
 
     fn config(&self, exported: &Exported<'_>) -> Value {
         let (prompt, arch) = (self.prompt, exported.arch);
-        // With the text PEFT also wants to know a tokenizer; while it only loads, it does not open it.
-        let text = prompt.prompt_tuning_init_text.as_ref();
-        let tokenizer = text.map(|_| exported.base_model);
-        json!({
-            "auto_mapping": null, "base_model_name_or_path": exported.base_model, "inference_mode": true,
-            "modules_to_save": exported.modules_to_save(&[]), "num_attention_heads": arch.heads(), "num_layers": arch.layers(),
-            "num_transformer_submodules": 1, "num_virtual_tokens": prompt.num_virtual_tokens, "peft_type": self.peft_type(),
-            "peft_version": PEFT_VERSION, "prompt_tuning_init": prompt.prompt_tuning_init.as_str(),
-            "prompt_tuning_init_text": prompt.prompt_tuning_init_text, "revision": null, "task_type": exported.task.as_str(),
-            "token_dim": arch.hidden_size(), "tokenizer_kwargs": null, "tokenizer_name_or_path": tokenizer,
-        })
+        let mut config = json!({
+            "base_model_name_or_path": exported.base_model, "inference_mode": true, "num_attention_heads": arch.heads(),
+            "num_layers": arch.layers(), "num_transformer_submodules": 1, "num_virtual_tokens": prompt.num_virtual_tokens,
+            "peft_type": self.peft_type(), "prompt_tuning_init": prompt.prompt_tuning_init.as_str(),
+            "task_type": exported.task.as_str(), "token_dim": arch.hidden_size(),
+        });
+        if let Some(text) = &prompt.prompt_tuning_init_text {
+            config["prompt_tuning_init_text"] = json!(text);
+            // With the text PEFT also wants to know a tokenizer; while it only loads, it does not open it.
+            config["tokenizer_name_or_path"] = json!(exported.base_model);
+        }
+        // A classifier's head is saved by every version; only later ones know the setting.
+        if !exported.trained_modules.is_empty() {
+            config["modules_to_save"] = exported.modules_to_save(&[]);
+        }
+        config
     }
 
     fn read(&self, config: &Value) -> Result<Method, String> {

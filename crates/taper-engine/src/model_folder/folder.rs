@@ -33,6 +33,24 @@ const TOKENIZER_FILES: [&str; 6] = [
     "chat_template.jinja",
 ];
 
+/// The folder of the chat templates that have names, each a file of this ending, and an export carries them along, too.
+const TEMPLATES: &str = "additional_chat_templates";
+const TEMPLATE_ENDING: &str = ".jinja";
+
+/// The files of a model folder's named chat templates, by their places in it, in order.
+pub(crate) fn named_templates(dir: &Path) -> Vec<String> {
+    // A folder that cannot be read is told by whoever needs the templates.
+    let entries = fs::read_dir(dir.join(TEMPLATES)).into_iter().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(TEMPLATE_ENDING))
+        .map(|name| format!("{TEMPLATES}/{name}"))
+        .filter(|name| dir.join(name).is_file())
+        .collect();
+    names.sort();
+    names
+}
+
 /// A model folder whose configuration has been read.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelFolder {
@@ -134,7 +152,10 @@ impl ModelFolder {
     pub(crate) fn digest(&self, control: &Control) -> Result<[u8; 32]> {
         let weights = self.weights()?;
         let mut digests = weights.digests(control)?;
-        for name in CONFIG_FILES.into_iter().chain(TOKENIZER_FILES) {
+        let templates = named_templates(&self.dir);
+        // Without named templates the hash stays what it was before there were any.
+        let names = CONFIG_FILES.into_iter().chain(TOKENIZER_FILES);
+        for name in names.chain(templates.iter().map(String::as_str)) {
             let path = self.dir.join(name);
             if path.is_file() {
                 let digest = fs::File::open(path).and_then(|file| digest(&file, control));
@@ -161,13 +182,24 @@ impl ModelFolder {
 
     /// Bytes of the tokenizer's files.
     pub(crate) fn tokenizer_bytes(&self) -> u64 {
-        let bytes = |name| fs::metadata(self.dir.join(name)).map_or(0, |file| file.len());
-        TOKENIZER_FILES.into_iter().map(bytes).sum()
+        let bytes = |name: &str| fs::metadata(self.dir.join(name)).map_or(0, |file| file.len());
+        let templates = named_templates(&self.dir);
+        let names = TOKENIZER_FILES.into_iter();
+        names
+            .chain(templates.iter().map(String::as_str))
+            .map(bytes)
+            .sum()
     }
 
     /// Copies the tokenizer's files to `target`.
     pub(crate) fn copy_tokenizer(&self, target: &Path) -> Result<()> {
-        for name in TOKENIZER_FILES {
+        let templates = named_templates(&self.dir);
+        if !templates.is_empty() {
+            fs::create_dir_all(target.join(TEMPLATES))
+                .doing(|| format!("cannot create {TEMPLATES}"))?;
+        }
+        let names = TOKENIZER_FILES.into_iter();
+        for name in names.chain(templates.iter().map(String::as_str)) {
             let source = self.dir.join(name);
             if source.is_file() {
                 fs::copy(&source, target.join(name)).doing(|| format!("cannot copy {name}"))?;

@@ -5,12 +5,12 @@ use super::{Model, Pass};
 use crate::{Result, data::Batch, ops, tape::Tape};
 
 impl Model {
-    /// Continues a text token by token with the likeliest one, until `end` or `most` tokens.
+    /// Continues a text token by token with the likeliest one, until one of `ends` or `most` tokens.
     pub(crate) fn generate(
         &self,
         prompt: &[u32],
         most: usize,
-        end: Option<u32>,
+        ends: &[u32],
         control: &Control,
     ) -> Result<Vec<u32>> {
         let decoder = self.decoder()?;
@@ -31,7 +31,7 @@ impl Model {
                 Batch::last_tokens,
             )?;
             let next = choose.sample(&ops::lm_logits(&tape, &states, table)?.squeeze(0)?)?;
-            if Some(next) == end {
+            if ends.contains(&next) {
                 break;
             }
             ids.push(next);

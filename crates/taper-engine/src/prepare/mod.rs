@@ -21,8 +21,9 @@ use crate::{
     checkpoint,
     data::{
         Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode,
-        hold_out, longest_row, read_rows, truncated, units, warnings,
+        end_tokens, hold_out, longest_row, pad_token, read_rows, truncated, units, warnings,
     },
+    families::Arch,
     methods::tuner,
     model_folder::ModelFolder,
     models::Model,
@@ -45,6 +46,8 @@ pub(crate) struct Prepared {
     /// What batches of the training rows are counted in: rows that are drawn together.
     pub(crate) units: Vec<Vec<usize>>,
     pub(crate) validation: Option<Encoded>,
+    /// The tokens at which the tuned model has to stop; none where it writes nothing.
+    pub(crate) ends: Vec<u32>,
     /// What is odd about the rows.
     pub(crate) warnings: Vec<Warning>,
 }
@@ -328,6 +331,7 @@ impl Prepared {
             check_vocabulary(opened, validation, Part::Validation)?;
         }
         Ok(Self {
+            ends: end_tokens(&setup, &rows.training, &training),
             folder,
             setup,
             task: rows.task,
@@ -337,6 +341,18 @@ impl Prepared {
             validation,
             warnings,
         })
+    }
+
+    /// The token that fills batches of texts up, where the tuned model has to know it: a decoder that classifies looks for the last token
+    /// that is another.
+    pub(crate) fn pad(&self) -> Option<u32> {
+        let classifies = !task(self.task).writes() && matches!(self.folder.arch, Arch::Decoder(_));
+        let texts = [Some(&self.training), self.validation.as_ref()];
+        let texts: Vec<_> = texts.into_iter().flatten().collect();
+        let (config, size) = (&self.folder.config, self.folder.arch.vocab_size());
+        classifies
+            .then(|| pad_token(&self.setup, config, size, &texts))
+            .flatten()
     }
 
     /// Optimizer steps of an epoch and of the whole run.

@@ -8,7 +8,7 @@ use crate::{
     Result,
     cache::Cache,
     data::TokenizerSetup,
-    model_folder::{ModelFolder, Weights},
+    model_folder::{ModelFolder, Weights, named_templates},
 };
 
 /// Folders kept; jobs of one time name few.
@@ -73,7 +73,9 @@ fn stamp(dir: &Path) -> String {
         .filter(|name| name.ends_with(".safetensors"))
         .collect();
     weights.sort();
-    for name in FILES.into_iter().chain(weights.iter().map(String::as_str)) {
+    let templates = named_templates(dir);
+    let others = weights.iter().chain(&templates).map(String::as_str);
+    for name in FILES.into_iter().chain(others) {
         if let Ok(file) = fs::metadata(dir.join(name)) {
             // Writing to a string cannot fail.
             let _ = write!(

@@ -13,6 +13,7 @@ use crate::{
         Speed, Surroundings, disk, evaluation_batch, evaluation_pass, heaviest, longest, memory,
         seconds, train_pass,
     },
+    methods::tuner,
     models::Model,
     tasks::task,
 };
@@ -30,6 +31,9 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
     let validation = data.validation.as_ref();
     let speed = Speed::of_machine(run.threads);
     let seconds = seconds(whole_work(run, &model, data, &samples)?, speed);
+    let tuner = tuner(&run.spec.tuning.method, folder.arch.layers())?;
+    let mut warnings = data.warnings.clone();
+    warnings.extend(tuner.reader_limits(data.task, &model.adapted));
     Ok(Plan {
         training_rows: data.training.len() as u64,
         validation_rows: validation.map_or(0, |v| v.len() as u64),
@@ -52,7 +56,7 @@ pub(crate) fn plan(opened: &OpenModel, data: &Prepared, run: &RunSpec) -> Result
         )?,
         disk: disk(run, folder, &model, data.steps(run), seconds),
         estimated_seconds: seconds,
-        warnings: data.warnings.clone(),
+        warnings,
     })
 }
 

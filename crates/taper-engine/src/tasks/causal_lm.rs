@@ -91,12 +91,16 @@ impl Task for CausalLm {
         json!({"row": row, "line": line, "loss": score.loss, "tokens": score.targets})
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     /// The model continues the first rows, each from where its loss begins.
     fn samples(
         &self,
         model: &Model,
         data: &Encoded,
-        setup: &TokenizerSetup,
+        (setup, ends): (&TokenizerSetup, &[u32]),
         control: &Control,
     ) -> Result<Vec<Sample>> {
         let Targets::Tokens(trained) = &data.targets else {
@@ -112,7 +116,7 @@ impl Task for CausalLm {
             };
             let (prompt, reference) = ids.split_at(given);
             let reference = &reference[..reference.len().min(SAMPLE_TOKENS)];
-            let written = model.generate(prompt, SAMPLE_TOKENS, setup.eos, control)?;
+            let written = model.generate(prompt, SAMPLE_TOKENS, ends, control)?;
             // A tokenizer that cannot spell its own tokens is no reason to stop a run.
             let text = |ids: &[u32]| setup.tokenizer.decode(ids, true).unwrap_or_default();
             samples.push(Sample {

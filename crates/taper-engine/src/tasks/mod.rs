@@ -69,7 +69,12 @@ pub(crate) trait Task: Sync {
     /// What the model makes of a row, for `eval_predictions.jsonl`. `row` and `line` say which row it is.
     fn prediction(&self, place: (usize, u64), score: &Score, classes: &[String]) -> Value;
 
-    /// Lets the model write a few texts, where it can.
+    /// Whether the tuned model writes texts, so that it has to be known where they end.
+    fn writes(&self) -> bool {
+        false
+    }
+
+    /// Lets the model write a few texts, where it can, each up to one of the tokens that end it.
     ///
     /// # Errors
     /// A request to stop.
@@ -77,7 +82,7 @@ pub(crate) trait Task: Sync {
         &self,
         _: &Model,
         _: &Encoded,
-        _: &TokenizerSetup,
+        _: (&TokenizerSetup, &[u32]),
         _: &Control,
     ) -> Result<Vec<Sample>> {
         Ok(Vec::new())

@@ -109,8 +109,8 @@ impl TrainingLoop<'_> {
         let Some(rows) = self.data.validation.as_ref() else {
             return Ok(());
         };
-        let setup = &self.data.setup;
-        let samples = task(self.data.task).samples(&self.model, rows, setup, self.control)?;
+        let known = (&*self.data.setup, &self.data.ends[..]);
+        let samples = task(self.data.task).samples(&self.model, rows, known, self.control)?;
         if !samples.is_empty() {
             self.remember(&self.place(), samples.clone());
             self.sink.event(RunEvent::Samples {

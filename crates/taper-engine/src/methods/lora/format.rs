@@ -7,7 +7,7 @@ use taper_core::{Lora, Method, TargetModules};
 use super::LoraTuner;
 use crate::methods::{
     layer_of,
-    peft::{AdapterFormat, Exported, HEADS, PEFT_VERSION, number},
+    peft::{AdapterFormat, Exported, HEADS, number},
 };
 
 impl AdapterFormat for LoraTuner<'_> {
@@ -15,23 +15,8 @@ impl AdapterFormat for LoraTuner<'_> {
         "LORA"
     }
 
-    /// Rank-stabilised scaling is written as plain LoRA with the alpha that has the same effect, since other readers know only that.
     fn config(&self, exported: &Exported<'_>) -> Value {
         let lora = self.lora;
-        let default = self.effective_alpha(lora.r, lora.lora_alpha);
-        let (mut ranks, mut alphas) = (Map::new(), Map::new());
-        for path in exported.adapted {
-            let Some(shape) = self.shape(path) else {
-                continue;
-            };
-            if shape.r != lora.r {
-                ranks.insert(path.clone(), json!(shape.r));
-            }
-            let alpha = self.effective_alpha(shape.r, shape.alpha);
-            if alpha != default {
-                alphas.insert(path.clone(), number(alpha));
-            }
-        }
         let targets = match &lora.target_modules {
             // PEFT takes no regular expression beside layers.
             Some(TargetModules::Pattern(word))
@@ -41,21 +26,28 @@ impl AdapterFormat for LoraTuner<'_> {
             }
             other => json!(other),
         };
-        let layers = lora.layers_to_transform.as_ref();
-        let pattern = layers.and_then(|_| layers_pattern(exported.adapted.first()?));
         let asked = lora.modules_to_save.as_deref().unwrap_or_default();
-        json!({
-            "alora_invocation_tokens": null, "alpha_pattern": alphas, "arrow_config": null, "auto_mapping": null,
-            "base_model_name_or_path": exported.base_model, "bias": lora.bias, "corda_config": null, "ensure_weight_tying": false,
-            "eva_config": null, "exclude_modules": null, "fan_in_fan_out": exported.arch.is_conv1d(), "inference_mode": true,
-            "init_lora_weights": true, "kasa_config": null, "layer_replication": null, "layers_pattern": pattern,
-            "layers_to_transform": lora.layers_to_transform, "loftq_config": {}, "lora_alpha": number(default), "lora_bias": false,
-            "lora_dropout": lora.lora_dropout, "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core",
-            "modules_to_save": exported.modules_to_save(asked), "monteclora_config": null,
-            "peft_type": self.peft_type(), "peft_version": PEFT_VERSION, "qalora_group_size": 16, "r": lora.r, "rank_pattern": ranks, "revision": null,
-            "target_modules": targets, "target_parameters": null, "task_type": exported.task.as_str(), "trainable_token_indices": null,
-            "use_bdlora": null, "use_dora": false, "use_qalora": false, "use_rslora": false, "velora_config": null,
-        })
+        let mut config = json!({
+            "base_model_name_or_path": exported.base_model, "bias": lora.bias, "fan_in_fan_out": exported.arch.is_conv1d(),
+            "inference_mode": true, "lora_alpha": number(lora.lora_alpha), "lora_dropout": lora.lora_dropout,
+            "modules_to_save": exported.modules_to_save(asked), "peft_type": self.peft_type(), "r": lora.r,
+            "target_modules": targets, "task_type": exported.task.as_str(),
+        });
+        let (ranks, alphas) = self.patterns(exported.adapted);
+        if !ranks.is_empty() {
+            config["rank_pattern"] = Value::Object(ranks);
+        }
+        if !alphas.is_empty() {
+            config["alpha_pattern"] = Value::Object(alphas);
+        }
+        if lora.use_rslora {
+            config["use_rslora"] = json!(true);
+        }
+        if let Some(layers) = &lora.layers_to_transform {
+            config["layers_to_transform"] = json!(layers);
+            config["layers_pattern"] = json!(exported.adapted.first().and_then(|p| layers_pattern(p)));
+        }
+        config
     }
 
     fn read(&self, config: &Value) -> Result<Method, String> {
@@ -89,6 +81,25 @@ impl AdapterFormat for LoraTuner<'_> {
             modules_to_save: asked.filter(|modules| !modules.is_empty()),
             ..Lora::default()
         }))
+    }
+}
+
+impl LoraTuner<'_> {
+    /// Ranks and alphas of the layers that have others than the rest, by whole paths.
+    fn patterns(&self, adapted: &[String]) -> (Map<String, Value>, Map<String, Value>) {
+        let (mut ranks, mut alphas) = (Map::new(), Map::new());
+        for path in adapted {
+            let Some(shape) = self.shape(path) else {
+                continue;
+            };
+            if shape.r != self.lora.r {
+                ranks.insert(path.clone(), json!(shape.r));
+            }
+            if shape.alpha != self.lora.lora_alpha {
+                alphas.insert(path.clone(), number(shape.alpha));
+            }
+        }
+        (ranks, alphas)
     }
 }
 

@@ -1,10 +1,11 @@
 //! LoRA: trained pairs beside frozen linear layers.
 
 mod format;
+mod readers;
 mod targets;
 
 use candle_core::Tensor;
-use taper_core::{FieldError, Lora, TargetModules};
+use taper_core::{FieldError, Lora, TargetModules, TaskType, Warning};
 
 use super::{AdapterFormat, NewParameters, Rate, Tuner};
 use crate::{
@@ -93,6 +94,10 @@ impl Tuner for LoraTuner<'_> {
             return Err(FieldError::invalid("tuning.r", message).into());
         }
         Ok(())
+    }
+
+    fn reader_limits(&self, task: TaskType, adapted: &[String]) -> Vec<Warning> {
+        readers::limits(self, task, adapted)
     }
 
     fn card(&self) -> &'static str {

@@ -86,14 +86,6 @@ impl<'a> LoraTuner<'a> {
         })
     }
 
-    /// The alpha with which plain scaling has the effect of this one.
-    pub(super) fn effective_alpha(&self, r: usize, alpha: f64) -> f64 {
-        match self.lora.use_rslora {
-            true => alpha * (r as f64).sqrt(),
-            false => alpha,
-        }
-    }
-
     /// Whether a module of the base is trained whole: one that `modules_to_save` names, or one inside it.
     pub(super) fn saves(&self, path: &str) -> bool {
         let path = format!(".{path}.");

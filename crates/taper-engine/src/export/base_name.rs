@@ -1,0 +1,132 @@
+//! By what name others find the model that a run was made from.
+
+use std::path::Path;
+
+use serde_json::Value;
+use taper_core::RunSpec;
+
+use crate::model_folder::ModelFolder;
+
+/// Files that training leaves beside weights: what `config.json` then says of a model's origin is said of what it was trained from.
+const TRACES: [&str; 4] = [
+    "taper_job.json",
+    "training_args.bin",
+    "trainer_state.json",
+    "adapter_config.json",
+];
+/// How the cache of Hugging Face's hub names the folder of a model.
+const CACHED: &str = "models--";
+
+/// The name of a base, and what has to be said beside it.
+#[derive(Debug, PartialEq)]
+pub(super) struct BaseName {
+    pub(super) name: String,
+    /// Below the lines that load it; empty where the name is all that is needed.
+    pub(super) note: String,
+}
+
+impl BaseName {
+    pub(super) fn of(run: &RunSpec, folder: &ModelFolder) -> Self {
+        // What goes on from another job's weights has the base of that one.
+        let asked = match &run.start_from {
+            Some(_) => None,
+            None => Some(run.spec.model.as_str()),
+        };
+        Self::find(asked, &run.model_dir, &folder.config).unwrap_or_else(|| {
+            let name = match asked {
+                Some(name) => name.to_owned(),
+                None => name_of(&run.model_dir).unwrap_or_else(|| run.spec.model.clone()),
+            };
+            let note = format!(
+                "\n`{name}` is the name of a model on the server that made this, which no hub knows: put the path of a folder with that model in its place.\n"
+            );
+            Self { name, note }
+        })
+    }
+
+    /// The id on the hub, where the folder's name, its place or its configuration tells it.
+    fn find(asked: Option<&str>, dir: &Path, config: &Value) -> Option<Self> {
+        let certain = asked
+            .filter(|name| is_hub_id(name))
+            .map(str::to_owned)
+            .or_else(|| of_cache(dir));
+        if let Some(name) = certain {
+            let note = String::new();
+            return Some(Self { name, note });
+        }
+        let said = config.get("_name_or_path").and_then(Value::as_str)?;
+        if !is_hub_id(said) || was_trained(dir) {
+            return None;
+        }
+        let note = format!(
+            "\nThe `config.json` of the base says that it is `{said}`. Where its weights were changed after they were taken from there, load the changed ones instead.\n"
+        );
+        let name = said.to_owned();
+        Some(Self { name, note })
+    }
+}
+
+fn was_trained(dir: &Path) -> bool {
+    TRACES.iter().any(|name| dir.join(name).exists())
+}
+
+/// The folder's own name, unless it is the output of a job, whose folders are all called the same.
+fn name_of(dir: &Path) -> Option<String> {
+    let name = dir.file_name()?.to_str()?;
+    (!was_trained(dir)).then(|| name.to_owned())
+}
+
+/// `…/models--ORG--NAME/snapshots/…`
+fn of_cache(dir: &Path) -> Option<String> {
+    let mut parts = dir.iter().filter_map(|part| part.to_str());
+    let id = parts.find_map(|part| part.strip_prefix(CACHED))?;
+    let id = id.replacen("--", "/", 1);
+    is_hub_id(&id).then_some(id)
+}
+
+/// Whether a name has the form `ORG/NAME`. Names of one word are as often those of folders.
+fn is_hub_id(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain)
+    };
+    name.split_once('/')
+        .is_some_and(|(org, name)| is_part(org) && is_part(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn hub_ids_have_two_parts_and_are_no_paths() {
+        for id in ["Qwen/Qwen2.5-0.5B", "a/b_c"] {
+            assert!(is_hub_id(id), "{id}");
+        }
+        for path in ["gpt2", "/fsx/model", "./model", "a/b/c", "a/", "../b", "C:/b c", ""] {
+            assert!(!is_hub_id(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_folders_name_its_place_and_its_configuration_tell_the_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = |asked, dir: &Path, config: Value| {
+            BaseName::find(asked, dir, &config).map(|base| (base.name, base.note.is_empty()))
+        };
+        let said = json!({"_name_or_path": "org/said"});
+        let id = |name: &str, silent| Some((name.to_owned(), silent));
+        assert_eq!(found(Some("org/named"), dir.path(), said.clone()), id("org/named", true));
+        let cached = Path::new("/cache/hub/models--org--small-1b/snapshots/0a1b");
+        assert_eq!(found(None, cached, json!({})), id("org/small-1b", true));
+        assert_eq!(found(Some("small"), dir.path(), said.clone()), id("org/said", false));
+        assert_eq!(found(Some("small"), dir.path(), json!({"_name_or_path": "/fsx/said"})), None);
+        assert_eq!(found(Some("small"), dir.path(), json!({})), None);
+        fs::write(dir.path().join("training_args.bin"), "").unwrap();
+        assert_eq!(found(Some("small"), dir.path(), said), None, "it was trained since");
+    }
+}
