@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn without_a_file_the_tokens_are_those_of_the_configuration() {
-        let config = json!({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": null, "hidden_size": 16});
+        let config =
+            json!({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": null, "hidden_size": 16});
         assert_eq!(
             settings(&Value::Null, &config, &[2]),
             json!({"bos_token_id": 1, "eos_token_id": 2})

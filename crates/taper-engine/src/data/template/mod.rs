@@ -312,6 +312,10 @@ mod tests {
         ] {
             assert_eq!(render(source).as_deref(), Ok(wanted), "{source}");
         }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
         for (source, told) in [
             (
                 "{{ nothing | tojson }}",

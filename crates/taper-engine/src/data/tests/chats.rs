@@ -235,7 +235,7 @@ fn a_template_for_tools_is_taken_where_there_are_tools() {
     let named = json!({"eos_token": "<|im_end|>", "chat_template": {"default": CHATML, "tool_use": format!("{{{{ tools | tojson }}}}{CHATML}")}});
     let setup = setup_with(named);
     let row = json!({"messages": [user("a"), assistant("b")], "tools": [{"type": "function", "function": {"name": "f"}}]});
-    let data = encoded(&setup, &[row.clone()], 1000).unwrap();
+    let data = encoded(&setup, std::slice::from_ref(&row), 1000).unwrap();
     let text = shown(&setup.tokenizer, &data, 0);
     assert!(
         text.starts_with(r#"[{"type": "function", "function": {"name": "f"}}]<|im_start|>"#),

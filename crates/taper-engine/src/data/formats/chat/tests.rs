@@ -193,6 +193,15 @@ fn broken_chats_are_refused() {
             json!([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
             "message 1: part 1 of 'content' is of the type 'image_url'",
         ),
+    ] {
+        let problem = read(list.clone()).unwrap_err();
+        assert!(problem.contains(told), "{list}: {problem}");
+    }
+}
+
+#[test]
+fn broken_calls_and_weights_are_refused() {
+    for (list, told) in [
         (
             json!([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{\"x\": "}}]}]),
             "message 1: call 1 of 'tool_calls' has 'arguments' that are not JSON",
