@@ -38,7 +38,7 @@ impl BaseName {
                 None => name_of(&run.model_dir).unwrap_or_else(|| run.spec.model.clone()),
             };
             let note = format!(
-                "\n`{name}` is the name of a model on the server that made this, which no hub knows: put the path of a folder with that model in its place.\n"
+                "\n`{name}` is the name of the base's folder on the server that made this. Where that is not its id on a hub, too, put the path of such a folder in its place.\n"
             );
             Self { name, note }
         })
@@ -107,7 +107,16 @@ mod tests {
         for id in ["Qwen/Qwen2.5-0.5B", "a/b_c"] {
             assert!(is_hub_id(id), "{id}");
         }
-        for path in ["gpt2", "/fsx/model", "./model", "a/b/c", "a/", "../b", "C:/b c", ""] {
+        for path in [
+            "gpt2",
+            "/fsx/model",
+            "./model",
+            "a/b/c",
+            "a/",
+            "../b",
+            "C:/b c",
+            "",
+        ] {
             assert!(!is_hub_id(path), "{path}");
         }
     }
@@ -120,13 +129,30 @@ mod tests {
         };
         let said = json!({"_name_or_path": "org/said"});
         let id = |name: &str, silent| Some((name.to_owned(), silent));
-        assert_eq!(found(Some("org/named"), dir.path(), said.clone()), id("org/named", true));
+        assert_eq!(
+            found(Some("org/named"), dir.path(), said.clone()),
+            id("org/named", true)
+        );
         let cached = Path::new("/cache/hub/models--org--small-1b/snapshots/0a1b");
         assert_eq!(found(None, cached, json!({})), id("org/small-1b", true));
-        assert_eq!(found(Some("small"), dir.path(), said.clone()), id("org/said", false));
-        assert_eq!(found(Some("small"), dir.path(), json!({"_name_or_path": "/fsx/said"})), None);
+        assert_eq!(
+            found(Some("small"), dir.path(), said.clone()),
+            id("org/said", false)
+        );
+        assert_eq!(
+            found(
+                Some("small"),
+                dir.path(),
+                json!({"_name_or_path": "/fsx/said"})
+            ),
+            None
+        );
         assert_eq!(found(Some("small"), dir.path(), json!({})), None);
         fs::write(dir.path().join("training_args.bin"), "").unwrap();
-        assert_eq!(found(Some("small"), dir.path(), said), None, "it was trained since");
+        assert_eq!(
+            found(Some("small"), dir.path(), said),
+            None,
+            "it was trained since"
+        );
     }
 }

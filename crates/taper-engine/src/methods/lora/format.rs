@@ -43,7 +43,8 @@ impl AdapterFormat for LoraTuner<'_> {
         }
         if let Some(layers) = &lora.layers_to_transform {
             config["layers_to_transform"] = json!(layers);
-            config["layers_pattern"] = json!(exported.adapted.first().and_then(|p| layers_pattern(p)));
+            config["layers_pattern"] =
+                json!(exported.adapted.first().and_then(|p| layers_pattern(p)));
         }
         config
     }

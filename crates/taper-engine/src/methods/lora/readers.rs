@@ -17,7 +17,10 @@ pub(super) fn limits(tuner: &LoraTuner<'_>, task: TaskType, adapted: &[String]) 
         TaskType::SeqCls => return Vec::new(),
         TaskType::CausalLm => {}
     }
-    let shapes: Vec<_> = adapted.iter().filter_map(|path| tuner.shape(path)).collect();
+    let shapes: Vec<_> = adapted
+        .iter()
+        .filter_map(|path| tuner.shape(path))
+        .collect();
     let told = [
         whole_modules(tuner),
         large_rank(&shapes),
@@ -94,15 +97,26 @@ mod tests {
 
     use super::*;
 
-    const LAYERS: [&str; 2] = ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"];
+    const LAYERS: [&str; 2] = [
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.1.self_attn.q_proj",
+    ];
 
     fn told(lora: Lora, task: TaskType) -> Vec<String> {
         let lora = Lora {
             target_modules: Some(TargetModules::Names(vec!["q_proj".to_owned()])),
             ..lora
         };
-        let warnings = limits(&LoraTuner::new(&lora).unwrap(), task, &LAYERS.map(str::to_owned));
-        assert!(warnings.iter().all(|it| it.code == WarningCode::ReaderLimits));
+        let warnings = limits(
+            &LoraTuner::new(&lora).unwrap(),
+            task,
+            &LAYERS.map(str::to_owned),
+        );
+        assert!(
+            warnings
+                .iter()
+                .all(|it| it.code == WarningCode::ReaderLimits)
+        );
         warnings.into_iter().map(|it| it.message).collect()
     }
 
@@ -114,41 +128,95 @@ mod tests {
 
     #[test]
     fn what_every_reader_takes_is_not_warned_of() {
-        let largest = Lora { r: 16, ..Lora::default() };
+        let largest = Lora {
+            r: 16,
+            ..Lora::default()
+        };
         assert_eq!(told(largest, TaskType::CausalLm), [""; 0]);
     }
 
     #[test]
     fn each_reason_is_told_once_with_the_reader_and_the_way_out() {
-        let whole = one(Lora { modules_to_save: Some(vec!["lm_head".to_owned()]), ..Lora::default() });
-        assert!(whole.contains("lm_head") && whole.contains("vLLM and llama.cpp refuse"), "{whole}");
-        let wide = one(Lora { r: 17, ..Lora::default() });
-        assert!(wide.contains("rank 17") && wide.contains("--max-lora-rank 32,"), "{wide}");
-        let widest = one(Lora { r: 600, ..Lora::default() });
-        assert!(widest.contains("rank 600") && widest.contains("merge_and_unload"), "{widest}");
-        let half = one(Lora { lora_alpha: 2.5, ..Lora::default() });
+        let whole = one(Lora {
+            modules_to_save: Some(vec!["lm_head".to_owned()]),
+            ..Lora::default()
+        });
+        assert!(
+            whole.contains("lm_head") && whole.contains("vLLM and llama.cpp refuse"),
+            "{whole}"
+        );
+        let wide = one(Lora {
+            r: 17,
+            ..Lora::default()
+        });
+        assert!(
+            wide.contains("rank 17") && wide.contains("--max-lora-rank 32,"),
+            "{wide}"
+        );
+        let widest = one(Lora {
+            r: 600,
+            ..Lora::default()
+        });
+        assert!(
+            widest.contains("rank 600") && widest.contains("merge_and_unload"),
+            "{widest}"
+        );
+        let half = one(Lora {
+            lora_alpha: 2.5,
+            ..Lora::default()
+        });
         assert!(half.contains("2.5: Ollama"), "{half}");
-        let stabilised = one(Lora { use_rslora: true, r: 4, ..Lora::default() });
-        assert!(stabilised.contains("llama.cpp does not") && stabilised.contains("lora_alpha 32.0000"), "{stabilised}");
+        let stabilised = one(Lora {
+            use_rslora: true,
+            r: 4,
+            ..Lora::default()
+        });
+        assert!(
+            stabilised.contains("llama.cpp does not") && stabilised.contains("lora_alpha 32.0000"),
+            "{stabilised}"
+        );
     }
 
     #[test]
     fn unequal_ranks_and_alphas_are_told_to_whom_they_concern() {
         let key = || "layers.1.self_attn.q_proj".to_owned();
-        let rank = one(Lora { rank_pattern: [(key(), 4)].into(), ..Lora::default() });
-        assert!(rank.contains("unequal") && rank.contains("them, vLLM would"), "{rank}");
-        let alpha = one(Lora { alpha_pattern: [(key(), 4.0)].into(), ..Lora::default() });
+        let rank = one(Lora {
+            rank_pattern: [(key(), 4)].into(),
+            ..Lora::default()
+        });
+        assert!(
+            rank.contains("unequal") && rank.contains("them, vLLM would"),
+            "{rank}"
+        );
+        let alpha = one(Lora {
+            alpha_pattern: [(key(), 4.0)].into(),
+            ..Lora::default()
+        });
         assert!(alpha.contains("vLLM and llama.cpp would"), "{alpha}");
-        let same = Lora { rank_pattern: [(key(), 16)].into(), alpha_pattern: [(key(), 32.0)].into(), ..Lora::default() };
+        let same = Lora {
+            rank_pattern: [(key(), 16)].into(),
+            alpha_pattern: [(key(), 32.0)].into(),
+            ..Lora::default()
+        };
         assert!(one(same).contains("them, llama.cpp would"));
-        let wide = told(Lora { rank_pattern: [(key(), 64)].into(), ..Lora::default() }, TaskType::CausalLm);
+        let wide = told(
+            Lora {
+                rank_pattern: [(key(), 64)].into(),
+                ..Lora::default()
+            },
+            TaskType::CausalLm,
+        );
         assert_eq!(wide.len(), 2);
         assert!(wide[0].contains("--max-lora-rank 64,"), "{wide:?}");
     }
 
     #[test]
     fn these_readers_take_no_classifiers() {
-        let lora = Lora { r: 64, lora_alpha: 0.5, ..Lora::default() };
+        let lora = Lora {
+            r: 64,
+            lora_alpha: 0.5,
+            ..Lora::default()
+        };
         assert_eq!(told(lora, TaskType::SeqCls), [""; 0]);
     }
 }
