@@ -38,7 +38,7 @@ impl BaseName {
                 None => name_of(&run.model_dir).unwrap_or_else(|| run.spec.model.clone()),
             };
             let note = format!(
-                "\n`{name}` is the name of a model on the server that made this, which no hub knows: put the path of a folder with that model in its place.\n"
+                "\n`{name}` is the name of the base's folder on the server that made this. Where that is not its id on a hub, too, put the path of such a folder in its place.\n"
             );
             Self { name, note }
         })

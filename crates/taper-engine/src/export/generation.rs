@@ -24,16 +24,15 @@ pub(super) fn write_generation(export: &Export<'_>, dir: &Path) -> Result<()> {
 }
 
 fn settings(base: &Value, config: &Value, ends: &[u32]) -> Value {
-    let mut settings = match base {
-        Value::Object(base) => base.clone(),
-        _ => of_config(config),
-    };
+    let base = base.as_object().cloned();
+    let mut settings = base.unwrap_or_else(|| of_config(config));
     // One as a number, since older readers know no list.
-    match ends {
-        [] => None,
-        [end] => settings.insert("eos_token_id".to_owned(), json!(end)),
-        ends => settings.insert("eos_token_id".to_owned(), json!(ends)),
+    let ends = match ends {
+        [] => return Value::Object(settings),
+        [end] => json!(end),
+        ends => json!(ends),
     };
+    settings.insert("eos_token_id".to_owned(), ends);
     Value::Object(settings)
 }
 

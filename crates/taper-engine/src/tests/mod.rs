@@ -9,6 +9,7 @@ mod methods;
 mod names;
 mod parameters;
 mod parity;
+mod results;
 mod resume;
 mod rungs;
 mod sharing;

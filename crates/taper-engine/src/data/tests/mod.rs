@@ -318,6 +318,36 @@ fn the_end_token_is_the_tokenizers_before_the_models() {
 }
 
 #[test]
+fn the_end_tokens_are_the_bases_and_those_of_trained_turns() {
+    let ends = |setup: &TokenizerSetup, line: Value| {
+        let lines = [line];
+        let data = encoded(setup, &lines, 64).unwrap();
+        end_tokens(setup, &rows(&lines), &data)
+    };
+    let chat = || json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
+    let completion = || json!({"prompt": "a", "completion": "b"});
+    // The line feed behind the mark is no obstacle.
+    assert_eq!(ends(&setup(), chat()), [7, 8, 257]);
+    assert_eq!(ends(&setup(), completion()), [7, 8, 257]);
+    let other = setup_with(json!({"eos_token": "c", "chat_template": CHATML}));
+    let c = other.eos.unwrap();
+    assert_eq!(ends(&other, chat()), [7, 8, 257]);
+    assert_eq!(ends(&other, completion()), [7, 8, c]);
+    // A turn that ends in words ends in no token.
+    let open = CHATML.replace(" + '<|im_end|>'", "");
+    let open = setup_with(json!({"eos_token": "c", "chat_template": open}));
+    assert_eq!(ends(&open, chat()), [7, 8]);
+    assert_eq!(
+        ends(&other, json!({"text": "a".repeat(100)})),
+        [7, 8, c],
+        "plain text"
+    );
+    let labelled = ["b", "c"].map(|label| json!({"text": "a", "label": label}));
+    let data = encoded(&setup(), &labelled, 64).unwrap();
+    assert_eq!(end_tokens(&setup(), &rows(&labelled), &data), [0; 0]);
+}
+
+#[test]
 fn a_wish_to_stop_is_heard() {
     let rows = rows(&[json!({"prompt": "a", "completion": "b"})]);
     let control = Control::new();
