@@ -105,7 +105,7 @@ impl Control {
 pub enum Stop {
     #[error("paused")]
     Paused,
-    /// It is at [`RunSpec::pause_at_step`], or past it.
+    /// It is at [`crate::RunSpec::pause_at_step`], or past it.
     #[error("paused at its step")]
     Reached,
     #[error("cancelled")]

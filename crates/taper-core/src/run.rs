@@ -24,7 +24,7 @@ pub struct RunSpec {
     pub threads: usize,
     /// The folder of the checkpoint to go on from.
     pub resume_from: Option<PathBuf>,
-    /// The optimizer step at which the run evaluates, leaves a checkpoint and ends as [`Stop::Reached`]. Nothing of what it trains depends on it: where it is raised later, the run goes on as if it had not stopped.
+    /// The optimizer step at which the run evaluates, leaves a checkpoint and ends as [`crate::Stop::Reached`]. Nothing of what it trains depends on it: where it is raised later, the run goes on as if it had not stopped.
     #[serde(default)]
     pub pause_at_step: Option<u64>,
 }

@@ -44,9 +44,9 @@ pub struct Job {
     pub trained_tokens: Option<u64>,
     /// Ids of files.
     pub result_files: Vec<String>,
-    /// Its checkpoints and results on the disk; 0 unless read by [`Store::job`] or [`Store::jobs`].
+    /// Its checkpoints and results on the disk; 0 unless read by [`crate::Store::job`] or [`crate::Store::jobs`].
     pub bytes: u64,
-    /// 1 for the next one to run; only while queued, and only when read by [`Store::job`] or [`Store::jobs`].
+    /// 1 for the next one to run; only while queued, and only when read by [`crate::Store::job`] or [`crate::Store::jobs`].
     pub queue_position: Option<u64>,
     /// When it will start, about; only with a place in the queue, and only when the jobs before it tell how long they take.
     pub estimated_start: Option<i64>,
