@@ -87,7 +87,7 @@ impl Control {
         self.peek()
     }
 
-    /// As [`Control::check`], but no sign of life: for who waits for others.
+    /// As [`Control::check`], but no sign of life: for a caller that waits for others.
     ///
     /// # Errors
     /// What is asked for.

@@ -11,9 +11,9 @@ use taper_core::{ExperimentRequest, JobChange, JobSpec, Project};
 
 use crate::{
     routes::{
+        curves::MetricsQuery,
         files::FileQuery,
         jobs::{JobQuery, Submission},
-        metrics::MetricsQuery,
         streams::{LAST_EVENT_ID, Resume, StreamQuery},
     },
     wire::{

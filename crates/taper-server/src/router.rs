@@ -21,9 +21,9 @@ use crate::{
     },
     openapi::{self, Description},
     routes::{
-        archive, artifacts, events, experiments,
+        archive, artifacts, curves, events, experiments,
         fallback::{Fallback, method_not_allowed},
-        files, jobs, metrics, models, service, session, settings, streams, telemetry, uploads,
+        files, jobs, models, prometheus, service, session, settings, streams, uploads,
     },
     state::AppState,
     transport::{body_timeout, drain_body},
@@ -65,7 +65,7 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(events::list_checkpoints))
         .routes(routes!(streams::stream_job_events))
         .routes(routes!(streams::stream_all_events))
-        .routes(routes!(metrics::find_metrics))
+        .routes(routes!(curves::find_metrics))
         .routes(routes!(artifacts::list_artifacts))
         .routes(routes!(artifacts::download_artifact))
         .routes(routes!(archive::download_archive))
@@ -79,7 +79,7 @@ fn table() -> OpenApiRouter<AppState> {
         ))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
-        .routes(routes!(telemetry::metrics))
+        .routes(routes!(prometheus::metrics))
         .routes(routes!(service::openapi_json))
 }
 

@@ -158,11 +158,6 @@ impl Dropout {
         Self((p > 0.0).then_some(kernels::Dropout { p, key }))
     }
 
-    /// This dropout, or none if `off`: families differ in where they have one.
-    pub fn or_off(self, off: bool) -> Self {
-        if off { Self::OFF } else { self }
-    }
-
     pub fn is_off(self) -> bool {
         self.0.is_none()
     }

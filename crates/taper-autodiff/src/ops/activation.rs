@@ -3,8 +3,7 @@ use candle_core::Result;
 use super::Activation;
 use crate::tape::{Tape, Value};
 
-/// Applies a function to every element; keeps its input.
-/// The result is recomputed where a backward needs it.
+/// Applies a function to every element. Keeps its input; the result is recomputed where a backward needs it.
 pub fn activation(tape: &Tape, x: Value, function: Activation) -> Result<Value> {
     let y = tape.backend().activation(&x.tensor, function)?;
     if !tape.records(&[&x], false) {

@@ -81,9 +81,22 @@ pub(crate) struct Best {
     pub(crate) value: f64,
 }
 
+/// What a run trains on, as its model sees it.
+pub(crate) struct DataDigest {
+    /// Of tokens and targets, hex.
+    pub(crate) sha256: String,
+    /// Whether builds that wrote no such sum made other tokens of these rows.
+    pub(crate) was_read_otherwise: bool,
+}
+
+const OTHER_TOKENS: &str = "it was trained on other tokens than these rows give now, since an older version of taper read them otherwise; create the job anew";
+
 #[derive(Serialize, Deserialize)]
 struct State {
     fingerprint: Fingerprint,
+    /// The sum of [`DataDigest`]. Builds before it was there left it out.
+    #[serde(default)]
+    tokens: Option<String>,
     progress: Progress,
     history: Vec<Logged>,
     /// The checkpoints that exist, this one included.
@@ -94,6 +107,7 @@ struct State {
 /// The parts of a run that a checkpoint keeps.
 pub(crate) struct Snapshot<'a> {
     pub(crate) fingerprint: &'a Fingerprint,
+    pub(crate) data: &'a DataDigest,
     pub(crate) parameters: &'a Parameters,
     pub(crate) optimizer: &'a AdamW,
     pub(crate) progress: &'a Progress,
@@ -112,6 +126,7 @@ pub(crate) struct Restored {
 pub(crate) fn write(dir: &Path, attempt: u32, snapshot: &Snapshot<'_>) -> Result<Filled> {
     let state = State {
         fingerprint: snapshot.fingerprint.clone(),
+        tokens: Some(snapshot.data.sha256.clone()),
         progress: snapshot.progress.clone(),
         history: snapshot.history.to_vec(),
         kept: snapshot.kept.clone(),
@@ -220,6 +235,7 @@ fn read_verified(
 /// A checkpoint of other settings or data, or one that is not whole.
 pub(crate) fn restore(
     fingerprint: &Fingerprint,
+    data: &DataDigest,
     dir: &Path,
     parameters: &Parameters,
     optimizer: &mut AdamW,
@@ -227,6 +243,14 @@ pub(crate) fn restore(
 ) -> Result<Restored> {
     let state =
         read_verified(fingerprint, dir, control).map_err(|refused| unusable(dir, refused))?;
+    let same_tokens = match &state.tokens {
+        Some(tokens) => *tokens == data.sha256,
+        None => !data.was_read_otherwise,
+    };
+    if !same_tokens {
+        let refused = CheckpointRefused::Unusable(OTHER_TOKENS.to_owned());
+        return Err(unusable(dir, refused));
+    }
     restore_parameters(dir, parameters)?;
     let moments = Weights::open(&dir.join(MOMENTS))?;
     optimizer.restore(parameters, |name| moments.get(name, &Device::Cpu))?;

@@ -26,6 +26,16 @@ pub(crate) enum Content {
     Text(String),
 }
 
+impl Content {
+    /// Whether builds before checkpoints told their tokens made other tokens of such a row.
+    pub(crate) fn was_read_otherwise(&self) -> bool {
+        match self {
+            Self::Completion { .. } | Self::Chat { .. } => true,
+            Self::Labelled { .. } | Self::Text(_) => false,
+        }
+    }
+}
+
 /// One message of a chat.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Message {

@@ -1,5 +1,5 @@
 //! What a finished run leaves behind: adapter or model, card, figures, predictions. How an adapter is written is said by its method
-//! (`methods/lora/format.rs`, `methods/prompt_tuning.rs`).
+//! (`methods/lora/export.rs`, `methods/prompt_tuning.rs`).
 
 mod base_name;
 mod card;

@@ -18,7 +18,7 @@ use crate::{
     Error, Result,
     adapter::read_adapter,
     cache::Cache,
-    checkpoint,
+    checkpoint::{self, DataDigest},
     data::{
         Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode,
         end_tokens, hold_out, longest_row, pad_token, read_rows, truncated, units, warnings,
@@ -46,6 +46,8 @@ pub(crate) struct Prepared {
     /// What batches of the training rows are counted in: rows that are drawn together.
     pub(crate) units: Vec<Vec<usize>>,
     pub(crate) validation: Option<Encoded>,
+    /// By which a checkpoint knows the training rows again.
+    pub(crate) digest: DataDigest,
     /// The tokens at which the tuned model has to stop; none where it writes nothing.
     pub(crate) ends: Vec<u32>,
     /// What is odd about the rows.
@@ -331,6 +333,13 @@ impl Prepared {
             check_vocabulary(opened, validation, Part::Validation)?;
         }
         Ok(Self {
+            digest: DataDigest {
+                sha256: training.digest(),
+                was_read_otherwise: rows
+                    .training
+                    .iter()
+                    .any(|row| row.content.was_read_otherwise()),
+            },
             ends: end_tokens(&setup, &rows.training, &training),
             folder,
             setup,

@@ -2,7 +2,8 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use taper_core::{
     CheckpointFiles, CheckpointRefused, Control, ErrorCode, Level, PublishRefused, RunEvent,
     RunSink, RunSpec, TrainError, Trainer as _,
@@ -50,6 +51,40 @@ fn a_checkpoint_with_any_part_damaged_missing_or_swapped_is_refused() {
     let refused = engine.verify(&run, &swapped, &control).unwrap_err();
     let expected = CheckpointRefused::Damaged("it is that of step 5".to_owned());
     assert_eq!(refused, expected);
+}
+
+/// Changes what a checkpoint says of its tokens, and its sums with it.
+fn say_of_tokens(dir: &Path, tokens: Option<&str>) {
+    let read = |name: &str| fs::read(dir.join(name)).unwrap();
+    let mut state: Value = serde_json::from_slice(&read("state.json")).unwrap();
+    match tokens {
+        Some(tokens) => state["tokens"] = json!(tokens),
+        None => drop(state.as_object_mut().unwrap().remove("tokens")),
+    }
+    let state = state.to_string();
+    let mut sums: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
+    sums["state.json"] = json!(format!("{:x}", Sha256::digest(&state)));
+    fs::write(dir.join("state.json"), state).unwrap();
+    fs::write(dir.join("manifest.json"), sums.to_string()).unwrap();
+}
+
+#[test]
+fn a_run_does_not_go_on_over_other_tokens() {
+    let fixture = Fixture::new(0.0);
+    let mut run = fixture.run("tokens", 40, small());
+    let (_, recorder) = train(&run);
+    let dir = recorder.checkpoints[4].dir.clone();
+    run.resume_from = Some(dir.clone());
+    // As older builds wrote it: these rows give the tokens that they gave there.
+    say_of_tokens(&dir, None);
+    train(&run);
+    say_of_tokens(&dir, Some("another sum"));
+    let ended = Engine::new().train(&run, &mut Recorder::default(), &Control::new());
+    let Err(TrainError::Failed(error)) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(error.code, ErrorCode::CheckpointUnusable);
+    assert!(error.message.contains("other tokens"), "{}", error.message);
 }
 
 fn is_damaged(engine: &Engine, run: &RunSpec, dir: &Path) -> bool {

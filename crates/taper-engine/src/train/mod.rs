@@ -104,6 +104,7 @@ impl<'a> TrainingLoop<'a> {
         if let Some(dir) = &run.resume_from {
             let restored = checkpoint::restore(
                 &fingerprint,
+                &data.digest,
                 dir,
                 &model.parameters,
                 &mut optimizer,

@@ -99,6 +99,7 @@ impl TrainingLoop<'_> {
         self.progress.unproven = self.checks.unproven(&self.model.parameters);
         let snapshot = Snapshot {
             fingerprint: &self.fingerprint,
+            data: &self.data.digest,
             parameters: &self.model.parameters,
             optimizer: &self.optimizer,
             progress: &self.progress,

@@ -42,10 +42,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
         // Without a key of any kind the address is all that tells callers apart. A key of the client's own holds wherever it comes from.
         let unknown = idempotency.key.is_none() && !auth::shows_key(headers);
         let peer = peer(parts).filter(|_| unknown).unwrap_or_default();
-        let caller = [header::AUTHORIZATION, AZURE_KEY, header::COOKIE]
+        let caller = [header::AUTHORIZATION, header::COOKIE, AZURE_KEY]
             .map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes()));
-        let [authorization, azure_key, cookie] = caller.map(String::from_utf8_lossy);
-        let shown = [path, &authorization, &azure_key, &cookie, &peer];
+        let [authorization, cookie, azure_key] = caller.map(String::from_utf8_lossy);
+        let mut shown = vec![path, &authorization, &cookie, &peer];
+        // What was made before this header was read has a scope without it.
+        shown.extend(headers.contains_key(AZURE_KEY).then_some(&*azure_key));
         Ok(Self(scoped(idempotency, &shown)))
     }
 }

@@ -199,12 +199,12 @@ fn name_bytes(response: &mut RefOr<Response>) {
             .schema_type(Type::String)
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
         let bytes = RefOr::T(Content::new(Some(bytes)));
-        let opaque = "application/octet-stream".to_owned();
-        response
-            .content
-            .values_mut()
-            .for_each(|it| *it = bytes.clone());
-        response.content.insert(opaque, bytes);
+        let content = &mut response.content;
+        content.values_mut().for_each(|it| *it = bytes.clone());
+        // Of whatever type the bytes are, a client may take them as they come.
+        if content.contains_key("*/*") {
+            content.insert("application/octet-stream".to_owned(), bytes);
+        }
     }
 }
 

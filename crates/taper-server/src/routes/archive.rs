@@ -33,7 +33,12 @@ const MODEL: &str = "model/";
 )]
 pub(crate) async fn download_archive(named: Named) -> Result<Response, ApiError> {
     let job = named.job().await?;
-    archive(&named.state, &job, &[ADAPTER, MODEL], "adapter").await
+    let what = if job.spec.tuning.method.is_adapter() {
+        "adapter"
+    } else {
+        "model"
+    };
+    archive(&named.state, &job, &[ADAPTER, MODEL], what).await
 }
 
 /// Download the model

@@ -17,6 +17,7 @@ use std::{
 pub(crate) use longest::longest_row;
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use taper_core::{Control, FieldError};
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
@@ -50,6 +51,25 @@ pub(crate) enum Targets {
 }
 
 impl Encoded {
+    /// The sha256 of tokens and targets, hex: two readings of a file are the same to a run where this is.
+    pub(crate) fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for row in &self.ids {
+            hash.update((row.len() as u64).to_le_bytes());
+            row.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        }
+        match &self.targets {
+            Targets::Classes(classes) => {
+                classes.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            }
+            Targets::Tokens(masks) => {
+                let marks = masks.iter().flatten();
+                marks.for_each(|covered| hash.update([u8::from(*covered)]));
+            }
+        }
+        format!("{:x}", hash.finalize())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }

@@ -1,6 +1,6 @@
 //! LoRA: trained pairs beside frozen linear layers.
 
-mod format;
+mod export;
 mod readers;
 mod targets;
 
