@@ -112,6 +112,16 @@ impl Arch {
         }
     }
 
+    /// Whether a module's name, or the end of it, means one of two tables that are one.
+    pub(crate) fn is_tied(&self, name: &str) -> bool {
+        let Self::Decoder(decoder) = self else {
+            return false;
+        };
+        let tables = [decoder.modules.embeddings, "lm_head"];
+        let means = |table: &str| table == name || table.ends_with(&format!(".{name}"));
+        decoder.options.tied && tables.into_iter().any(means)
+    }
+
     pub(crate) fn family(&self) -> &'static Description {
         match self {
             Self::Encoder(config) => config.family.describe(),

@@ -166,6 +166,12 @@ impl<'a> Loader<'a> {
 
     /// The table that turns last hidden states into logits over the vocabulary.
     pub(crate) fn output_table(&mut self, name: &str, shape: &[usize]) -> Result<Param> {
+        if !self.has(name) {
+            return Err(Error::model(format!(
+                "{}, and config.json does not say tie_word_embeddings; set it to true if the embedding table serves as output table, else export the model with its head",
+                self.weights.lack(name)
+            )));
+        }
         let format = self.compact(name);
         self.base(name, Kind::Head, shape, format)
     }

@@ -115,7 +115,10 @@ impl Task for CausalLm {
                 begins
             };
             let (prompt, reference) = ids.split_at(given);
-            let reference = &reference[..reference.len().min(SAMPLE_TOKENS)];
+            // As the completion, it goes to the first token at which the model has to stop.
+            let stops = reference.iter().position(|id| ends.contains(id));
+            let length = stops.unwrap_or(reference.len()).min(SAMPLE_TOKENS);
+            let reference = &reference[..length];
             let written = model.generate(prompt, SAMPLE_TOKENS, ends, control)?;
             // A tokenizer that cannot spell its own tokens is no reason to stop a run.
             let text = |ids: &[u32]| setup.tokenizer.decode(ids, true).unwrap_or_default();

@@ -11,6 +11,7 @@ use super::families::golden;
 use crate::{
     Result,
     data::{Batch, Encoded, Targets},
+    methods::tuner,
     model_folder::{ModelFolder, Weights, write_safetensors},
     models::{Head, Model, Pass},
     tape::Tape,
@@ -162,6 +163,42 @@ fn a_prefix_before_some_names_is_named() {
     let error = logits(dir.path()).unwrap_err().to_string();
     assert!(
         error.contains("text.model.embed_tokens.weight") && error.contains("'text.'"),
+        "{error}"
+    );
+}
+
+#[test]
+fn tied_tables_are_called_tied() {
+    let dir = folder(|config, tensors| {
+        config["tie_word_embeddings"] = json!(true);
+        put_output(tensors, None);
+    });
+    let arch = ModelFolder::without_tokenizer(dir.path()).unwrap().arch;
+    for (setting, name) in [
+        ("target_modules", "lm_head"),
+        ("modules_to_save", "lm_head"),
+        ("modules_to_save", "embed_tokens"),
+    ] {
+        let method = json!({"type": "lora", setting: [name]});
+        let method: Method = serde_json::from_value(method).unwrap();
+        let error = tuner(&method, arch.layers())
+            .unwrap()
+            .check(&arch)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("tied") && error.contains(setting), "{error}");
+    }
+}
+
+#[test]
+fn a_head_that_is_not_there_is_missed_by_its_name_and_the_flag_s() {
+    let dir = folder(|config, tensors| {
+        config["tie_word_embeddings"] = json!(false);
+        put_output(tensors, None);
+    });
+    let error = logits(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains(OUTPUT) && error.contains("tie_word_embeddings"),
         "{error}"
     );
 }

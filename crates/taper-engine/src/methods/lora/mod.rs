@@ -77,6 +77,12 @@ impl Tuner for LoraTuner<'_> {
         };
         let unmatched = LoraTuner::new(&resolved)?.unmatched(&linears, &modules);
         if let Some((param, name)) = unmatched.first() {
+            if arch.is_tied(name) {
+                let message = format!(
+                    "'{param}': {name} cannot be taken, since this model's embedding table and its lm_head are tied: one table serves as both, and an adapter or a copy of one would leave the other behind; leave it out"
+                );
+                return Err(FieldError::invalid(*param, message).into());
+            }
             let known: Vec<&str> = linears.iter().take(8).map(String::as_str).collect();
             let message = format!(
                 "'{param}': {name} names no layer of the model that can be taken; it has {}, …",
