@@ -5216,7 +5216,6 @@ export interface operations {
                 };
                 content: {
                     "application/zip": string;
-                    "application/octet-stream": string;
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */
@@ -6133,7 +6132,6 @@ export interface operations {
                 };
                 content: {
                     "application/zip": string;
-                    "application/octet-stream": string;
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */
