@@ -163,7 +163,12 @@ impl Slot {
         };
         let ticket = match prepared {
             Ok(ticket) => ticket,
-            Err(error) => return Ended::Abandoned(error),
+            Err(error) => {
+                if is_running {
+                    self.end_unfollowed(job).await;
+                }
+                return Ended::Abandoned(error);
+            }
         };
         let (reports, mut told) = Reports::channel();
         if let Err(refused) = with.executor.submit(ticket, reports).await {
@@ -182,6 +187,17 @@ impl Slot {
                 recorder.abort();
                 self.abandon(job, error, memory, told).await
             }
+        }
+    }
+
+    /// Ends an attempt that runs and cannot be followed any more: the next one must not train beside it.
+    async fn end_unfollowed(&self, job: &Job) {
+        let (executor, attempt) = (&self.attendants.executor, AttemptId::of(job));
+        executor
+            .request(&attempt, Some(RequestedAction::Cancel))
+            .await;
+        if let Err(error) = executor.abandon(&attempt).await {
+            tracing::warn!(job.id = %job.id, %error, "an attempt that cannot be followed may still run");
         }
     }
 

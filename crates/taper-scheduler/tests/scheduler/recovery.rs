@@ -122,3 +122,24 @@ async fn an_attempt_that_still_runs_is_waited_for_and_one_that_nobody_wants_is_c
     reports.ended(done());
     assert_eq!(bench.wait(&job, JobState::Succeeded).await.attempt, 1);
 }
+
+#[tokio::test]
+async fn an_attempt_that_cannot_be_followed_any_more_is_cancelled_before_another_begins() {
+    let never = || Script::new(|_, _, _| panic!("must not train here"));
+    let bench = Bench::start(never()).await;
+    bench.scheduler.shutdown().await;
+    let job = left_running(&bench.store).await;
+    let attempt = AttemptId::of(&job);
+    let remote = Arc::new(Remote::default());
+    remote.runs.lock().unwrap().insert(attempt.clone(), None);
+    fs::remove_dir_all(bench.dir.path().join("models/base")).unwrap();
+
+    let (store, script) = (bench.store.clone(), Arc::new(never()));
+    let started = Scheduler::start(store, script, remote.clone(), config(bench.dir.path()));
+    let bench = Bench {
+        scheduler: started.await.unwrap(),
+        ..bench
+    };
+    bench.wait(&job, JobState::Failed).await;
+    assert_eq!(*remote.cancelled.lock().unwrap(), [attempt]);
+}
