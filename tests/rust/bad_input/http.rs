@@ -80,7 +80,7 @@ const BYTES: [(&str, &str, u16); 24] = [
         "GET /v1/files HTTP/1.1\r\nHost: HOST\r\nX: a\0b\r\n\r\n",
         400,
     ),
-    ("B68", "CONNECT HOST HTTP/1.1\r\nHost: HOST\r\n\r\n", 405),
+    ("B68", "CONNECT HOST HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
     (
         "B68",
         "CONNECT evil.com:443 HTTP/1.1\r\nHost: HOST\r\n\r\n",
