@@ -5216,6 +5216,7 @@ export interface operations {
                 };
                 content: {
                     "application/zip": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */
@@ -6132,6 +6133,7 @@ export interface operations {
                 };
                 content: {
                     "application/zip": string;
+                    "application/octet-stream": string;
                 };
             };
             /** @description Something about the request is wrong, or the state of the thing does not allow it */
