@@ -201,10 +201,8 @@ fn name_bytes(response: &mut RefOr<Response>) {
         let bytes = RefOr::T(Content::new(Some(bytes)));
         let content = &mut response.content;
         content.values_mut().for_each(|it| *it = bytes.clone());
-        // Of whatever type the bytes are, a client may take them as they come.
-        if content.contains_key("*/*") {
-            content.insert("application/octet-stream".to_owned(), bytes);
-        }
+        // Generators of clients that know no type of media but this one take the answer as bytes then.
+        content.insert("application/octet-stream".to_owned(), bytes);
     }
 }
 
