@@ -21,7 +21,7 @@ use crate::{
     checkpoint::{self, DataDigest},
     data::{
         Classes, Content, Encoded, Format, MaxLength, Part, Row, Source, TokenizerSetup, encode,
-        end_tokens, hold_out, longest_row, pad_token, read_rows, truncated, units, warnings,
+        end_tokens, hold_out, pad_token, read_rows, truncated, units, warnings,
     },
     families::Arch,
     methods::tuner,
@@ -244,12 +244,21 @@ fn usual_length(opened: &OpenModel, rows: &Rows, run: &RunSpec) -> u64 {
     if matches!(rows.training[0].content, Content::Text(_)) {
         return block;
     }
-    let all = [Some(&rows.training), rows.validation.as_ref()];
-    let lengths = all.into_iter().flatten().map(|rows| {
+    let training = &run.spec.training;
+    let held_out = training.eval_split.map(|share| (share, training.seed));
+    let of = |part: Part, file: &DataFile, rows: &[Row]| {
+        let rows_of = format!("{} {part:?} {held_out:?}", rows_key(file, &run.spec));
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        longest_row(&opened.setup, rows, limit) as u64
-    });
-    let longest = lengths.max().unwrap_or(0).max(SHORTEST.min(limit));
+        opened.longest_row(rows_of, rows, limit) as u64
+    };
+    // Without a file of their own the validation rows are held out of the training file's.
+    let validation_file = run.validation_file.as_ref().unwrap_or(&run.training_file);
+    let validation = rows.validation.as_ref();
+    let longest_of_validation =
+        validation.map_or(0, |rows| of(Part::Validation, validation_file, rows));
+    let longest_of_all =
+        of(Part::Training, &run.training_file, &rows.training).max(longest_of_validation);
+    let longest = longest_of_all.max(SHORTEST.min(limit));
     if run.spec.training.packing {
         longest.max(block)
     } else {

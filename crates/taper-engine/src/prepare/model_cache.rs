@@ -1,18 +1,27 @@
 //! Model folders that were read lately.
 
-use std::{fmt::Write, fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use taper_core::Control;
 
 use crate::{
     Result,
     cache::Cache,
-    data::TokenizerSetup,
+    data::{Row, TokenizerSetup, longest_row},
     model_folder::{ModelFolder, Weights, named_templates},
 };
 
 /// Folders kept; jobs of one time name few.
 const KEPT: usize = 4;
+/// Files of which the longest row is remembered, by model.
+const LENGTHS: usize = 1000;
 /// Files besides the weights on which anything read of a folder depends.
 const FILES: [&str; 7] = [
     "config.json",
@@ -32,6 +41,28 @@ pub(crate) struct OpenModel {
     pub(crate) weights: Weights,
     /// Tells this state of the folder from every other.
     pub(crate) stamp: String,
+    /// Tokens of the longest row, by file and limit.
+    lengths: Mutex<HashMap<(String, usize), usize>>,
+}
+
+impl OpenModel {
+    /// Tokens of the longest of a file's rows, or `limit` where it has more; `file` tells the rows from all others. They are tokenized
+    /// once, since every submission asks.
+    pub(crate) fn longest_row(&self, file: String, rows: &[Row], limit: usize) -> usize {
+        let key = (file, limit);
+        let lengths = || self.lengths.lock().ok();
+        if let Some(length) = lengths().and_then(|known| known.get(&key).copied()) {
+            return length;
+        }
+        let length = longest_row(&self.setup, rows, limit);
+        if let Some(mut known) = lengths() {
+            if known.len() >= LENGTHS {
+                known.clear();
+            }
+            known.insert(key, length);
+        }
+        length
+    }
 }
 
 /// Opens model folders and keeps the last ones, so that a submission reads nothing of a model that another has read.
@@ -58,6 +89,7 @@ impl Models {
                 setup: Arc::new(setup),
                 weights,
                 stamp: stamp.clone(),
+                lengths: Mutex::default(),
             })
         })
     }
