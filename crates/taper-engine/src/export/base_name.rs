@@ -7,7 +7,7 @@ use taper_core::RunSpec;
 
 use crate::model_folder::ModelFolder;
 
-/// Files that training leaves beside weights: what `config.json` then says of a model's origin is said of what it was trained from.
+/// Files that training leaves beside weights.
 const TRACES: [&str; 4] = [
     "taper_job.json",
     "training_args.bin",
@@ -32,36 +32,30 @@ impl BaseName {
             Some(_) => None,
             None => Some(run.spec.model.as_str()),
         };
-        Self::find(asked, &run.model_dir, &folder.config).unwrap_or_else(|| {
+        Self::find(asked, &run.model_dir).unwrap_or_else(|| {
             let name = match asked {
                 Some(name) => name.to_owned(),
                 None => name_of(&run.model_dir).unwrap_or_else(|| run.spec.model.clone()),
             };
-            let note = format!(
+            let mut note = format!(
                 "\n`{name}` is the name of the base's folder on the server that made this. Where that is not its id on a hub, too, put the path of such a folder in its place.\n"
             );
+            let said = folder.config.get("_name_or_path").and_then(Value::as_str);
+            if let Some(said) = said.filter(|name| is_hub_id(name)) {
+                note += &format!(
+                    "Its `config.json` names `{said}`: that may be the base itself, but of most published models it is the one that they were trained from, on which this adapter does not work.\n"
+                );
+            }
             Self { name, note }
         })
     }
 
-    /// The id on the hub, where the folder's name, its place or its configuration tells it.
-    fn find(asked: Option<&str>, dir: &Path, config: &Value) -> Option<Self> {
-        let certain = asked
-            .filter(|name| is_hub_id(name))
-            .map(str::to_owned)
-            .or_else(|| of_cache(dir));
-        if let Some(name) = certain {
-            let note = String::new();
-            return Some(Self { name, note });
-        }
-        let said = config.get("_name_or_path").and_then(Value::as_str)?;
-        if !is_hub_id(said) || was_trained(dir) {
-            return None;
-        }
-        let note = format!(
-            "\nThe `config.json` of the base says that it is `{said}`. Where its weights were changed after they were taken from there, load the changed ones instead.\n"
-        );
-        let name = said.to_owned();
+    /// The id on the hub, where the folder's name or its place tells it. What `config.json` calls `_name_or_path` does not: published
+    /// models carry there the name of the model that they were trained from.
+    fn find(asked: Option<&str>, dir: &Path) -> Option<Self> {
+        let named = asked.filter(|name| is_hub_id(name)).map(str::to_owned);
+        let name = named.or_else(|| of_cache(dir))?;
+        let note = String::new();
         Some(Self { name, note })
     }
 }
@@ -96,10 +90,6 @@ fn is_hub_id(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -122,37 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn the_folders_name_its_place_and_its_configuration_tell_the_id() {
-        let dir = tempfile::tempdir().unwrap();
-        let found = |asked, dir: &Path, config: Value| {
-            BaseName::find(asked, dir, &config).map(|base| (base.name, base.note.is_empty()))
+    fn the_folders_name_and_its_place_tell_the_id() {
+        let found = |asked, dir: &str| {
+            BaseName::find(asked, Path::new(dir)).map(|base| (base.name, base.note.is_empty()))
         };
-        let said = json!({"_name_or_path": "org/said"});
-        let id = |name: &str, silent| Some((name.to_owned(), silent));
-        assert_eq!(
-            found(Some("org/named"), dir.path(), said.clone()),
-            id("org/named", true)
-        );
-        let cached = Path::new("/cache/hub/models--org--small-1b/snapshots/0a1b");
-        assert_eq!(found(None, cached, json!({})), id("org/small-1b", true));
-        assert_eq!(
-            found(Some("small"), dir.path(), said.clone()),
-            id("org/said", false)
-        );
-        assert_eq!(
-            found(
-                Some("small"),
-                dir.path(),
-                json!({"_name_or_path": "/fsx/said"})
-            ),
-            None
-        );
-        assert_eq!(found(Some("small"), dir.path(), json!({})), None);
-        fs::write(dir.path().join("training_args.bin"), "").unwrap();
-        assert_eq!(
-            found(Some("small"), dir.path(), said),
-            None,
-            "it was trained since"
-        );
+        let id = |name: &str| Some((name.to_owned(), true));
+        assert_eq!(found(Some("org/named"), "/models/small"), id("org/named"));
+        let cached = "/cache/hub/models--org--small-1b/snapshots/0a1b";
+        assert_eq!(found(None, cached), id("org/small-1b"));
+        assert_eq!(found(Some("small"), "/models/small"), None);
     }
 }
